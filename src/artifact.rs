@@ -1,0 +1,122 @@
+//! Artifact IDs (FormattedIDs such as US123 and DE45) in the text of a commit.
+
+use std::fmt;
+use std::ops::Range;
+
+use regex::bytes::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
+
+/// The FormattedID of an artifact: letters and a number, `US123`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FormattedId(String);
+
+impl FormattedId {
+    /// Returns the part before the number.
+    pub fn prefix(&self) -> &str {
+        self.0.trim_end_matches(|c: char| c.is_ascii_digit())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FormattedId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Finds the artifacts that a text mentions.
+///
+/// A mention is a prefix and a number of one to ten digits without leading zero, with no ASCII letter,
+/// digit or `_` on either side. That is what `\b` means in an expression without Unicode.
+pub struct Mentions {
+    pattern: Regex,
+    prefixes: Vec<String>,
+}
+
+impl Mentions {
+    /// Makes a finder for these prefixes, which must be ASCII letters (the configuration sees to it).
+    pub fn new(prefixes: &[String], ignore_case: bool) -> Self {
+        let alternatives = prefixes.join("|");
+        let pattern = RegexBuilder::new(&format!(r"(?-u)\b(?:{alternatives})[1-9][0-9]{{0,9}}\b"))
+            .case_insensitive(ignore_case)
+            .unicode(false)
+            .build()
+            .expect("a pattern of ASCII letters is valid");
+        Mentions { pattern, prefixes: prefixes.to_vec() }
+    }
+
+    /// Returns the artifacts in the order in which they are first mentioned.
+    pub fn find(&self, text: &[u8]) -> Vec<FormattedId> {
+        let mut found: Vec<FormattedId> = Vec::new();
+        for (_, id) in self.spans(text) {
+            if !found.contains(&id) {
+                found.push(id);
+            }
+        }
+        found
+    }
+
+    /// Tells whether the text mentions any artifact.
+    pub fn any(&self, text: &[u8]) -> bool {
+        self.pattern.is_match(text)
+    }
+
+    /// Returns every mention with its place in the text.
+    pub fn spans<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (Range<usize>, FormattedId)> + 'a {
+        self.pattern.find_iter(text).map(|found| (found.range(), self.canonical(found.as_bytes())))
+    }
+
+    /// Returns the ID with its prefix spelt as in the configuration.
+    fn canonical(&self, mention: &[u8]) -> FormattedId {
+        let written = String::from_utf8_lossy(mention);
+        let digits = written.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+        let letters = &written[..written.len() - digits.len()];
+        let prefix = self.prefixes.iter().find(|prefix| prefix.eq_ignore_ascii_case(letters));
+        FormattedId(format!("{}{digits}", prefix.map_or(letters, String::as_str)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mentions(text: &str, ignore_case: bool) -> Vec<String> {
+        let prefixes = ["US", "DE", "TA", "T"].map(str::to_owned);
+        Mentions::new(&prefixes, ignore_case).find(text.as_bytes()).iter().map(FormattedId::to_string).collect()
+    }
+
+    #[test]
+    fn case_matters_unless_it_is_ignored() {
+        assert_eq!(mentions("us1 US2 De3", false), ["US2"]);
+        assert_eq!(mentions("us1 US2 De3 US1", true), ["US1", "US2", "DE3"]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_may_stand_next_to_an_id() {
+        let mentions = Mentions::new(&["US".to_owned()], false);
+        assert_eq!(mentions.find(b"\xffUS1\xe9 _US2 US3_ \0US4\0").len(), 2);
+    }
+
+    #[test]
+    fn a_prefix_is_the_part_before_the_number() {
+        assert_eq!(FormattedId("TA12".into()).prefix(), "TA");
+    }
+
+    proptest! {
+        #[test]
+        fn a_mention_is_found_between_any_two_words(before in "[^A-Za-z0-9_]?", after in "[^A-Za-z0-9_]?", number in 1u64..=9_999_999_999) {
+            prop_assert_eq!(mentions(&format!("{before}US{number}{after}"), false), vec![format!("US{number}")]);
+        }
+
+        #[test]
+        fn a_mention_inside_a_word_is_none(before in "[A-Za-z0-9_]", number in 1u64..=9_999_999_999) {
+            let hidden = mentions(&format!("{}US{}", before, number), false);
+            prop_assert!(hidden.is_empty(), "{:?}", hidden);
+        }
+    }
+}

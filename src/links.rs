@@ -1,0 +1,156 @@
+//! Addresses of commits and files on the Git server's web pages, which Rally shows next to a Changeset.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use serde::Deserialize;
+
+use crate::config::Repository;
+use crate::text;
+
+/// The longest address that Rally takes (wsapi.md, section 8); a cut one would lead nowhere, so it is left out.
+const MAX_URI: usize = 4000;
+
+/// What is kept as it is: RFC 3986's unreserved characters, and the slash between a path's parts.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// Whose pages they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Links {
+    Github,
+    Gitlab,
+    Gitea,
+    BitbucketServer,
+    BitbucketCloud,
+    Azure,
+    Gitweb,
+    Cgit,
+    Custom,
+}
+
+impl Links {
+    /// Returns what follows the repository's address for a commit and for a file in it.
+    fn templates(self) -> (&'static str, &'static str) {
+        match self {
+            Links::Github => ("/commit/{revision}", "/blob/{revision}/{path}"),
+            Links::Gitlab => ("/-/commit/{revision}", "/-/blob/{revision}/{path}"),
+            Links::Gitea => ("/commit/{revision}", "/src/commit/{revision}/{path}"),
+            Links::BitbucketServer => ("/commits/{revision}", "/browse/{path}?at={revision}"),
+            Links::BitbucketCloud => ("/commits/{revision}", "/src/{revision}/{path}"),
+            Links::Azure => ("/commit/{revision}", "?path=/{path}&version=GC{revision}"),
+            Links::Gitweb => (";a=commit;h={revision}", ";a=blob;f={path};hb={revision}"),
+            Links::Cgit => ("/commit/?id={revision}", "/tree/{path}?id={revision}"),
+            Links::Custom => ("", ""),
+        }
+    }
+}
+
+/// The addresses of one repository's commits and files.
+#[derive(Debug, Default)]
+pub struct LinkTemplates {
+    commit: Option<String>,
+    file: Option<String>,
+}
+
+impl LinkTemplates {
+    /// Makes the templates that `[repository]` describes; there are none where it names no web page.
+    pub fn new(repository: &Repository) -> Self {
+        if repository.links == Links::Custom {
+            return LinkTemplates { commit: repository.commit_link.clone(), file: repository.file_link.clone() };
+        }
+        let web = repository.web.as_deref().map(|web| web.trim_end_matches('/'));
+        let (commit, file) = repository.links.templates();
+        let own = |own: &Option<String>, template| own.clone().or(web.map(|web| format!("{web}{template}")));
+        LinkTemplates { commit: own(&repository.commit_link, commit), file: own(&repository.file_link, file) }
+    }
+
+    pub fn commit(&self, revision: &str) -> Option<String> {
+        fill(self.commit.as_ref()?, revision, "")
+    }
+
+    /// Returns the address of a file as the commit left it.
+    pub fn file(&self, revision: &str, path: &str) -> Option<String> {
+        let path = percent_encode(&text::bytes_of(path), ESCAPED).to_string();
+        fill(self.file.as_ref()?, revision, &path)
+    }
+}
+
+/// Fills a template in one pass, so that a path that looks like a placeholder stays a path.
+fn fill(template: &str, revision: &str, path: &str) -> Option<String> {
+    let mut filled = String::new();
+    let mut rest = template;
+    while let Some(at) = rest.find('{') {
+        let (before, from) = rest.split_at(at);
+        filled.push_str(before);
+        rest = if let Some(after) = from.strip_prefix("{revision}") {
+            filled.push_str(revision);
+            after
+        } else if let Some(after) = from.strip_prefix("{path}") {
+            filled.push_str(path);
+            after
+        } else {
+            filled.push('{');
+            &from[1..]
+        };
+    }
+    filled.push_str(rest);
+    (filled.len() <= MAX_URI).then_some(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links(links: Links, web: &str) -> LinkTemplates {
+        LinkTemplates::new(&Repository { web: Some(web.into()), links, ..Repository::default() })
+    }
+
+    #[test]
+    fn each_host_has_its_own_pages() {
+        let cases = [
+            (Links::Github, "https://h/r/", "https://h/r/commit/abc", "https://h/r/blob/abc/a%20b/%C3%A9"),
+            (Links::Gitlab, "https://h/r", "https://h/r/-/commit/abc", "https://h/r/-/blob/abc/a%20b/%C3%A9"),
+            (Links::Gitea, "https://h/r", "https://h/r/commit/abc", "https://h/r/src/commit/abc/a%20b/%C3%A9"),
+            (
+                Links::BitbucketServer,
+                "https://h/r",
+                "https://h/r/commits/abc",
+                "https://h/r/browse/a%20b/%C3%A9?at=abc",
+            ),
+            (Links::BitbucketCloud, "https://h/r", "https://h/r/commits/abc", "https://h/r/src/abc/a%20b/%C3%A9"),
+            (Links::Azure, "https://h/r", "https://h/r/commit/abc", "https://h/r?path=/a%20b/%C3%A9&version=GCabc"),
+            (
+                Links::Gitweb,
+                "https://h/?p=r.git",
+                "https://h/?p=r.git;a=commit;h=abc",
+                "https://h/?p=r.git;a=blob;f=a%20b/%C3%A9;hb=abc",
+            ),
+            (Links::Cgit, "https://h/r", "https://h/r/commit/?id=abc", "https://h/r/tree/a%20b/%C3%A9?id=abc"),
+        ];
+        for (host, web, commit, file) in cases {
+            let links = links(host, web);
+            assert_eq!(links.commit("abc").as_deref(), Some(commit));
+            assert_eq!(links.file("abc", "a b/é").as_deref(), Some(file));
+        }
+    }
+
+    #[test]
+    fn hostile_paths_stay_paths() {
+        let links = links(Links::Github, "https://h/r");
+        assert_eq!(links.file("abc", "{revision}?#&").as_deref(), Some("https://h/r/blob/abc/%7Brevision%7D%3F%23%26"));
+        assert_eq!(links.file("abc", r"caf\xE9").as_deref(), Some("https://h/r/blob/abc/caf%E9"));
+        assert_eq!(links.file("abc", &"x".repeat(4000)), None);
+    }
+
+    #[test]
+    fn own_templates_are_used_and_none_means_no_link() {
+        let custom = Repository {
+            links: Links::Custom,
+            commit_link: Some("https://x/{revision}/{other}".into()),
+            ..Repository::default()
+        };
+        let links = LinkTemplates::new(&custom);
+        assert_eq!(links.commit("abc").as_deref(), Some("https://x/abc/{other}"));
+        assert_eq!(links.file("abc", "a"), None);
+        assert_eq!(LinkTemplates::new(&Repository::default()).commit("abc"), None);
+    }
+}

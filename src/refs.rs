@@ -1,0 +1,93 @@
+//! Which refs count: patterns such as `refs/heads/*` and `release/*`.
+
+use crate::config::Commits;
+
+/// A list of patterns; `*` stands for any characters, slashes too, and `?` for one.
+#[derive(Debug)]
+pub struct RefPatterns(Vec<String>);
+
+impl RefPatterns {
+    /// Makes a matcher. A pattern that does not begin with `refs/` speaks of branches.
+    pub fn new(patterns: &[String]) -> Self {
+        let full = |pattern: &String| match pattern.starts_with("refs/") {
+            true => pattern.clone(),
+            false => format!("refs/heads/{pattern}"),
+        };
+        RefPatterns(patterns.iter().map(full).collect())
+    }
+
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
+    }
+}
+
+/// The refs whose commits are posted.
+#[derive(Debug)]
+pub struct Watched {
+    include: RefPatterns,
+    exclude: RefPatterns,
+}
+
+impl Watched {
+    pub fn new(commits: &Commits) -> Self {
+        Watched { include: RefPatterns::new(&commits.refs), exclude: RefPatterns::new(&commits.exclude_refs) }
+    }
+
+    pub fn includes(&self, name: &str) -> bool {
+        self.include.matches(name) && !self.exclude.matches(name)
+    }
+}
+
+/// Matches in time linear in both but for one pair of places to go back to, the usual way for `*`.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    let mut star = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(&c) if c == b'?' || c == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((star_at, taken)) = star else { return false };
+                star = Some((star_at, taken + 1));
+                p = star_at + 1;
+                n = taken + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|&c| c == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_names() {
+        let cases = [
+            ("refs/heads/*", "refs/heads/feature/US1", true),
+            ("refs/heads/*", "refs/headsup", false),
+            ("main", "refs/heads/main", true),
+            ("main", "refs/heads/main2", false),
+            ("release/?.*", "refs/heads/release/1.2", true),
+            ("refs/*/x", "refs/heads/a/x/x", true),
+            ("refs/*/x", "refs/heads/a/x/y", false),
+        ];
+        for (pattern, name, expected) in cases {
+            assert_eq!(RefPatterns::new(&[pattern.to_owned()]).matches(name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn excluded_refs_do_not_count() {
+        let commits = Commits { exclude_refs: vec!["wip/*".into()], ..Commits::default() };
+        let watched = Watched::new(&commits);
+        assert!(watched.includes("refs/heads/main") && watched.includes("refs/tags/v1"));
+        assert!(!watched.includes("refs/heads/wip/a") && !watched.includes("refs/notes/commits"));
+    }
+}
