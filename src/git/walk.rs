@@ -1,0 +1,161 @@
+//! Which commits are new: those that the given tips reach and the hidden ones do not.
+//!
+//! Commits are visited by their time, the youngest first, so that as a rule only new commits and the border to
+//! the hidden ones are read. Clocks may be wrong, so time alone decides nothing: what is hidden is painted on
+//! for a while after the last new commit was found, and what turns out to be hidden late is taken back.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BinaryHeap, HashMap};
+
+use super::{Error, Objects, commit};
+use crate::push::{CommitId, Tip};
+
+/// How many hidden commits are read at least, after the new ones were found, to see whether they lead to one of
+/// them in spite of their times. Git's own walk does the same with 5 (`SLOP` in its revision.c).
+const MIN_SLOP: usize = 32;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Hidden,
+    New,
+}
+
+/// A commit that waits for its turn, with its parents where it has been read.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Waiting {
+    tip: Tip,
+    parents: Option<Vec<CommitId>>,
+}
+
+/// A walk over the history. It keeps what it learned, so that several tips can be asked for one after the other;
+/// a commit is new only once. Each commit is read once.
+pub struct Walk<'a, 'r> {
+    objects: &'a Objects<'r>,
+    marks: HashMap<CommitId, Mark>,
+    /// Hidden commits whose parents are not painted yet.
+    hidden: BinaryHeap<Waiting>,
+    /// New commits whose parents are not visited yet.
+    open: BinaryHeap<Waiting>,
+    /// Parents of new commits that had been known before.
+    joined: Vec<CommitId>,
+}
+
+impl<'a, 'r> Walk<'a, 'r> {
+    pub(crate) fn new(objects: &'a Objects<'r>) -> Self {
+        let (marks, hidden, open) = (HashMap::new(), BinaryHeap::new(), BinaryHeap::new());
+        Walk { objects, marks, hidden, open, joined: Vec::new() }
+    }
+
+    /// Leaves out this commit and all that it reaches. It need not exist any more.
+    pub fn hide(&mut self, tip: Tip) {
+        if self.marks.insert(tip.id, Mark::Hidden) != Some(Mark::Hidden) {
+            self.hidden.push(Waiting { tip, parents: None });
+        }
+    }
+
+    /// Returns the new commits that this tip reaches, the oldest first.
+    ///
+    /// # Errors
+    /// If the tip itself or a damaged commit cannot be read. A parent that is missing, as in a shallow repository,
+    /// ends its line of history.
+    pub fn new_commits(&mut self, tip: Tip) -> Result<Vec<CommitId>, Error> {
+        self.start(tip)?;
+        let mut found = Vec::new();
+        let mut oldest = i64::MAX;
+        while let Some(commit) = self.next_new()? {
+            oldest = oldest.min(commit.time);
+            found.push(commit.id);
+        }
+        self.paint_late(&mut found, oldest)?;
+        found.reverse();
+        Ok(found)
+    }
+
+    /// Returns the commits, hidden or found for another tip, that new commits build on directly.
+    pub fn joined(&self) -> &[CommitId] {
+        &self.joined
+    }
+
+    /// Adds a tip from which [`Self::next`] goes on.
+    pub fn start(&mut self, tip: Tip) -> Result<(), Error> {
+        self.visit(tip.id)
+    }
+
+    /// Returns the next commit that is new as far as is known by now. With nothing hidden that is final.
+    pub fn next_new(&mut self) -> Result<Option<Tip>, Error> {
+        while let Some(waiting) = self.open.pop() {
+            self.paint_down_to(waiting.tip.time)?;
+            if self.marks.get(&waiting.tip.id) == Some(&Mark::Hidden) {
+                continue;
+            }
+            for parent in waiting.parents.unwrap_or_default() {
+                if self.marks.contains_key(&parent) {
+                    self.joined.push(parent);
+                }
+                self.visit(parent)?;
+            }
+            return Ok(Some(waiting.tip));
+        }
+        Ok(None)
+    }
+
+    fn visit(&mut self, id: CommitId) -> Result<(), Error> {
+        if let Entry::Vacant(mark) = self.marks.entry(id) {
+            mark.insert(Mark::New);
+            self.open.extend(self.read(id)?);
+        }
+        Ok(())
+    }
+
+    /// Hides the parents of all hidden commits that are not older than this.
+    fn paint_down_to(&mut self, time: i64) -> Result<(), Error> {
+        while self.hidden.peek().is_some_and(|waiting| waiting.tip.time >= time) {
+            self.paint_one()?;
+        }
+        Ok(())
+    }
+
+    /// Hides the parents of the youngest hidden commit. Returns whether one of them had been taken for new.
+    fn paint_one(&mut self) -> Result<bool, Error> {
+        let Some(Waiting { tip, parents }) = self.hidden.pop() else { return Ok(false) };
+        let parents = match parents {
+            Some(parents) => parents,
+            // A hidden tip may have been pruned; what it hid beyond is hidden by other tips or never comes up again.
+            None => self.read(tip.id)?.and_then(|waiting| waiting.parents).unwrap_or_default(),
+        };
+        let mut corrected = false;
+        for parent in parents {
+            let before = self.marks.insert(parent, Mark::Hidden);
+            corrected |= before == Some(Mark::New);
+            if before != Some(Mark::Hidden) {
+                self.hidden.extend(self.read(parent)?);
+            }
+        }
+        Ok(corrected)
+    }
+
+    /// Goes on painting as long as that may still reach a commit that was found, and takes back those it reaches.
+    fn paint_late(&mut self, found: &mut Vec<CommitId>, oldest: i64) -> Result<(), Error> {
+        // In proportion to what was found: a wrong clock near the border would otherwise let the walk run past it.
+        let allowance = found.len().max(MIN_SLOP);
+        let mut slop = allowance;
+        while let Some(top) = self.hidden.peek()
+            && !found.is_empty()
+        {
+            let in_range = top.tip.time >= oldest;
+            if !in_range && slop == 0 {
+                break;
+            }
+            slop = if self.paint_one()? { allowance } else { slop.saturating_sub(usize::from(!in_range)) };
+        }
+        found.retain(|id| self.marks.get(id) == Some(&Mark::New));
+        Ok(())
+    }
+
+    /// Reads a commit; `None` if it is not there.
+    fn read(&self, id: CommitId) -> Result<Option<Waiting>, Error> {
+        let Some(object) = self.objects.find(id)? else { return Ok(None) };
+        let commit = commit::parse(object.data()).ok_or(Error::Damaged { id, kind: "commit" })?;
+        Ok(Some(Waiting { tip: Tip { id, time: commit.committed_at }, parents: Some(commit.parents) }))
+    }
+}
