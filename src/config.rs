@@ -1,0 +1,437 @@
+//! What the administrator decides: one or two TOML files and a few environment variables become a [`Config`].
+//!
+//! Unknown keys and wrong values are errors that name file, line and key. The keys themselves are explained
+//! in `config.sample.toml`. Secrets are read only when something is to be sent, see [`credentials`].
+
+pub mod credentials;
+mod error;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+pub use error::Error;
+
+use crate::links::Links;
+use credentials::Secret;
+
+/// Read first; the repository's own file may override it key by key.
+pub const SYSTEM_FILE: &str = "/etc/rally-hook/config.toml";
+/// Read second, under `$GIT_DIR`.
+pub const REPOSITORY_FILE: &str = "rally-hook.toml";
+/// Names the one file to read instead.
+pub const FILE_VARIABLE: &str = "RALLY_HOOK_CONFIG";
+
+/// The prefixes that Rally gives a new workspace and that everyday text does not use.
+pub const DEFAULT_PREFIXES: [&str; 6] = ["US", "DE", "DS", "TA", "TC", "TS"];
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub rally: Rally,
+    pub repository: Repository,
+    pub commits: Commits,
+    pub state: State,
+    pub authors: Authors,
+    pub queue: Queue,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rally {
+    pub server: String,
+    pub workspace: Option<String>,
+    pub api_key: Option<Secret>,
+    pub api_key_file: Option<PathBuf>,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub password_file: Option<PathBuf>,
+    pub proxy: Option<Secret>,
+    pub ca_file: Option<PathBuf>,
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+    pub max_concurrent_requests: usize,
+    pub batch: BatchMode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchMode {
+    Auto,
+    Off,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Repository {
+    pub name: Option<String>,
+    pub create: bool,
+    pub projects: Vec<String>,
+    pub web: Option<String>,
+    pub links: Links,
+    pub commit_link: Option<String>,
+    pub file_link: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Commits {
+    pub refs: Vec<String>,
+    pub exclude_refs: Vec<String>,
+    pub prefixes: Vec<String>,
+    pub ignore_case: bool,
+    pub from_branch_name: bool,
+    pub post: Post,
+    pub max_changes: usize,
+}
+
+/// Which commits become Changesets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Post {
+    /// Those that name an artifact which Rally has.
+    Linked,
+    All,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct State {
+    pub update: bool,
+    pub refs: Vec<String>,
+    pub backwards: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Authors {
+    pub map_file: Option<PathBuf>,
+    #[serde(rename = "match")]
+    pub match_by: Vec<MatchBy>,
+    pub domain: Option<String>,
+    pub default: Option<String>,
+}
+
+/// The User field that an author is looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MatchBy {
+    Email,
+    Username,
+    DisplayName,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    pub deliver: Deliver,
+    #[serde(deserialize_with = "duration")]
+    pub retry_delay: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub retry_for: Duration,
+}
+
+/// When a push is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deliver {
+    /// By a process of its own that the hook starts.
+    Background,
+    /// Before the hook returns: the pusher waits.
+    Inline,
+    /// By a timer that runs `rally-hook deliver`.
+    Later,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    pub push: PushLog,
+    pub file: PathBuf,
+    pub level: Level,
+}
+
+/// What the pusher sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PushLog {
+    Summary,
+    /// Nothing but trouble.
+    Quiet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+impl Default for Rally {
+    fn default() -> Self {
+        Rally {
+            server: "https://rally1.rallydev.com".into(),
+            workspace: None,
+            api_key: None,
+            api_key_file: None,
+            username: None,
+            password: None,
+            password_file: None,
+            proxy: None,
+            ca_file: None,
+            timeout: Duration::from_secs(30),
+            max_concurrent_requests: 8,
+            batch: BatchMode::Auto,
+        }
+    }
+}
+
+impl Default for Repository {
+    fn default() -> Self {
+        let (name, web, commit_link, file_link) = (None, None, None, None);
+        Repository { name, create: true, projects: Vec::new(), web, links: Links::Github, commit_link, file_link }
+    }
+}
+
+impl Default for Commits {
+    fn default() -> Self {
+        Commits {
+            refs: vec!["refs/heads/*".into(), "refs/tags/*".into()],
+            exclude_refs: Vec::new(),
+            prefixes: DEFAULT_PREFIXES.map(str::to_owned).to_vec(),
+            ignore_case: false,
+            from_branch_name: false,
+            post: Post::Linked,
+            max_changes: 1000,
+        }
+    }
+}
+
+impl Default for Authors {
+    fn default() -> Self {
+        let match_by = vec![MatchBy::Email, MatchBy::Username, MatchBy::DisplayName];
+        Authors { map_file: None, match_by, domain: None, default: None }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        let (retry_delay, retry_for) = (Duration::from_secs(5), Duration::from_secs(7 * 24 * 3600));
+        Queue { deliver: Deliver::Background, retry_delay, retry_for }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { push: PushLog::Summary, file: "rally-hook/log".into(), level: Level::Info }
+    }
+}
+
+impl Config {
+    /// Reads the configuration for a repository: the file named here or by the environment, or the system's and
+    /// then the repository's.
+    ///
+    /// # Errors
+    /// If there is no file at all, or one cannot be read or does not say what can be done.
+    pub fn load(named: Option<&Path>, git_dir: &Path) -> Result<Self, Error> {
+        let named = named.map(Path::to_owned).or_else(|| std::env::var_os(FILE_VARIABLE).map(PathBuf::from));
+        let candidates = match named {
+            Some(file) => {
+                if !file.exists() {
+                    return Err(Error::Missing(vec![file]));
+                }
+                vec![file]
+            }
+            None => vec![PathBuf::from(SYSTEM_FILE), git_dir.join(REPOSITORY_FILE)],
+        };
+        let files: Vec<&PathBuf> = candidates.iter().filter(|file| file.exists()).collect();
+        if files.is_empty() {
+            return Err(Error::Missing(candidates));
+        }
+        let mut merged = toml::Table::new();
+        for file in &files {
+            let text =
+                std::fs::read_to_string(file).map_err(|source| Error::Read { path: file.to_path_buf(), source })?;
+            let one = Config::parse(&text, file)?;
+            one.check_that_secrets_are_private(file)?;
+            merge(&mut merged, text.parse().expect("the text was parsed just now"));
+        }
+        // Each file is right by itself, so what may be wrong now is only what they say together.
+        let whole: Config = merged.try_into().expect("each file was read by itself");
+        let last = files.last().expect("there is a file");
+        whole.check(last).map(|()| whole)
+    }
+
+    /// Reads one file's text; `path` is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let config: Config = toml::from_str(text).map_err(|error| Error::parse(&error, text, path))?;
+        Ok(config)
+    }
+
+    fn check(&self, path: &Path) -> Result<(), Error> {
+        let invalid =
+            |key: &str, problem: String| Err(Error::Invalid { path: path.to_owned(), key: key.to_owned(), problem });
+        if let Some(problem) = self.rally.server_problem() {
+            return invalid("rally.server", problem);
+        }
+        if self.rally.max_concurrent_requests == 0 {
+            return invalid("rally.max_concurrent_requests", "it must be at least 1".into());
+        }
+        if let Some(wrong) = self.commits.prefixes.iter().find(|prefix| !is_prefix(prefix)) {
+            return invalid("commits.prefixes", format!("{wrong:?} is not made of letters, as in \"US\""));
+        }
+        if self.commits.prefixes.is_empty() {
+            return invalid("commits.prefixes", "it is empty, so no commit could ever name an artifact".into());
+        }
+        if self.repository.name.as_deref() == Some("") {
+            return invalid("repository.name", "it is empty; leave the key out to use the directory's name".into());
+        }
+        if self.repository.links == Links::Custom && self.repository.commit_link.is_none() {
+            return invalid(
+                "repository.links",
+                "\"custom\" needs commit_link, for example \"https://host/{revision}\"".into(),
+            );
+        }
+        self.rally.credentials_problem().map_or(Ok(()), |(key, problem)| invalid(key, problem))
+    }
+
+    fn check_that_secrets_are_private(&self, path: &Path) -> Result<(), Error> {
+        let rally = &self.rally;
+        let holds_secret = rally.api_key.is_some() || rally.password.is_some();
+        if holds_secret { credentials::check_private(path) } else { Ok(()) }
+    }
+}
+
+impl Rally {
+    /// Says what is wrong with the server's address. A secret must not travel unencrypted, except within the machine.
+    fn server_problem(&self) -> Option<String> {
+        let Ok(url) = reqwest::Url::parse(&self.server) else {
+            return Some(format!("{:?} is no address; it looks like \"https://rally1.rallydev.com\"", self.server));
+        };
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        match url.scheme() {
+            "https" => None,
+            "http" if loopback => None,
+            "http" => Some(format!("{} would send the credentials unencrypted; use https://", self.server)),
+            other => Some(format!("{other}:// is not supported; use https://")),
+        }
+    }
+
+    fn credentials_problem(&self) -> Option<(&'static str, String)> {
+        let key = self.api_key.is_some() || self.api_key_file.is_some();
+        match self {
+            _ if key && self.username.is_some() => {
+                Some(("rally.username", "an API key is set too; keep one of the two".into()))
+            }
+            Rally { api_key: Some(_), api_key_file: Some(_), .. } => {
+                Some(("rally.api_key", "api_key_file is set too; keep one of the two".into()))
+            }
+            Rally { password: Some(_), password_file: Some(_), .. } => {
+                Some(("rally.password", "password_file is set too; keep one of the two".into()))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn is_prefix(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+/// Lays the keys of `over` over those of `table`, section by section.
+fn merge(table: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
+            (_, value) => drop(table.insert(key, value)),
+        }
+    }
+}
+
+/// Reads a duration such as "30s", "5m" or "7d".
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text).map_err(|_| {
+        serde::de::Error::custom(format!("{text:?} is no duration; it looks like \"30s\", \"5m\" or \"7d\""))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let path = Path::new("config.toml");
+        let config = Config::parse(text, path).map_err(|error| error.to_string())?;
+        config.check(path).map(|()| config).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_sample_lists_every_key_with_its_default() {
+        let sample = include_str!("../config.sample.toml");
+        let sampled = parse(sample).expect("the sample is valid");
+        assert_eq!(sampled.rally.workspace.as_deref(), Some("Acme"));
+        // With every key switched on it is still valid, so that each can be used as it stands there.
+        let uncommented: String = sample
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#').filter(|rest| rest.split(" = ").next().is_some_and(is_key)).unwrap_or(line)
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let all: toml::Table = uncommented.parse().expect("every line is valid TOML");
+        toml::from_str::<Config>(&uncommented).expect("every key is known");
+        for (section, keys) in
+            [("rally", 12), ("repository", 7), ("commits", 7), ("state", 3), ("authors", 4), ("queue", 3), ("log", 3)]
+        {
+            assert_eq!(all[section].as_table().map(toml::Table::len), Some(keys), "keys of [{section}]");
+        }
+    }
+
+    fn is_key(text: &str) -> bool {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    }
+
+    #[test]
+    fn an_error_names_file_line_key_and_the_nearest_key() {
+        let cases = [
+            ("[commits]\nref = []", "config.toml, line 2: unknown key `ref`; the nearest known one is `refs`"),
+            ("[comits]\nrefs = []", "config.toml, line 1: unknown key `comits`; the nearest known one is `commits`"),
+            ("[queue]\n\nretry_for = \"soon\"", "config.toml, line 3: `retry_for`: \"soon\" is no duration"),
+            ("[rally]\ntimeout = 30", "config.toml, line 2: `timeout`: invalid type: integer `30`"),
+            (
+                "[rally]\nserver = \"http://rally.example\"",
+                "config.toml: `rally.server`: http://rally.example would send",
+            ),
+            ("[rally]\napi_key = \"_x\"\nusername = \"u\"", "config.toml: `rally.username`: an API key is set too"),
+            ("[commits]\nprefixes = [\"U S\"]", "config.toml: `commits.prefixes`: \"U S\" is not made of letters"),
+            ("[rally", "config.toml, line 1: "),
+        ];
+        for (text, expected) in cases {
+            let error = parse(text).expect_err(text);
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_broken_line_with_a_secret_is_not_repeated() {
+        let error = parse("[rally]\napi_key = \"_very-secret\" oops").expect_err("not TOML");
+        assert!(!error.contains("_very-secret"), "{error}");
+        let shown = format!("{:?}", parse("[rally]\napi_key = \"_very-secret\"").expect("valid"));
+        assert!(!shown.contains("_very-secret"), "{shown}");
+    }
+
+    #[test]
+    fn a_later_file_wins_key_by_key() {
+        let mut table: toml::Table = "[rally]\nworkspace = \"A\"\nbatch = \"off\"".parse().expect("TOML");
+        merge(&mut table, "[rally]\nworkspace = \"B\"\n[commits]\nmax_changes = 1".parse().expect("TOML"));
+        let config: Config = table.try_into().expect("known keys");
+        assert_eq!(config.rally.workspace.as_deref(), Some("B"));
+        assert_eq!((config.rally.batch, config.commits.max_changes), (BatchMode::Off, 1));
+    }
+}

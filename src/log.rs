@@ -1,0 +1,57 @@
+//! The log file: one line an event, rotated by size. It never fails anything: what cannot be written is dropped.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::config::{self, Level};
+use crate::queue::StateDir;
+use crate::text;
+
+/// At this size the log is moved to `log.1`, whose predecessor goes: at most twice this is kept.
+const MAX_SIZE: u64 = 5 * 1024 * 1024;
+
+pub struct Log {
+    path: PathBuf,
+    level: Level,
+    dir: StateDir,
+}
+
+impl Log {
+    pub fn new(config: &config::Log, git_dir: &std::path::Path, dir: &StateDir) -> Self {
+        Log { path: git_dir.join(&config.file), level: config.level, dir: dir.clone() }
+    }
+
+    pub fn error(&self, event: &str) {
+        self.write(Level::Error, "error", event);
+    }
+
+    pub fn warn(&self, event: &str) {
+        self.write(Level::Warn, "warn", event);
+    }
+
+    pub fn info(&self, event: &str) {
+        self.write(Level::Info, "info", event);
+    }
+
+    pub fn debug(&self, event: &str) {
+        self.write(Level::Debug, "debug", event);
+    }
+
+    fn write(&self, level: Level, name: &str, event: &str) {
+        if level > self.level {
+            return;
+        }
+        if fs::metadata(&self.path).is_ok_and(|meta| meta.len() >= MAX_SIZE) {
+            let mut older = self.path.clone().into_os_string();
+            older.push(".1");
+            let _ = fs::rename(&self.path, older);
+        }
+        let time = humantime::format_rfc3339_seconds(SystemTime::now());
+        let line = format!("{time} {name} [{}] {}\n", std::process::id(), text::printable(event));
+        // One write to a file opened for appending: lines of several processes do not mix.
+        let opened = self.dir.open_file(&self.path, OpenOptions::new().create(true).append(true));
+        let _ = opened.and_then(|mut file| file.write_all(line.as_bytes()));
+    }
+}

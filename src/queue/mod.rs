@@ -1,0 +1,323 @@
+//! The durable state of a repository, in one SQLite database: what has been seen, what waits, what is done.
+//!
+//! This module and those below it are the only users of SQLite. Whatever belongs together is one transaction, and
+//! each is on disk (synchronous FULL) when the function returns. Times are arguments, in milliseconds since 1970.
+
+mod delivery;
+mod files;
+mod status;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+
+pub use delivery::{Failure, Outcome, Pause, Row};
+pub use files::{Sharing, StateDir};
+pub use status::{DeadLetter, Status};
+
+use crate::changeset::Changeset;
+use crate::push::{CommitId, Tip};
+
+/// The version of the tables in schema.sql.
+const VERSION: i64 = 1;
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// Receipts beyond this many are dropped, the oldest first: some 20 MB. A commit whose receipt is gone is still not
+/// posted twice: its ref's tip is seen, and Rally is asked before anything is made.
+const MAX_RECEIPTS: i64 = 200_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot use {}: {source}", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("{} is a symbolic link; remove it, the queue must be a file of its own", .0.display())]
+    Link(PathBuf),
+    #[error("{} belongs to user {owner}; run this as that user, or chown it if the repository changed hands", path.display())]
+    Foreign { path: PathBuf, owner: u32 },
+    #[error("{} was written by a newer rally-hook (version {found} of its tables, this one knows {VERSION}); install that one again", path.display())]
+    Newer { path: PathBuf, found: i64 },
+    #[error("the queue {} cannot be {doing}: {source}", path.display())]
+    Database { path: PathBuf, doing: &'static str, source: rusqlite::Error },
+}
+
+impl Error {
+    /// Tells whether the database's file is damaged, so that setting it aside helps.
+    pub fn is_damage(&self) -> bool {
+        let Error::Database { source, .. } = self else { return false };
+        let code = source.sqlite_error_code();
+        matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+            || source.to_string().contains("no such table")
+    }
+}
+
+/// A push whose commits are not all recorded yet.
+#[derive(Debug)]
+pub struct Push {
+    pub id: i64,
+    pub received_at: i64,
+    pub pusher: String,
+    /// What Git wrote to the hook's standard input.
+    pub updates: Vec<u8>,
+}
+
+/// What changes in the same transaction in which the last commits of a walk are recorded.
+#[derive(Debug, Default)]
+pub struct Settled {
+    pub pushes: Vec<i64>,
+    pub new_tips: Vec<Tip>,
+    /// Tips that a new one reaches.
+    pub covered_tips: Vec<CommitId>,
+}
+
+pub struct Queue {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Queue {
+    /// Opens the queue, making it if it is not there. A statement waits up to `patience` for another process.
+    ///
+    /// # Errors
+    /// If the file is not ours, newer than this program, damaged or unreadable.
+    pub fn open(dir: &StateDir, patience: Duration) -> Result<Self, Error> {
+        let path = dir.database();
+        if !path.try_exists().unwrap_or(true) && !path.is_symlink() {
+            create(dir)?;
+        }
+        dir.check(&path)?;
+        let database = |source| Error::Database { path: path.clone(), doing: "opened", source };
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(&path, flags).map_err(database)?;
+        configure(&connection, patience).map_err(database)?;
+        let found = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database)?;
+        match found {
+            VERSION => Ok(Queue { connection, path }),
+            // An empty file is what a truncated database leaves, for ours appears under its name only when complete.
+            0 => Err(database(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB),
+                None,
+            ))),
+            found => Err(Error::Newer { path, found }),
+        }
+    }
+
+    /// Sets a damaged database aside, begins a new one and copies over what can still be read.
+    /// Returns where the damaged one is now.
+    pub fn replace_damaged(dir: &StateDir) -> Result<PathBuf, Error> {
+        let lock = dir.lock_file("repair.lock")?;
+        lock.lock().map_err(|source| Error::Directory { path: dir.path().to_owned(), source })?;
+        // Another process may have done it while this one waited.
+        if let Ok(queue) = Queue::open(dir, Duration::from_secs(1))
+            && queue
+                .connection
+                .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+                .is_ok_and(|answer| answer == "ok")
+        {
+            return Ok(dir.database());
+        }
+        let aside = dir.set_aside()?;
+        create(dir)?;
+        let mut queue = Queue::open(dir, Duration::from_secs(1))?;
+        let salvaged = Connection::open_with_flags(&aside, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        if let Ok(damaged) = salvaged {
+            queue.write("repaired", |tx| {
+                for table in ["meta", "seen_tip", "receipt", "changeset", "facts", "push"] {
+                    copy_readable_rows(&damaged, tx, table)?;
+                }
+                // A changeset without its facts cannot be posted, nor be forgotten: its receipt is not written.
+                tx.execute("UPDATE changeset SET dead = 1, last_error = 'its data was damaged; backfill this revision' WHERE id NOT IN (SELECT changeset FROM facts)", [])?;
+                tx.execute("INSERT INTO meta VALUES ('repaired', ?1) ON CONFLICT DO UPDATE SET value = ?1", [aside.display().to_string()]).map(drop)
+            })?;
+        }
+        Ok(aside)
+    }
+
+    /// Keeps a push before anything else is done with it. Returns its number.
+    pub fn add_push(&mut self, pusher: &str, updates: &[u8], now: i64) -> Result<i64, Error> {
+        self.write("written", |tx| {
+            tx.execute(
+                "INSERT INTO push (received_at, pusher, updates) VALUES (?1, ?2, ?3)",
+                params![now, pusher, updates],
+            )?;
+            Ok(tx.last_insert_rowid())
+        })
+    }
+
+    /// Returns the pushes whose commits are not recorded yet, in order.
+    pub fn pushes(&self) -> Result<Vec<Push>, Error> {
+        self.read(|db| {
+            let mut statement = db.prepare("SELECT id, received_at, pusher, updates FROM push ORDER BY id")?;
+            let rows = statement.query_map([], |row| {
+                Ok(Push { id: row.get(0)?, received_at: row.get(1)?, pusher: row.get(2)?, updates: row.get(3)? })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Returns the seen tips, or `None` where nothing has been marked as seen yet, not even an empty repository.
+    pub fn seen_tips(&self) -> Result<Option<Vec<Tip>>, Error> {
+        self.read(|db| {
+            let initialised: Option<String> = meta(db, "initialised")?;
+            if initialised.is_none() {
+                return Ok(None);
+            }
+            let mut statement = db.prepare("SELECT id, time FROM seen_tip")?;
+            let rows = statement.query_map([], |row| Ok(Tip { id: CommitId(row.get(0)?), time: row.get(1)? }))?;
+            rows.collect::<Result<_, _>>().map(Some)
+        })
+    }
+
+    /// Marks these tips as seen, in place of all that were seen before.
+    pub fn set_seen_tips(&mut self, tips: &[Tip], now: i64) -> Result<(), Error> {
+        self.write("written", |tx| {
+            tx.execute("DELETE FROM seen_tip", [])?;
+            insert_tips(tx, tips)?;
+            set_meta(tx, "initialised", &now.to_string())
+        })
+    }
+
+    /// Records changesets and, with the last ones of a walk, moves the seen tips and forgets the pushes.
+    /// A revision that is known already is left alone. Returns how many are new.
+    pub fn record(&mut self, changesets: &[Changeset], settled: Option<&Settled>, now: i64) -> Result<usize, Error> {
+        self.write("written", |tx| {
+            let mut new = 0;
+            for changeset in changesets {
+                new += usize::from(insert_changeset(tx, changeset, now)?);
+            }
+            if let Some(settled) = settled {
+                for id in &settled.covered_tips {
+                    tx.execute("DELETE FROM seen_tip WHERE id = ?1", [id.0])?;
+                }
+                insert_tips(tx, &settled.new_tips)?;
+                for push in &settled.pushes {
+                    tx.execute("DELETE FROM push WHERE id = ?1", [push])?;
+                }
+            }
+            Ok(new)
+        })
+    }
+
+    fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
+        query(&self.connection).map_err(|source| Error::Database { path: self.path.clone(), doing: "read", source })
+    }
+
+    fn write<T>(
+        &mut self,
+        doing: &'static str,
+        change: impl FnOnce(&Transaction) -> rusqlite::Result<T>,
+    ) -> Result<T, Error> {
+        let run = || {
+            let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = change(&tx)?;
+            tx.commit().map(|()| value)
+        };
+        run().map_err(|source| Error::Database { path: self.path.clone(), doing, source })
+    }
+}
+
+/// Makes a complete database under another name and gives it its own only then: nobody ever sees half of one.
+fn create(dir: &StateDir) -> Result<(), Error> {
+    let path = dir.database();
+    let temporary = dir.path().join(format!("tmp-queue-{}", std::process::id()));
+    let directory = |source| Error::Directory { path: path.clone(), source };
+    let database = |source| Error::Database { path: path.clone(), doing: "made", source };
+    let file = dir.open_file(&temporary, std::fs::OpenOptions::new().create(true).truncate(true)).map_err(directory)?;
+    drop(file);
+    let make = || {
+        let connection = Connection::open(&temporary)?;
+        connection.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = INCREMENTAL;")?;
+        connection.execute_batch(SCHEMA)?;
+        connection.pragma_update(None, "user_version", VERSION)?;
+        connection.close().map_err(|(_, error)| error)
+    };
+    let made = make().map_err(database).and_then(|()| match std::fs::hard_link(&temporary, &path) {
+        // Another process was faster; its database is as good.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.and_then(|()| dir.sync()).map_err(directory),
+    });
+    let _ = std::fs::remove_file(&temporary);
+    made
+}
+
+fn configure(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(patience)?;
+    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+    // A hook leaves the moving of the log into the database to the deliverer, which has time.
+    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(())
+}
+
+fn insert_tips(tx: &Transaction, tips: &[Tip]) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO seen_tip VALUES (?1, ?2)")?;
+    tips.iter().try_for_each(|tip| insert.execute(params![tip.id.0, tip.time]).map(drop))
+}
+
+fn insert_changeset(tx: &Transaction, changeset: &Changeset, now: i64) -> rusqlite::Result<bool> {
+    let revision = &changeset.revision;
+    let outcome: Option<String> = tx
+        .prepare_cached("SELECT outcome FROM receipt WHERE revision = ?1")?
+        .query_row([revision], |row| row.get(0))
+        .optional()?;
+    match outcome.as_deref() {
+        // Its artifacts were unknown then. They may be there by now, so a backfill tries again.
+        Some("unlinked") => {
+            tx.execute("DELETE FROM receipt WHERE revision = ?1", [revision])?;
+            count(tx, "unlinked", -1)?;
+            count(tx, "recorded", -1)?;
+        }
+        Some(_) => return Ok(false),
+        None => {}
+    }
+    let inserted = tx
+        .prepare_cached("INSERT OR IGNORE INTO changeset (revision, recorded_at, next_attempt) VALUES (?1, ?2, ?2)")?
+        .execute(params![revision, now])?;
+    if inserted == 0 {
+        return Ok(false);
+    }
+    let json = serde_json::to_string(changeset).expect("plain data becomes JSON");
+    tx.prepare_cached("INSERT INTO facts VALUES (?1, ?2)")?.execute(params![tx.last_insert_rowid(), json])?;
+    count(tx, "recorded", 1)?;
+    if changeset.omitted > 0 {
+        count(tx, "omitted_changes", changeset.omitted as i64)?;
+    }
+    Ok(true)
+}
+
+fn meta<T: std::str::FromStr>(db: &Connection, key: &str) -> rusqlite::Result<Option<T>> {
+    let value: Option<String> =
+        db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key], |row| row.get(0)).optional()?;
+    Ok(value.and_then(|text| text.parse().ok()))
+}
+
+fn set_meta(tx: &Transaction, key: &str, value: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2")?
+        .execute([key, value])
+        .map(drop)
+}
+
+/// Moves a counter. Together they show that every recorded commit is accounted for, see [`Status`].
+fn count(tx: &Transaction, key: &str, by: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = CAST(value AS INTEGER) + ?2")?
+        .execute(params![key, by.to_string()])
+        .map(drop)
+}
+
+/// Copies rows until the first that cannot be read.
+fn copy_readable_rows(damaged: &Connection, tx: &Transaction, table: &str) -> rusqlite::Result<()> {
+    let Ok(mut select) = damaged.prepare(&format!("SELECT * FROM {table}")) else { return Ok(()) };
+    let columns = select.column_count();
+    let places: Vec<String> = (1..=columns).map(|place| format!("?{place}")).collect();
+    let mut insert = tx.prepare(&format!("INSERT OR IGNORE INTO {table} VALUES ({})", places.join(", ")))?;
+    let Ok(mut rows) = select.query([]) else { return Ok(()) };
+    while let Ok(Some(row)) = rows.next() {
+        let values =
+            (0..columns).map(|column| row.get::<_, rusqlite::types::Value>(column)).collect::<Result<Vec<_>, _>>();
+        let Ok(values) = values else { break };
+        // A row that breaks a rule of the tables is damaged as well.
+        let _ = insert.execute(rusqlite::params_from_iter(values));
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+-- The queue's tables. A change here raises VERSION in mod.rs and adds a migration there.
+
+-- A push whose commits are not recorded yet, as Git told it.
+CREATE TABLE push (
+    id          INTEGER PRIMARY KEY,
+    received_at INTEGER NOT NULL,
+    pusher      TEXT NOT NULL,
+    updates     BLOB NOT NULL
+) STRICT;
+
+-- Commits up to which everything has been recorded. None of them is reached by another, as far as is known.
+CREATE TABLE seen_tip (
+    id   BLOB PRIMARY KEY,
+    time INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What is still to be delivered, in the order in which it was recorded. Times are milliseconds since 1970.
+CREATE TABLE changeset (
+    id            INTEGER PRIMARY KEY,
+    revision      TEXT NOT NULL UNIQUE,
+    recorded_at   INTEGER NOT NULL,
+    dead          INTEGER NOT NULL DEFAULT 0,   -- a dead letter: waits for a person
+    attempts      INTEGER NOT NULL DEFAULT 0,   -- that failed
+    first_attempt INTEGER,
+    next_attempt  INTEGER NOT NULL,
+    last_error    TEXT,
+    rally_ref     TEXT,                         -- the Changeset, once it is known to be there
+    existed       INTEGER NOT NULL DEFAULT 0,   -- it was there before we made one
+    settles_at    INTEGER,                      -- a write of unknown outcome was sent: from then on Rally can tell
+    made          TEXT NOT NULL DEFAULT '[]'    -- which of its Changes are known to be there, by place
+) STRICT;
+CREATE INDEX changeset_due ON changeset (dead, next_attempt);
+
+-- The facts to post, apart because they are large and never change.
+CREATE TABLE facts (
+    changeset INTEGER PRIMARY KEY REFERENCES changeset (id) ON DELETE CASCADE,
+    json      TEXT NOT NULL
+) STRICT;
+
+-- What is done with: never to be posted again.
+CREATE TABLE receipt (
+    revision  TEXT PRIMARY KEY,
+    outcome   TEXT NOT NULL,                    -- delivered, existed, unlinked
+    rally_ref TEXT,
+    at        INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX receipt_at ON receipt (at);
+
+-- What Rally answered to look-ups.
+CREATE TABLE cache (
+    kind  TEXT NOT NULL,
+    key   TEXT NOT NULL,
+    value TEXT NOT NULL,
+    at    INTEGER NOT NULL,
+    PRIMARY KEY (kind, key)
+) STRICT, WITHOUT ROWID;
+
+-- Counters and single values.
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

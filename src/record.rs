@@ -1,0 +1,302 @@
+//! From pushes to the queue: which commits are new, what of them is to be posted, and the seen tips that move.
+//!
+//! All recording happens under one lock per repository and ends with one transaction that records the last
+//! commits, moves the seen tips and forgets the pushes. Whoever comes after a crash or a lack of time walks
+//! again; what is recorded already is left alone then.
+
+use std::collections::HashSet;
+use std::fs::{File, TryLockError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::artifact::FormattedId;
+use crate::changeset::Changeset;
+use crate::context::{Context, Error, now};
+use crate::git::{Item, Read, Reader, Repository, Walk, read_list};
+use crate::push::{self, CommitId, RefUpdate, Tip};
+use crate::queue::{self, Queue, Settled};
+use crate::refs::{RefPatterns, Watched};
+
+/// How many changesets go into one transaction.
+const PER_TRANSACTION: usize = 500;
+/// How often a lock that somebody holds is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(5);
+
+/// What was recorded.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// New commits, matching or not.
+    pub commits: usize,
+    /// Those of them that wait for delivery now.
+    pub queued: usize,
+    /// The artifacts that these name.
+    pub artifacts: Vec<FormattedId>,
+    /// Whether everything was recorded; if not, there was no time.
+    pub complete: bool,
+}
+
+/// What to look for new commits in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The pushes that the queue holds.
+    Pushes,
+    /// These and all refs of the repository.
+    AllRefs,
+}
+
+/// Records what is new. With a deadline, stops there and leaves the rest to the next caller.
+pub fn record(
+    context: &Context,
+    queue: &mut Queue,
+    source: Source,
+    deadline: Option<Instant>,
+) -> Result<Recorded, Error> {
+    let Some(lock) = lock(context, deadline)? else { return Ok(Recorded::default()) };
+    let repository = context.open_repository()?;
+    take_in_kept_pushes(context, queue)?;
+    let mut work = Work::gather(context, queue, &repository, source)?;
+    let mut seen = queue.seen_tips()?;
+    if seen.is_none() {
+        let tips = first_seen_tips(&repository, &work)?;
+        queue.set_seen_tips(&tips, now())?;
+        seen = Some(tips);
+    }
+    let items = work.walk(context, &repository, &seen.unwrap_or_default())?;
+    let recorded = store(context, queue, &repository, items, work.settled, deadline)?;
+    drop(lock);
+    Ok(recorded)
+}
+
+/// Marks all present tips as seen: their history is not posted, unless by a backfill.
+pub fn mark_all_seen(context: &Context, queue: &mut Queue) -> Result<usize, Error> {
+    let _lock = lock(context, None)?;
+    let repository = context.open_repository()?;
+    let tips: Vec<Tip> = repository.tips()?.into_iter().map(|(_, tip)| tip).collect();
+    let tips = thin(&repository, &tips)?;
+    queue.set_seen_tips(&tips, now())?;
+    Ok(tips.len())
+}
+
+/// Returns the names of the watched refs whose tips hold commits that are not recorded.
+pub fn refs_behind(context: &Context, queue: &Queue) -> Result<Vec<String>, Error> {
+    let repository = context.open_repository()?;
+    let objects = repository.objects()?;
+    let mut walk = Walk::new(&objects);
+    for tip in queue.seen_tips()?.unwrap_or_default() {
+        walk.hide(tip);
+    }
+    let watched = Watched::new(&context.config.commits);
+    let tips: Vec<(String, Tip)> = repository.tips()?.into_iter().filter(|(name, _)| watched.includes(name)).collect();
+    let mut unseen = HashSet::new();
+    for (_, tip) in &tips {
+        unseen.extend(walk.new_commits(*tip)?);
+    }
+    Ok(tips.into_iter().filter(|(_, tip)| unseen.contains(&tip.id)).map(|(name, _)| name).collect())
+}
+
+/// Records changesets that a person named by a range: neither pushes nor seen tips are touched.
+pub fn store_backfill(queue: &mut Queue, changesets: &[Changeset]) -> Result<usize, queue::Error> {
+    queue.record(changesets, None, now())
+}
+
+fn lock(context: &Context, deadline: Option<Instant>) -> Result<Option<File>, Error> {
+    let file = context.state.lock_file("record.lock")?;
+    loop {
+        match (file.try_lock(), deadline) {
+            (Ok(()), _) => return Ok(Some(file)),
+            (Err(TryLockError::Error(source)), _) => {
+                return Err(queue::Error::Directory { path: context.state.path().to_owned(), source }.into());
+            }
+            (Err(TryLockError::WouldBlock), Some(deadline)) if Instant::now() >= deadline => return Ok(None),
+            (Err(TryLockError::WouldBlock), _) => std::thread::sleep(LOCK_POLL),
+        }
+    }
+}
+
+/// Moves pushes that were kept in files, while the database could not be written, into the database.
+fn take_in_kept_pushes(context: &Context, queue: &mut Queue) -> Result<(), Error> {
+    for (path, pusher, updates) in context.state.kept_pushes()? {
+        queue.add_push(&pusher, &updates, now())?;
+        // If this fails the push is walked once more, which records nothing new.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+/// What one round of recording is about.
+struct Work {
+    updates: Vec<RefUpdate>,
+    /// How many of these come from pushes; the others are refs as they stand.
+    pushed: usize,
+    settled: Settled,
+}
+
+impl Work {
+    fn gather(context: &Context, queue: &Queue, repository: &Repository, source: Source) -> Result<Self, Error> {
+        let mut work = Work { updates: Vec::new(), pushed: 0, settled: Settled::default() };
+        for push in queue.pushes()? {
+            let (updates, strange) = push::parse(&push.updates);
+            for line in strange {
+                context.log.warn(&format!("push {} by {}: not a ref update: {line}", push.id, push.pusher));
+            }
+            work.updates.extend(updates);
+            work.settled.pushes.push(push.id);
+        }
+        work.pushed = work.updates.len();
+        if source == Source::AllRefs {
+            let tips = repository.tips()?.into_iter();
+            work.updates.extend(tips.map(|(name, tip)| RefUpdate { name, old: None, new: Some(tip.id) }));
+        }
+        Ok(work)
+    }
+
+    /// Finds the new commits of the watched refs. Those that may change states come first: a commit that several
+    /// refs bring counts for the first of them.
+    fn walk(&mut self, context: &Context, repository: &Repository, seen: &[Tip]) -> Result<Vec<Item>, Error> {
+        let watched = Watched::new(&context.config.commits);
+        let states = StateRefs::new(context, repository);
+        let mut updates: Vec<&RefUpdate> =
+            self.updates.iter().filter(|update| watched.includes(&update.name)).collect();
+        updates.sort_by_key(|update| !states.includes(&update.name));
+        let objects = repository.objects()?;
+        let mut walk = Walk::new(&objects);
+        seen.iter().for_each(|tip| walk.hide(*tip));
+        let mut items = Vec::new();
+        for update in updates {
+            let Some(new) = update.new else { continue };
+            let tip = match objects.peel(new) {
+                Ok(Some(tip)) => tip,
+                Ok(None) => continue,
+                Err(error) => {
+                    context.log.error(&format!("{}: its commits cannot be recorded: {error}", update.name));
+                    continue;
+                }
+            };
+            let branch: Option<Arc<str>> = update.branch().map(Arc::from);
+            let update_state = states.includes(&update.name);
+            let found = walk.new_commits(tip)?;
+            if !found.is_empty() {
+                self.settled.new_tips.push(tip);
+            }
+            items.extend(found.into_iter().map(|id| Item { id, branch: branch.clone(), update_state }));
+        }
+        let joined: HashSet<CommitId> = walk.joined().iter().copied().collect();
+        self.settled.new_tips.retain(|tip| !joined.contains(&tip.id));
+        self.settled.covered_tips = seen.iter().map(|tip| tip.id).filter(|id| joined.contains(id)).collect();
+        Ok(items)
+    }
+}
+
+/// Reads the commits and records what is to be posted.
+fn store(
+    context: &Context,
+    queue: &mut Queue,
+    repository: &Repository,
+    items: Vec<Item>,
+    settled: Settled,
+    deadline: Option<Instant>,
+) -> Result<Recorded, Error> {
+    let reader = Reader::new(&context.config.commits);
+    let mut recorded = Recorded { commits: items.len(), ..Recorded::default() };
+    let mut waiting: Vec<Changeset> = Vec::new();
+    let mut failed = None;
+    let mut in_time = true;
+    read_list(&context.git_dir, repository, &reader, items, |id, read| {
+        if let Some(changeset) = matching(context, id, read) {
+            waiting.push(changeset);
+        }
+        if waiting.len() >= PER_TRANSACTION {
+            match record_some(queue, &mut waiting, None, &mut recorded) {
+                Ok(()) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        in_time = deadline.is_none_or(|deadline| Instant::now() < deadline);
+        in_time && failed.is_none()
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    recorded.complete = in_time;
+    record_some(queue, &mut waiting, in_time.then_some(&settled), &mut recorded)?;
+    Ok(recorded)
+}
+
+fn record_some(
+    queue: &mut Queue,
+    waiting: &mut Vec<Changeset>,
+    settled: Option<&Settled>,
+    recorded: &mut Recorded,
+) -> Result<(), queue::Error> {
+    recorded.queued += queue.record(waiting, settled, now())?;
+    for id in waiting.drain(..).flat_map(|changeset| changeset.artifacts) {
+        if !recorded.artifacts.contains(&id) {
+            recorded.artifacts.push(id);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the changeset of a commit that is to be posted; says in the log what could not be read.
+pub fn matching(context: &Context, id: CommitId, read: Result<Read, crate::git::Error>) -> Option<Changeset> {
+    match read {
+        Ok(Read::Unmentioned) => None,
+        Ok(Read::Matching(changeset)) => {
+            if changeset.omitted > 0 {
+                context
+                    .log
+                    .warn(&format!("commit {id}: {} changed paths beyond max_changes are left out", changeset.omitted));
+            }
+            Some(changeset)
+        }
+        Ok(Read::WithoutPaths(changeset, error)) => {
+            context.log.error(&format!("commit {id} is posted without its changed paths: {error}"));
+            Some(changeset)
+        }
+        Err(error) => {
+            context.log.error(&format!("commit {id} cannot be read and is not posted: {error}"));
+            None
+        }
+    }
+}
+
+/// The refs on which messages may change states.
+pub struct StateRefs(Option<RefPatterns>);
+
+impl StateRefs {
+    pub fn new(context: &Context, repository: &Repository) -> Self {
+        let state = &context.config.state;
+        let patterns = match state.refs.is_empty() {
+            true => repository.head_branch().into_iter().collect(),
+            false => state.refs.clone(),
+        };
+        StateRefs(state.update.then(|| RefPatterns::new(&patterns)))
+    }
+
+    pub fn includes(&self, name: &str) -> bool {
+        self.0.as_ref().is_some_and(|patterns| patterns.matches(name))
+    }
+}
+
+/// Returns what counts as seen where the hook runs for the first time without `install`: all that was there before
+/// this push, as far as one can tell.
+fn first_seen_tips(repository: &Repository, work: &Work) -> Result<Vec<Tip>, Error> {
+    let objects = repository.objects()?;
+    let pushed: HashSet<&str> = work.updates[..work.pushed].iter().map(|update| update.name.as_str()).collect();
+    let others = repository.tips()?.into_iter().filter(|(name, _)| !pushed.contains(name.as_str())).map(|(_, tip)| tip);
+    let old = work.updates.iter().filter_map(|update| objects.peel(update.old?).ok().flatten());
+    Ok(others.chain(old).collect())
+}
+
+/// Returns the tips that no other one reaches.
+fn thin(repository: &Repository, tips: &[Tip]) -> Result<Vec<Tip>, Error> {
+    let objects = repository.objects()?;
+    let mut walk = Walk::new(&objects);
+    // All start at once, so a tip that another one reaches is known when that one's child comes to it.
+    for tip in tips {
+        walk.start(*tip)?;
+    }
+    while walk.next_new()?.is_some() {}
+    let reached: HashSet<&CommitId> = walk.joined().iter().collect();
+    Ok(tips.iter().copied().filter(|tip| !reached.contains(&tip.id)).collect())
+}
