@@ -1,0 +1,112 @@
+//! Which Rally user a commit's author is.
+//!
+//! An author is text that anybody can forge; it is looked up to be shown, never to grant anything.
+
+use std::collections::HashMap;
+use std::fs;
+
+use crate::changeset::Changeset;
+use crate::config::{self, MatchBy};
+use crate::wsapi::Error;
+
+/// A user field and a value to find a user by.
+pub type Candidate = (&'static str, String);
+
+/// Finds out whom to look for.
+#[derive(Debug)]
+pub struct Authors {
+    map: HashMap<String, String>,
+    config: config::Authors,
+}
+
+impl Authors {
+    /// Reads the map file, if one is configured.
+    pub fn new(config: &config::Authors) -> Result<Self, Error> {
+        let mut map = HashMap::new();
+        if let Some(path) = &config.map_file {
+            let wrong = |problem: String| Error::Wrong(format!("authors.map_file {}: {problem}", path.display()));
+            let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+            let table: HashMap<String, String> =
+                toml::from_str(&text).map_err(|error| wrong(error.message().to_owned()))?;
+            map.extend(table.into_iter().map(|(author, user)| (author.to_lowercase(), user)));
+        }
+        Ok(Authors { map, config: config.clone() })
+    }
+
+    /// Returns whom to look for, the best first.
+    pub fn candidates(&self, commit: &Changeset) -> Vec<Candidate> {
+        let (name, email) = (&commit.author_name, &commit.author_email);
+        let mapped = [format!("{name} <{email}>"), email.clone(), format!("<{email}>"), name.clone()];
+        let mut candidates: Vec<Candidate> = Vec::new();
+        candidates.extend(
+            mapped
+                .iter()
+                .find_map(|author| self.map.get(&author.to_lowercase()))
+                .map(|user| ("UserName", user.clone())),
+        );
+        for field in &self.config.match_by {
+            match field {
+                MatchBy::Email => candidates.push(("EmailAddress", email.clone())),
+                MatchBy::Username => candidates.push(("UserName", email.clone())),
+                MatchBy::DisplayName => candidates.push(("DisplayName", name.clone())),
+            }
+        }
+        if let Some(domain) = &self.config.domain {
+            let local = email.split('@').next().unwrap_or_default();
+            candidates.push(("UserName", format!("{local}@{domain}")));
+        }
+        candidates.extend(self.config.default.clone().map(|user| ("UserName", user)));
+        candidates.retain(|(_, value)| !value.is_empty() && !value.starts_with('@'));
+        candidates
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commit() -> Changeset {
+        Changeset {
+            revision: String::new(),
+            committed_at: 0,
+            author_name: "Jane Roe".into(),
+            author_email: "jane@laptop".into(),
+            branch: None,
+            message: String::new(),
+            artifacts: Vec::new(),
+            changes: Vec::new(),
+            omitted: 0,
+            update_state: false,
+        }
+    }
+
+    #[test]
+    fn candidates_come_in_the_configured_order() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let map_file = dir.path().join("authors.toml");
+        fs::write(&map_file, "\"jane@laptop\" = \"by.address@acme\"\n\"Jane Roe <JANE@laptop>\" = \"by.both@acme\"\n")
+            .expect("a file");
+        let config = config::Authors {
+            map_file: Some(map_file),
+            match_by: vec![MatchBy::DisplayName, MatchBy::Email],
+            domain: Some("acme".into()),
+            default: Some("connector@acme".into()),
+        };
+        let candidates = Authors::new(&config).expect("a map").candidates(&commit());
+        let expected = [
+            ("UserName", "by.both@acme"),
+            ("DisplayName", "Jane Roe"),
+            ("EmailAddress", "jane@laptop"),
+            ("UserName", "jane@acme"),
+            ("UserName", "connector@acme"),
+        ];
+        assert_eq!(candidates, expected.map(|(field, value)| (field, value.to_owned())));
+    }
+
+    #[test]
+    fn an_empty_name_is_nobodys() {
+        let authors = Authors::new(&config::Authors::default()).expect("no map");
+        let nobody = Changeset { author_name: String::new(), author_email: String::new(), ..commit() };
+        assert!(authors.candidates(&nobody).is_empty());
+    }
+}

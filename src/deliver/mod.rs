@@ -1,0 +1,270 @@
+//! From the queue to Rally: who delivers, when, and what stops it.
+//!
+//! Delivery is at least once in its parts and exactly once in its effect: every step is safe to repeat, because what
+//! Rally has is known from the ledger or asked for first.
+
+mod authors;
+mod body;
+mod dispatch;
+pub mod lookup;
+mod pass;
+pub mod rally;
+mod states;
+
+use std::fs::{File, TryLockError};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+
+use crate::backoff;
+use crate::config::BatchMode;
+use crate::context::{Context, Error, now};
+use crate::queue::{self, Outcome, Pause, Queue};
+use crate::record::{self, Source};
+use crate::wsapi;
+use dispatch::Limits;
+use pass::Pass;
+use rally::{ANSWERS_KEPT, Halt, Rally};
+
+/// How many changesets one pass takes: enough to fill the batches of all connections, few enough to hold in memory.
+const PER_PASS: usize = 500;
+/// How much text they may hold together; a message may have megabytes.
+const BYTES_PER_PASS: usize = 16 * 1024 * 1024;
+/// How often a waiting deliverer looks whether a push has brought something new.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Who asks for delivery, which decides how long to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A person or a timer: what is due is tried once.
+    Once,
+    /// A person who waits until nothing is pending.
+    Wait,
+    /// The process that a hook started: like [`Mode::Wait`], but it heeds a pause that an earlier one began.
+    Background,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Another process delivers.
+    pub busy: bool,
+    pub delivered: usize,
+    pub existed: usize,
+    /// Of the ones that existed: how many lacked Changes.
+    pub completed: usize,
+    pub unlinked: usize,
+    /// Attempts that failed and will be repeated.
+    pub put_off: usize,
+    /// New dead letters.
+    pub dead: usize,
+    /// Why nothing more was tried, if so.
+    pub paused: Option<Pause>,
+    pub last_error: Option<String>,
+    /// Whether there are pushes whose commits could not be recorded.
+    pub unrecorded: bool,
+    /// Shown while it goes on, if somebody watches.
+    pub progress: Option<ProgressBar>,
+}
+
+impl Report {
+    fn count(&mut self, outcome: Outcome) {
+        *match outcome {
+            Outcome::Delivered => &mut self.delivered,
+            Outcome::Existed => &mut self.existed,
+            Outcome::Unlinked => &mut self.unlinked,
+        } += 1;
+        if let Some(progress) = &self.progress {
+            progress.inc(1);
+        }
+    }
+
+    /// Tells whether a pause that somebody else began keeps this mode from trying.
+    fn heeds_pause(&self, queue: &Queue, mode: Mode) -> Result<bool, Error> {
+        Ok(mode == Mode::Background && queue.pause()?.is_some_and(|pause| pause.until > now()))
+    }
+
+    fn failed(&mut self, for_good: bool, error: &wsapi::Error) {
+        *(if for_good { &mut self.dead } else { &mut self.put_off }) += 1;
+        self.last_error = Some(error.to_string());
+    }
+}
+
+/// Delivers. One process at a time does so for a repository, and one at most waits in the background: a second one
+/// leaves at once, and the first one sees to what the second would have done.
+pub fn deliver(context: &Context, queue: &mut Queue, mode: Mode, report: &mut Report) -> Result<(), Error> {
+    loop {
+        let background = context.state.lock_file("background.lock")?;
+        if mode == Mode::Background && !try_lock(context, &background)? {
+            report.busy = true;
+            return Ok(());
+        }
+        Deliverer::new(context, queue, report).run(mode)?;
+        drop(background);
+        // A push may have come after the last look, and its process may have found the lock held and left.
+        let pushes = !report.unrecorded && !queue.pushes()?.is_empty();
+        let due = report.paused.is_none() && queue.next_due()?.is_some_and(|due| due <= now());
+        if report.busy || !pushes && !due || report.heeds_pause(queue, mode)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes a lock if nobody holds it.
+fn try_lock(context: &Context, file: &File) -> Result<bool, Error> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(source)) => {
+            Err(queue::Error::Directory { path: context.state.path().to_owned(), source }.into())
+        }
+    }
+}
+
+struct Deliverer<'d> {
+    context: &'d Context,
+    queue: &'d mut Queue,
+    report: &'d mut Report,
+    limits: Limits,
+    rally: Option<Rally>,
+}
+
+impl<'d> Deliverer<'d> {
+    fn new(context: &'d Context, queue: &'d mut Queue, report: &'d mut Report) -> Self {
+        let rally = &context.config.rally;
+        let limits = Limits::new(rally.max_concurrent_requests, rally.batch == BatchMode::Auto);
+        Deliverer { context, queue, report, limits, rally: None }
+    }
+
+    fn run(&mut self, mode: Mode) -> Result<(), Error> {
+        let lock = self.context.state.lock_file("deliver.lock")?;
+        loop {
+            if mode == Mode::Once && !try_lock(self.context, &lock)? {
+                self.report.busy = true;
+                return Ok(());
+            }
+            let waited = |source| queue::Error::Directory { path: self.context.state.path().to_owned(), source };
+            lock.lock().map_err(waited)?;
+            self.record_rest();
+            if !self.report.heeds_pause(self.queue, mode)? {
+                self.deliver_due()?;
+            }
+            self.queue.tidy(now() - ANSWERS_KEPT)?;
+            // Nobody is kept from delivering while this process only waits.
+            lock.unlock().map_err(waited)?;
+            let next = match self.next_attempt(mode)? {
+                Some(next) if mode != Mode::Once => next,
+                _ => break,
+            };
+            self.wait_until(next)?;
+        }
+        Ok(())
+    }
+
+    /// Records what a hook had no time for. If that fails the delivery of the rest goes on.
+    fn record_rest(&mut self) {
+        let pushes = self.queue.pushes().map_or(1, |pushes| pushes.len())
+            + self.context.state.kept_pushes().map_or(0, |kept| kept.len());
+        if pushes == 0 {
+            return;
+        }
+        match record::record(self.context, self.queue, Source::Pushes, None) {
+            Ok(recorded) => {
+                self.report.unrecorded = false;
+                self.context.log.info(&format!("recorded {} commits of pushes that were left over", recorded.queued));
+            }
+            Err(error) => {
+                self.report.unrecorded = true;
+                self.context.log.error(&format!("commits of a push cannot be recorded: {error}"));
+                self.report.last_error = Some(error.to_string());
+            }
+        }
+    }
+
+    /// Delivers until nothing more is due, or something stops it.
+    fn deliver_due(&mut self) -> Result<(), Error> {
+        self.report.paused = None;
+        loop {
+            let rows = self.queue.due(now(), PER_PASS, BYTES_PER_PASS)?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let ended = self.pass(rows);
+            match ended {
+                Ok(()) => self.queue.set_pause(None)?,
+                Err(Halt::Queue(error)) => return Err(error.into()),
+                Err(Halt::Rally(error)) => {
+                    return self.stop(&error, error.verdict() == wsapi::Verdict::Stop, error.retry_after());
+                }
+                Err(Halt::Config(error)) => return self.stop(&error, true, None),
+            }
+        }
+    }
+
+    fn pass(&mut self, rows: Vec<queue::Row>) -> Result<(), Halt> {
+        if self.rally.is_none() {
+            self.rally = Some(Rally::connect(self.context, self.queue)?);
+        }
+        let rally = self.rally.as_ref().expect("it was set just now");
+        Pass::new(self.context, self.queue, rally, &mut self.limits, self.report, rows).run()
+    }
+
+    /// Puts everything off: Rally cannot be used, or nothing will succeed before a person has acted.
+    fn stop(
+        &mut self,
+        error: &dyn std::error::Error,
+        needs_person: bool,
+        retry_after: Option<Duration>,
+    ) -> Result<(), Error> {
+        let queue = &self.context.config.queue;
+        let before = self.queue.pause()?;
+        let attempts = before.as_ref().map_or(0, |pause| pause.attempts) + 1;
+        let since = before.map_or_else(now, |pause| pause.since);
+        let wait = backoff::delay(queue.retry_delay, attempts, backoff::random(), retry_after);
+        let pause =
+            Pause { until: now() + wait.as_millis() as i64, since, attempts, error: error.to_string(), needs_person };
+        self.context.log.error(&format!(
+            "delivery pauses for {}: {error}",
+            humantime::format_duration(Duration::from_secs(wait.as_secs()))
+        ));
+        self.queue.set_pause(Some(&pause))?;
+        let patience = queue.retry_for.as_millis() as i64;
+        if now() - since > patience {
+            self.report.dead += self.queue.give_up(now() - patience, &pause.error)?;
+        }
+        // What is known of the workspace may be what is wrong.
+        self.rally = None;
+        if needs_person {
+            for kind in ["workspace", "types"] {
+                self.queue.forget(kind, None)?;
+            }
+        }
+        self.report.last_error = Some(pause.error.clone());
+        self.report.paused = Some(pause);
+        Ok(())
+    }
+
+    /// Returns when to go on, or `None` if there is nothing to wait for.
+    fn next_attempt(&self, mode: Mode) -> Result<Option<i64>, Error> {
+        let Some(due) = self.queue.next_due()? else { return Ok(None) };
+        match self.queue.pause()? {
+            // A person is told and has to act; the next push or call tries again.
+            Some(pause) if pause.needs_person => Ok(None),
+            Some(pause) if mode != Mode::Once => Ok(Some(due.max(pause.until))),
+            _ => Ok(Some(due)),
+        }
+    }
+
+    /// Waits, but not longer than until a push brings something new to do.
+    fn wait_until(&mut self, next: i64) -> Result<(), Error> {
+        let newest = (self.queue.newest()?, self.queue.newest_push()?);
+        while now() < next {
+            let left = Duration::from_millis((next - now()).max(0) as u64);
+            std::thread::sleep(left.min(POLL));
+            if (self.queue.newest()?, self.queue.newest_push()?) != newest {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

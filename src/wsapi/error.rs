@@ -1,0 +1,209 @@
+//! What can go wrong between us and Rally, and what follows from it.
+//!
+//! [`Error::verdict`] is the one table that classifies failures; the README explains it to administrators.
+//! The texts are those of wsapi.md, section 9.
+
+use std::time::Duration;
+
+/// How much of an answer that makes no sense is shown.
+const EXCERPT: usize = 200;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("cannot prepare the connection to Rally: {0}")]
+    Setup(String),
+    #[error("cannot reach {url}: {reason}")]
+    Connect { url: String, reason: String },
+    #[error("{url} did not answer within {}", humantime::format_duration(*.after))]
+    Timeout { url: String, after: Duration },
+    #[error("the connection to {url} broke: {reason}")]
+    Broken { url: String, reason: String },
+    #[error("{url} answered HTTP {code}{}", hint(*code, excerpt))]
+    Status { url: String, code: u16, retry_after: Option<Duration>, excerpt: String },
+    #[error("{url} answered with something that is not WSAPI's JSON: {excerpt}")]
+    NotJson { url: String, excerpt: String },
+    #[error("Rally refused: {}", .0.join("; "))]
+    Rejected(Vec<String>),
+    #[error("Rally's batch endpoint gave no result for each entry: {0}")]
+    OddBatch(String),
+    #[error("a batch failed: {0}")]
+    Batch(Box<Error>),
+    /// Something that only a person can put right.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// What a failure means for what was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Rally cannot be used at the moment: everything waits.
+    Unavailable,
+    /// This write may succeed another time.
+    Retry,
+    /// This was too much for one request; less of it may succeed.
+    TooLarge,
+    /// An object that the write names is not there any more.
+    Missing,
+    /// This write will never succeed: a dead letter.
+    Reject,
+    /// No write will succeed until a person has done something: everything stops.
+    Stop,
+}
+
+impl Error {
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Error::Setup(_) | Error::Wrong(_) => Verdict::Stop,
+            Error::Connect { .. } | Error::NotJson { .. } => Verdict::Unavailable,
+            Error::Timeout { .. } => Verdict::TooLarge,
+            Error::Broken { .. } | Error::OddBatch(_) => Verdict::Retry,
+            // One bad entry may have failed them all; alone each will show what it is.
+            Error::Batch(error) => match error.verdict() {
+                Verdict::Reject | Verdict::Missing => Verdict::Retry,
+                verdict => verdict,
+            },
+            Error::Status { code, .. } => status_verdict(*code),
+            Error::Rejected(texts) => rejected_verdict(&texts.join("; ")),
+        }
+    }
+
+    /// Returns how long the server asked us to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::Status { retry_after, .. } => *retry_after,
+            Error::Batch(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// Tells whether the write certainly did not take place.
+    pub fn is_without_effect(&self) -> bool {
+        match self {
+            Error::Setup(_) | Error::Connect { .. } | Error::Wrong(_) => true,
+            Error::Status { code, .. } => matches!(code, 300..=399 | 401 | 403 | 404 | 405 | 407 | 413 | 429),
+            Error::Batch(error) => error.is_without_effect(),
+            Error::Rejected(_) => self.is_about_batch_itself(),
+            _ => false,
+        }
+    }
+
+    /// Tells whether the server has no batch endpoint, or none that works as known.
+    pub fn is_about_batch_itself(&self) -> bool {
+        match self {
+            Error::OddBatch(_) => true,
+            Error::Status { code, .. } => matches!(code, 404 | 405 | 501),
+            Error::Rejected(texts) => texts.iter().any(|text| text.contains("type name") && text.contains("batch")),
+            _ => false,
+        }
+    }
+
+    /// Tells whether the request ran into our own time limit: it may still be at work in Rally.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Error::Timeout { .. } => true,
+            Error::Batch(error) => error.is_timeout(),
+            _ => false,
+        }
+    }
+
+    /// Tells whether Rally refused the security token (or the key: the text is the same).
+    pub(super) fn is_invalid_key(&self) -> bool {
+        matches!(self, Error::Rejected(texts) if texts.iter().any(|text| text.contains("Invalid key")))
+    }
+
+    pub(super) fn excerpt(body: &str) -> String {
+        crate::text::printable(crate::text::cut(body.trim(), EXCERPT)).into_owned()
+    }
+}
+
+fn status_verdict(code: u16) -> Verdict {
+    match code {
+        // A redirect is not followed: the credentials are for the configured server only.
+        300..=399 | 401 | 403 | 404 | 405 | 407 => Verdict::Stop,
+        408 | 429 | 503 => Verdict::Unavailable,
+        409 => Verdict::Retry,
+        // Rally ends a request after some minutes with one of the last three.
+        413 | 502 | 504 | 524 => Verdict::TooLarge,
+        400..=499 => Verdict::Reject,
+        _ => Verdict::Retry,
+    }
+}
+
+fn rejected_verdict(text: &str) -> Verdict {
+    let says = |part: &str| text.to_ascii_lowercase().contains(part);
+    let conflict = ["concurrency conflict", "concurrencyconflictexception", "modified since", "unit of work"];
+    if conflict.iter().any(|part| says(part)) {
+        Verdict::Retry
+    } else if says("invalid key") || says("not authorized to create") || says("not authorized to perform") {
+        Verdict::Stop
+    } else if says("could not read referenced object") || says("cannot find object to read") {
+        Verdict::Missing
+    } else {
+        Verdict::Reject
+    }
+}
+
+/// Says what to do about a status that an administrator can do something about.
+fn hint(code: u16, excerpt: &str) -> String {
+    let advice = match code {
+        300..=399 => "it redirects; set rally.server to the address that it redirects to",
+        401 => "the API key or password is wrong or switched off; replace it",
+        403 => "the user has no access, the address is not allowed, or a proxy refuses; ask a Rally administrator",
+        404 => "there is no WSAPI at that address; check rally.server",
+        407 => "the proxy wants credentials; put them into rally.proxy",
+        _ => "",
+    };
+    let separator = |text: &str| if text.is_empty() { "" } else { ": " };
+    format!("{}{advice}{}{excerpt}", separator(advice), separator(excerpt))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16) -> Error {
+        Error::Status { url: "u".into(), code, retry_after: None, excerpt: String::new() }
+    }
+
+    #[test]
+    fn each_failure_has_its_verdict() {
+        let rejected = |text: &str| Error::Rejected(vec![text.to_owned()]);
+        let url = || "u".to_owned();
+        let cases = [
+            (Error::Connect { url: url(), reason: String::new() }, Verdict::Unavailable),
+            (Error::Timeout { url: url(), after: Duration::from_secs(1) }, Verdict::TooLarge),
+            (Error::Broken { url: url(), reason: String::new() }, Verdict::Retry),
+            (Error::NotJson { url: url(), excerpt: String::new() }, Verdict::Unavailable),
+            (status(302), Verdict::Stop),
+            (status(400), Verdict::Reject),
+            (status(401), Verdict::Stop),
+            (status(403), Verdict::Stop),
+            (status(404), Verdict::Stop),
+            (status(408), Verdict::Unavailable),
+            (status(409), Verdict::Retry),
+            (status(413), Verdict::TooLarge),
+            (status(429), Verdict::Unavailable),
+            (status(500), Verdict::Retry),
+            (status(502), Verdict::TooLarge),
+            (status(503), Verdict::Unavailable),
+            (status(524), Verdict::TooLarge),
+            (rejected("Concurrency conflict: [Object has been modified since being read]"), Verdict::Retry),
+            (rejected("Could not update: Could not write changes in Unit Of Work"), Verdict::Retry),
+            (rejected("Not authorized to perform action: Invalid key"), Verdict::Stop),
+            (rejected("Not authorized to update: Defect 700017"), Verdict::Reject),
+            (rejected("Could not read: Could not read referenced object 42"), Verdict::Missing),
+            (rejected("Cannot find object to read"), Verdict::Missing),
+            (rejected("Validation error: Changeset.Revision should not be null"), Verdict::Reject),
+        ];
+        for (error, verdict) in cases {
+            assert_eq!(error.verdict(), verdict, "{error}");
+        }
+    }
+
+    #[test]
+    fn only_an_answer_that_precedes_the_work_is_without_effect() {
+        assert!(status(401).is_without_effect() && status(429).is_without_effect());
+        assert!(!status(500).is_without_effect() && !status(503).is_without_effect());
+        assert!(!Error::Rejected(vec!["x".into()]).is_without_effect());
+    }
+}

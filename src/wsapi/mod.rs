@@ -1,0 +1,19 @@
+//! The Rally Web Services API: one client, blocking, over a few kept connections.
+//!
+//! This module and those below it are the only users of the HTTP library. Facts about the service come from its
+//! public clients and documents; where they disagree, the client works either way.
+
+mod client;
+mod error;
+mod query;
+mod session;
+
+pub(crate) use client::relative;
+pub use client::{Client, Created, Write};
+pub use error::{Error, Verdict};
+pub use query::Query;
+
+/// The longest text that Message, Uri and PathAndFilename take (TypeDefinitions of Changeset and Change).
+pub const MAX_TEXT: usize = 4000;
+/// The longest Revision, Action and, as far as is known, Branch; also of SCMRepository.Name.
+pub const MAX_SHORT_TEXT: usize = 256;

@@ -1,0 +1,194 @@
+//! One HTTP client with its cookies and, for basic authentication, its security token.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::blocking::{self, RequestBuilder};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Certificate, Proxy, redirect};
+use serde_json::Value;
+
+use super::Error;
+use crate::config::Rally;
+use crate::config::credentials::Credentials;
+
+/// How long a connection may take to come about; after that the server counts as not reachable.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub struct Session {
+    http: blocking::Client,
+    base: String,
+    credentials: Arc<Credentials>,
+    /// Goes with writes; bound to the cookies of this session (wsapi.md, 2.2).
+    token: Option<String>,
+    timeout: Duration,
+}
+
+impl Session {
+    /// Prepares the connection and, for basic authentication, fetches the security token.
+    pub fn start(rally: &Rally, credentials: &Arc<Credentials>) -> Result<Self, Error> {
+        let http = http_client(rally).map_err(Error::Setup)?;
+        let base = format!("{}/slm/webservice/v2.0", rally.server.trim_end_matches('/'));
+        let mut session =
+            Session { http, base, credentials: Arc::clone(credentials), token: None, timeout: rally.timeout };
+        if matches!(**credentials, Credentials::Basic { .. }) {
+            let answer = session.send(session.http.get(format!("{}/security/authorize", session.base)), 1)?;
+            let token = answer["SecurityToken"].as_str();
+            session.token =
+                Some(token.ok_or_else(|| Error::Wrong("Rally answered without a security token".into()))?.to_owned());
+        }
+        Ok(session)
+    }
+
+    pub fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
+        self.send(self.http.get(format!("{}{path}", self.base)).query(parameters), 1)
+    }
+
+    /// Sends a query as a form, for one that is too long for an address (wsapi.md, 3.9).
+    pub fn get_by_post(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
+        let form: Vec<(&str, &str)> = parameters.iter().copied().chain([("_method", "GET")]).collect();
+        self.send(self.with_token(self.http.post(format!("{}{path}", self.base))).form(&form), 1)
+    }
+
+    /// Writes something. `entries` is how many objects that makes, which gives it more time.
+    pub fn post(&self, path: &str, parameters: &[(&str, &str)], body: &Value, entries: usize) -> Result<Value, Error> {
+        let request = self.with_token(self.http.post(format!("{}{path}", self.base))).query(parameters);
+        self.send(request.json(body), entries)
+    }
+
+    fn with_token(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.query(&[("key", token)]),
+            None => request,
+        }
+    }
+
+    /// Sends a request and returns what the one key of the answer's envelope holds.
+    fn send(&self, request: RequestBuilder, entries: usize) -> Result<Value, Error> {
+        let request = match &*self.credentials {
+            Credentials::ApiKey(key) => request.header(HeaderName::from_static("zsessionid"), sensitive(key.expose())?),
+            Credentials::Basic { username, password } => request.basic_auth(username, Some(password.expose())),
+        };
+        // Rally makes some ten objects a second at its worst; a whole batch may take longer than a single call.
+        let timeout = self.timeout + Duration::from_secs(entries as u64 - 1);
+        let response = request.timeout(timeout).send().map_err(|error| self.transport_error(&error, timeout))?;
+        let status = response.status();
+        let retry_after =
+            response.headers().get("retry-after").and_then(|value| parse_retry_after(value.to_str().ok()?));
+        let body = response.text().map_err(|error| self.transport_error(&error, timeout))?;
+        let url = self.base.clone();
+        if !status.is_success() {
+            // A validation error may come with a status; what the server says is then in its usual form.
+            let excerpt = Error::excerpt(&match envelope(&body) {
+                Some(answer) => errors(&answer).join("; "),
+                None => String::new(),
+            });
+            return Err(Error::Status { url, code: status.as_u16(), retry_after, excerpt });
+        }
+        let answer = envelope(&body).ok_or_else(|| Error::NotJson { url, excerpt: Error::excerpt(&body) })?;
+        match errors(&answer) {
+            texts if texts.is_empty() => Ok(answer),
+            texts => Err(Error::Rejected(texts)),
+        }
+    }
+
+    /// Describes a failure without the address's query, which may hold the token.
+    fn transport_error(&self, error: &reqwest::Error, after: Duration) -> Error {
+        let url = self.base.clone();
+        let reason = root_cause(error);
+        if error.is_connect() {
+            Error::Connect { url, reason }
+        } else if error.is_timeout() {
+            Error::Timeout { url, after }
+        } else {
+            Error::Broken { url, reason }
+        }
+    }
+}
+
+fn http_client(rally: &Rally) -> Result<blocking::Client, String> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [("name", "rally-hook"), ("vendor", "rally-hook"), ("version", env!("CARGO_PKG_VERSION"))] {
+        let name = HeaderName::try_from(format!("x-rallyintegration{name}")).expect("a valid name");
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.insert("accept", HeaderValue::from_static("application/json"));
+    let mut builder = blocking::Client::builder()
+        .user_agent(concat!("rally-hook/", env!("CARGO_PKG_VERSION")))
+        .default_headers(headers)
+        .redirect(redirect::Policy::none())
+        .cookie_store(true)
+        .connect_timeout(CONNECT_TIMEOUT.min(rally.timeout))
+        .pool_max_idle_per_host(rally.max_concurrent_requests);
+    if let Some(proxy) = &rally.proxy {
+        let proxy = Proxy::all(proxy.expose()).map_err(|_| "rally.proxy is no address".to_owned())?;
+        builder = builder.proxy(proxy);
+    }
+    if let Some(path) = &rally.ca_file {
+        let pem = fs::read(path).map_err(|error| format!("cannot read rally.ca_file {}: {error}", path.display()))?;
+        let certificates = Certificate::from_pem_bundle(&pem)
+            .map_err(|_| format!("rally.ca_file {} holds no PEM certificates", path.display()))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    if rally.server.starts_with("http://") {
+        // Only to this machine, and then no certificates are looked for: a server without any must do.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| root_cause(&error))
+}
+
+fn sensitive(key: &str) -> Result<HeaderValue, Error> {
+    let mut value =
+        HeaderValue::from_str(key).map_err(|_| Error::Wrong("the API key holds characters that no key has".into()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Returns what the single key of an answer holds.
+fn envelope(body: &str) -> Option<Value> {
+    match serde_json::from_str(body) {
+        Ok(Value::Object(object)) => object.into_iter().next().map(|(_, value)| value),
+        _ => None,
+    }
+}
+
+pub fn errors(answer: &Value) -> Vec<String> {
+    let texts = answer["Errors"].as_array().into_iter().flatten();
+    texts.map(|text| text.as_str().map_or_else(|| text.to_string(), str::to_owned)).collect()
+}
+
+/// Reads a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3).
+fn parse_retry_after(value: &str) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(value).ok()?;
+    Some(at.duration_since(std::time::SystemTime::now()).unwrap_or_default())
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        assert_eq!(parse_retry_after("120"), Some(Duration::from_secs(120)));
+        assert_eq!(parse_retry_after("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
+        assert_eq!(parse_retry_after("soon"), None);
+    }
+
+    #[test]
+    fn an_envelope_has_one_key() {
+        assert!(envelope(r#"{"CreateResult":{"Errors":["x"]}}"#).is_some_and(|answer| errors(&answer) == ["x"]));
+        assert_eq!(envelope("<html>"), None);
+    }
+}
