@@ -1,0 +1,170 @@
+//! `rally-hook backfill`: posts the commits of a range that a person names.
+//!
+//! Commits are recorded while the walk goes on and are delivered afterwards. Whatever stops it (Ctrl-C too), running it
+//! again goes on where it ended: what is recorded or delivered already is left alone.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::{Ended, Error, git_dir, load, plural, with_queue};
+use crate::artifact::FormattedId;
+use crate::changeset::{Change, Changeset};
+use crate::cli::{Backfill, Place};
+use crate::config::{self, Commits, Config, Deliver};
+use crate::context::{self, Context};
+use crate::deliver::{Mode, Report, deliver};
+use crate::git::{self, Range, Read, Reader, read_range};
+use crate::messages::tell;
+use crate::push::CommitId;
+use crate::queue::{self, Queue};
+use crate::record;
+use crate::text::printable;
+
+/// How many changesets go into one transaction.
+const PER_TRANSACTION: usize = 500;
+
+pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
+    let git_dir = git_dir(place)?;
+    let range = git::resolve(&git_dir, &range_arguments(arguments))?;
+    if arguments.dry_run {
+        return dry_run(place, &git_dir, &range, arguments.json);
+    }
+    let context = load(place)?;
+    let (commits, new) = with_queue(&context, |queue| record_range(&context, queue, &range))?;
+    tell(&format!("{} read, {new} of them new to the queue", plural(commits, "commit")));
+    if context.config.queue.deliver == Deliver::Later {
+        tell("they are delivered by the next `rally-hook deliver`, as queue.deliver = \"later\" says");
+        return Ok(Ended::Done);
+    }
+    let mut report = Report { progress: Some(progress("delivering", Some(new as u64))), ..Report::default() };
+    let status = with_queue(&context, |queue| {
+        deliver(&context, queue, Mode::Once, &mut report)?;
+        Ok(queue.status()?)
+    })?;
+    report.progress.iter().for_each(ProgressBar::finish_and_clear);
+    let ended = super::deliver::summarise(&report, &status);
+    if status.pending > 0 {
+        tell("`rally-hook deliver --wait` goes on with what waits");
+    }
+    Ok(ended)
+}
+
+/// Returns what `git rev-parse` is asked.
+fn range_arguments(arguments: &Backfill) -> Vec<String> {
+    let since = arguments.since.iter().map(|date| format!("--since={date}"));
+    let all = arguments.all.then(|| "--all".to_owned());
+    since.chain(all).chain(arguments.ranges.iter().cloned()).collect()
+}
+
+fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(usize, usize), context::Error> {
+    let reader = Reader::new(&context.config.commits);
+    let bar = progress("reading", None);
+    let (mut waiting, mut commits, mut new) = (Vec::new(), 0, 0);
+    let mut failed: Option<queue::Error> = None;
+    read_range(&context.git_dir, &reader, range, |id, read| {
+        commits += 1;
+        bar.inc(1);
+        waiting.extend(record::matching(context, id, read));
+        if waiting.len() >= PER_TRANSACTION {
+            match record::store_backfill(queue, &waiting) {
+                Ok(stored) => new += stored,
+                Err(error) => failed = Some(error),
+            }
+            waiting.clear();
+        }
+        failed.is_none()
+    })?;
+    bar.finish_and_clear();
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    new += record::store_backfill(queue, &waiting)?;
+    Ok((commits, new))
+}
+
+/// Prints what would be posted. It needs no network, no queue, and no configuration either.
+fn dry_run(place: &Place, git_dir: &Path, range: &Range, json: bool) -> Result<Ended, Error> {
+    let commits = match Config::load(place.config.as_deref(), git_dir) {
+        Ok(config) => config.commits,
+        Err(config::Error::Missing(_)) if place.config.is_none() => Commits::default(),
+        Err(error) => return Err(error.into()),
+    };
+    let reader = Reader::new(&commits);
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut written = Ok(());
+    let (mut read_count, mut matching, mut ended) = (0, 0, Ended::Done);
+    read_range(git_dir, &reader, range, |id, read| {
+        read_count += 1;
+        if let Some(changeset) = readable(id, read, &mut ended) {
+            matching += 1;
+            written = if json { print_json(&mut out, &changeset) } else { print_text(&mut out, &changeset) };
+        }
+        written.is_ok()
+    })?;
+    written?;
+    out.flush()?;
+    if !json {
+        tell(&format!("{} read, {matching} would be posted", plural(read_count, "commit")));
+    }
+    Ok(ended)
+}
+
+fn readable(id: CommitId, read: Result<Read, git::Error>, ended: &mut Ended) -> Option<Changeset> {
+    let (changeset, error) = match read {
+        Ok(Read::Unmentioned) => return None,
+        Ok(Read::Matching(changeset)) => return Some(changeset),
+        Ok(Read::WithoutPaths(changeset, error)) => (Some(changeset), error),
+        Err(error) => (None, error),
+    };
+    tell(&format!("commit {id}: {error}"));
+    *ended = Ended::NotAll;
+    changeset
+}
+
+#[derive(Serialize)]
+struct Line<'c> {
+    revision: &'c str,
+    artifacts: &'c [FormattedId],
+    changes: &'c [Change],
+    #[serde(skip_serializing_if = "is_zero")]
+    omitted_changes: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+fn print_json(out: &mut impl Write, changeset: &Changeset) -> io::Result<()> {
+    let Changeset { revision, artifacts, changes, omitted, .. } = changeset;
+    serde_json::to_writer(&mut *out, &Line { revision, artifacts, changes, omitted_changes: *omitted })?;
+    out.write_all(b"\n")
+}
+
+fn print_text(out: &mut impl Write, changeset: &Changeset) -> io::Result<()> {
+    let ids: Vec<String> = changeset.artifacts.iter().map(FormattedId::to_string).collect();
+    let subject = changeset.message.lines().next().unwrap_or_default();
+    let ids = if ids.is_empty() { "-".to_owned() } else { ids.join(", ") };
+    writeln!(out, "{} {ids}: {}", &changeset.revision[..12], printable(subject))?;
+    for change in &changeset.changes {
+        writeln!(out, "  {} {}", change.action.letter(), printable(&change.path))?;
+    }
+    if changeset.omitted > 0 {
+        writeln!(out, "  and {} more", changeset.omitted)?;
+    }
+    Ok(())
+}
+
+/// Returns a progress bar on stderr; it shows nothing where that is no terminal.
+fn progress(what: &'static str, total: Option<u64>) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match total {
+        Some(total) => (ProgressBar::new(total), "{msg} {wide_bar} {pos}/{len} ({eta})"),
+        None => (ProgressBar::new_spinner(), "{spinner} {msg} {pos} commits ({per_sec})"),
+    };
+    bar.with_style(ProgressStyle::with_template(template).expect("the template is valid")).with_message(what)
+}

@@ -1,0 +1,28 @@
+//! `rally-hook catch-up`: makes up for hooks that did not run.
+
+use super::{Ended, Error, load, plural, start_deliverer, with_queue};
+use crate::cli::Place;
+use crate::config::Deliver;
+use crate::messages::tell;
+use crate::record::{Source, record};
+
+pub fn run(place: &Place) -> Result<Ended, Error> {
+    let context = load(place)?;
+    let recorded = with_queue(&context, |queue| record(&context, queue, Source::AllRefs, None))?;
+    tell(&format!(
+        "{} were not recorded yet; {} queued",
+        plural(recorded.commits, "commit"),
+        plural(recorded.queued, "commit")
+    ));
+    match context.config.queue.deliver {
+        _ if recorded.queued == 0 => {}
+        Deliver::Background => {
+            start_deliverer(&context.git_dir, place.config.as_deref()).map_err(|error| {
+                Error::Failed(format!("cannot start the delivery ({error}); run `rally-hook deliver`"))
+            })?;
+            tell("they are being delivered; `rally-hook status` shows how it goes");
+        }
+        Deliver::Inline | Deliver::Later => tell("`rally-hook deliver` posts them now"),
+    }
+    Ok(Ended::Done)
+}

@@ -1,0 +1,116 @@
+//! `rally-hook deliver`: posts what waits.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Ended, Error, load, plural, with_queue};
+use crate::cli::{Deliver, Place};
+use crate::context::Context;
+use crate::deliver::{Mode, Report, deliver};
+use crate::messages::tell;
+use crate::queue::Status;
+
+/// Repositories nested deeper below the directory of `--all-repos` are not looked for.
+const MAX_DEPTH: usize = 8;
+
+pub fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
+    if let Some(root) = &arguments.all_repos {
+        return all_repositories(place, root);
+    }
+    let mode = match arguments {
+        Deliver { wait: true, .. } => Mode::Wait,
+        Deliver { background: true, .. } => Mode::Background,
+        _ => Mode::Once,
+    };
+    if mode == Mode::Background {
+        return in_background(place);
+    }
+    one_repository(&load(place)?, mode)
+}
+
+/// Does the work of the process that a hook started: nobody sees its output, so trouble goes to the log.
+fn in_background(place: &Place) -> Result<Ended, Error> {
+    let context = load(place)?;
+    let done = with_queue(&context, |queue| deliver(&context, queue, Mode::Background, &mut Report::default()));
+    if let Err(error) = &done {
+        context.log.error(&format!("delivery ended: {error}"));
+    }
+    done.map(|()| Ended::Done)
+}
+
+fn one_repository(context: &Context, mode: Mode) -> Result<Ended, Error> {
+    let mut report = Report::default();
+    let status = with_queue(context, |queue| {
+        deliver(context, queue, mode, &mut report)?;
+        Ok(queue.status()?)
+    })?;
+    Ok(summarise(&report, &status))
+}
+
+/// Says what was delivered and what was not.
+pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
+    if report.busy {
+        tell("another process is delivering at this moment; `rally-hook status` shows what waits");
+        return if status.pending == 0 { Ended::Done } else { Ended::NotAll };
+    }
+    let mut parts = vec![format!("{} delivered", plural(report.delivered, "commit"))];
+    let mut add = |count: usize, what: &str| parts.extend((count > 0).then(|| format!("{count} {what}")));
+    add(report.existed, "already in Rally");
+    add(report.completed, "of these completed");
+    add(report.unlinked, "without an artifact that Rally has");
+    add(report.dead, "refused for good");
+    add(status.pending as usize, "waiting");
+    tell(&parts.join(", "));
+    if let Some(pause) = &report.paused {
+        tell(&pause.error);
+    } else if let Some(error) =
+        report.last_error.as_ref().filter(|_| report.put_off + report.dead > 0 || report.unrecorded)
+    {
+        tell(error);
+    }
+    if report.dead > 0 {
+        tell("see `rally-hook status` for what was refused; `rally-hook retry` tries it again");
+    }
+    let all_done = status.pending == 0 && report.dead == 0 && !report.unrecorded;
+    if all_done { Ended::Done } else { Ended::NotAll }
+}
+
+/// Delivers for every repository that has a queue; one that fails does not keep the others from it.
+fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
+    if !root.is_dir() {
+        return Err(Error::Usage(format!("{} is not a directory", root.display())));
+    }
+    let mut found = Vec::new();
+    find_queues(root, MAX_DEPTH, &mut found);
+    let mut ended = Ended::Done;
+    for git_dir in found {
+        tell(&format!("{}:", git_dir.display()));
+        let place = Place { repo: Some(git_dir), ..place.clone() };
+        match load(&place).and_then(|context| one_repository(&context, Mode::Once)) {
+            Ok(Ended::Done) => {}
+            Ok(Ended::NotAll) => ended = Ended::NotAll,
+            Err(error) => {
+                tell(&error.to_string());
+                ended = Ended::NotAll;
+            }
+        }
+    }
+    Ok(ended)
+}
+
+/// Collects the Git directories below `dir` that have our state in them.
+fn find_queues(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    if dir.join("HEAD").is_file() && dir.join("objects").is_dir() {
+        found.extend(dir.join("rally-hook").is_dir().then(|| dir.to_owned()));
+        return;
+    }
+    let Some(depth) = depth.checked_sub(1) else { return };
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    let mut below: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect();
+    below.sort();
+    below.iter().for_each(|dir| find_queues(dir, depth, found));
+}

@@ -1,0 +1,125 @@
+//! `rally-hook install` and `uninstall`: our hook, and the one that was there before.
+//!
+//! Files are written under another name, synced and renamed: a crash leaves the old hook or the new one.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Ended, Error, git_dir};
+use crate::cli::Place;
+use crate::config::Config;
+use crate::context::Context;
+use crate::git;
+use crate::messages::tell;
+use crate::record;
+
+const HOOK: &str = "post-receive";
+/// What the hook that was there before is called while ours is there.
+const KEPT: &str = "post-receive.before-rally-hook";
+/// Tells our hook from others.
+const MARK: &str = "# Installed by rally-hook; `rally-hook uninstall` removes it.";
+
+pub fn install(place: &Place) -> Result<Ended, Error> {
+    let git_dir = git_dir(place)?;
+    let hooks = git::hooks_dir(&git_dir)?;
+    let (hook, kept) = (hooks.join(HOOK), hooks.join(KEPT));
+    // The configuration may come later; to mark what is there as seen, its defaults do.
+    let config = Config::load(place.config.as_deref(), &git_dir);
+    let context = Context::new(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
+    let mut queue = context.open_queue()?;
+    if queue.seen_tips()?.is_none() {
+        record::mark_all_seen(&context, &mut queue)?;
+        tell("what the repository holds now counts as seen; `rally-hook backfill` posts history on purpose");
+    }
+    fs::create_dir_all(&hooks).map_err(|error| failed("create", &hooks, &error))?;
+    if hook.symlink_metadata().is_ok() && !is_ours(&hook) {
+        if kept.symlink_metadata().is_ok() {
+            return Err(Error::Failed(format!(
+                "{} is there already, and so is a hook that is not ours; remove one of them",
+                kept.display()
+            )));
+        }
+        fs::rename(&hook, &kept).map_err(|error| failed("rename", &hook, &error))?;
+        tell(&format!("the hook that was there is kept as {} and runs first", kept.display()));
+    }
+    let first = kept.symlink_metadata().is_ok().then_some(kept.as_path());
+    write_hook(&hook, &script(first, place.config.as_deref())?).map_err(|error| failed("write", &hook, &error))?;
+    tell(&format!("installed {}", hook.display()));
+    match config {
+        Ok(_) => tell("`rally-hook doctor` checks whether everything is in place"),
+        Err(error) => tell(&format!("until this is put right pushes are kept and nothing is posted: {error}")),
+    }
+    Ok(Ended::Done)
+}
+
+pub fn uninstall(place: &Place) -> Result<Ended, Error> {
+    let hooks = git::hooks_dir(&git_dir(place)?)?;
+    let (hook, kept) = (hooks.join(HOOK), hooks.join(KEPT));
+    if !is_ours(&hook) {
+        tell(&format!("{} is not ours; nothing was changed", hook.display()));
+        return Ok(Ended::NotAll);
+    }
+    if kept.symlink_metadata().is_ok() {
+        fs::rename(&kept, &hook).map_err(|error| failed("rename", &kept, &error))?;
+        tell(&format!("put back the hook that was there before, {}", hook.display()));
+    } else {
+        fs::remove_file(&hook).map_err(|error| failed("remove", &hook, &error))?;
+        tell(&format!("removed {}", hook.display()));
+    }
+    tell(
+        "the queue stays; `rally-hook deliver --wait` posts what waits, and then the directory rally-hook may be removed",
+    );
+    Ok(Ended::Done)
+}
+
+fn is_ours(hook: &Path) -> bool {
+    fs::read(hook).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).lines().any(|line| line == MARK))
+}
+
+/// Returns the hook's text. A shell script that names the program in full: if that is ever gone, the pusher is told,
+/// while Git passes over a link that leads nowhere without a word.
+fn script(first: Option<&Path>, config: Option<&Path>) -> Result<String, Error> {
+    let program = std::env::current_exe()
+        .map_err(|error| Error::Failed(format!("cannot find this program's own file: {error}")))?;
+    let mut command = format!("exec {} post-receive", quoted(&program)?);
+    if let Some(first) = first {
+        command += &format!(" --first {}", quoted(first)?);
+    }
+    if let Some(config) = config {
+        let config = std::path::absolute(config).map_err(|error| failed("find", config, &error))?;
+        command += &format!(" --config {}", quoted(&config)?);
+    }
+    Ok(format!("#!/bin/sh\n{MARK}\n{command}\n"))
+}
+
+/// Quotes a path for the shell.
+fn quoted(path: &Path) -> Result<String, Error> {
+    let text =
+        path.to_str().ok_or_else(|| Error::Failed(format!("{} is not UTF-8; put it elsewhere", path.display())))?;
+    Ok(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+fn write_hook(hook: &Path, script: &str) -> io::Result<()> {
+    let temporary = PathBuf::from(format!("{}.tmp-{}", hook.display(), std::process::id()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o755).open(&temporary)?;
+    file.write_all(script.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, hook)?;
+    File::open(hook.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn failed(doing: &str, path: &Path, error: &io::Error) -> Error {
+    Error::Failed(format!("cannot {doing} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_cannot_leave_its_quotes() {
+        assert_eq!(quoted(Path::new("/a b/$(x)'; rm")).expect("UTF-8"), r"'/a b/$(x)'\''; rm'");
+    }
+}

@@ -1,0 +1,224 @@
+//! What Git runs after a push. It records and returns; nothing that happens here fails or holds up the push.
+//!
+//! The push itself is kept first, before configuration, repository or anything else can go wrong. The rest has a
+//! time budget, after which the deliverer goes on with it.
+
+use std::env;
+use std::io::{self, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::artifact::FormattedId;
+use crate::cli::{Place, PostReceive};
+use crate::config::{Deliver, PushLog};
+use crate::context::{self, Context, now};
+use crate::deliver::{Mode, Report, deliver};
+use crate::messages::tell_pusher;
+use crate::queue::{Queue, StateDir};
+use crate::record::{Recorded, Source, record};
+
+/// How long recording may take before the hook leaves it to the deliverer. A push of some hundred commits takes a
+/// few milliseconds.
+const BUDGET: Duration = Duration::from_secs(1);
+/// How long the hook waits for another process that writes to the queue.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many artifacts the pusher's line names.
+const NAMED: usize = 5;
+
+/// Runs the hook. Nothing that it meets makes it fail.
+pub fn run(place: &Place, arguments: &PostReceive) {
+    // SAFETY: setting a signal's disposition to "ignore" has no preconditions.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGHUP, libc::SIG_IGN);
+    }
+    let mut input = Vec::new();
+    let read = io::stdin().lock().read_to_end(&mut input);
+    let hook = AssertUnwindSafe(|| {
+        if let Err(error) = read {
+            tell_pusher(&format!(
+                "cannot read what was pushed ({error}); an administrator should run `rally-hook catch-up`"
+            ));
+        }
+        take_in(place, arguments, &input);
+    });
+    if catch_unwind(hook).is_err() {
+        tell_pusher(
+            "the hook failed by a fault of its own; the push is fine, an administrator should run `rally-hook catch-up`",
+        );
+    }
+}
+
+fn take_in(place: &Place, arguments: &PostReceive, input: &[u8]) {
+    let git_dir = match git_dir(place) {
+        Ok(dir) => dir,
+        Err(error) => return tell_pusher(&format!("the hook does not know its repository: {error}")),
+    };
+    let (state, queue) = if input.is_empty() { (None, None) } else { keep(&git_dir, input) };
+    if let Some(first) = &arguments.first {
+        run_first(first, input);
+    }
+    let (Some(state), false) = (state, input.is_empty()) else { return };
+    let context = match Context::load(git_dir.clone(), place.config.as_deref()) {
+        Ok(context) => context,
+        Err(error) => return tell_pusher(&format!("this push waits until the configuration is put right: {error}")),
+    };
+    let queue = match queue {
+        Some(queue) => Ok(queue),
+        None => context::open_queue(&state, PATIENCE, |message| context.log.error(message)),
+    };
+    let recorded = match queue {
+        Ok(mut queue) => record_and_deliver(&context, &mut queue, place.config.as_deref()),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = recorded {
+        context.log.error(&format!("a push was kept but not recorded: {error}"));
+        tell_pusher(&format!("this push is kept, but its commits cannot be read yet: {error}"));
+    }
+}
+
+/// Returns the absolute Git directory; Git sets `GIT_DIR=.`.
+fn git_dir(place: &Place) -> io::Result<PathBuf> {
+    let dir = place.repo.clone().or_else(|| env::var_os("GIT_DIR").map(PathBuf::from));
+    dir.unwrap_or_else(|| ".".into()).canonicalize()
+}
+
+/// Keeps the push on disk: in the queue, or in a file beside it. Returns the queue if it can be used.
+fn keep(git_dir: &Path, input: &[u8]) -> (Option<StateDir>, Option<Queue>) {
+    let state = match StateDir::open(git_dir, context::sharing(git_dir)) {
+        Ok(state) => state,
+        Err(error) => {
+            tell_pusher(&format!("{error}; an administrator should mend that and run `rally-hook catch-up`"));
+            return (None, None);
+        }
+    };
+    let pusher = pusher();
+    let in_queue = Queue::open(&state, PATIENCE).and_then(|mut queue| {
+        queue.add_push(&pusher, input, now())?;
+        Ok(queue)
+    });
+    match in_queue {
+        Ok(queue) => (Some(state), Some(queue)),
+        Err(error) => match state.keep_push(&pusher, input) {
+            Ok(()) => (Some(state), None),
+            Err(_) => {
+                tell_pusher(&format!("{error}; an administrator should mend that and run `rally-hook catch-up`"));
+                (None, None)
+            }
+        },
+    }
+}
+
+/// Returns who pushes, as the hosts' environments tell it.
+fn pusher() -> String {
+    let variables = ["GL_USERNAME", "GL_USER", "GITEA_PUSHER_NAME", "REMOTE_USER", "LOGNAME", "USER"];
+    variables.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty())).unwrap_or_default()
+}
+
+/// Runs the hook that was there before ours, as Git would.
+fn run_first(hook: &Path, input: &[u8]) {
+    let run = || {
+        let mut child = Command::new(hook).stdin(Stdio::piped()).spawn()?;
+        // A hook need not read its input.
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
+        child.wait()
+    };
+    match run() {
+        Ok(status) if !status.success() => {
+            tell_pusher(&format!("the other hook, {}, ended with {status}", hook.display()))
+        }
+        Ok(_) => {}
+        Err(error) => tell_pusher(&format!("the other hook, {}, cannot be run: {error}", hook.display())),
+    }
+}
+
+fn record_and_deliver(context: &Context, queue: &mut Queue, config: Option<&Path>) -> Result<(), context::Error> {
+    let recorded = record(context, queue, Source::Pushes, Some(Instant::now() + BUDGET))?;
+    context.log.info(&format!("push by {}: {} new commits, {} queued", pusher(), recorded.commits, recorded.queued));
+    let pause = queue.pause()?;
+    let waits = !recorded.complete || queue.next_due()?.is_some_and(|due| due <= now());
+    match context.config.queue.deliver {
+        Deliver::Later => {}
+        _ if !waits => {}
+        Deliver::Inline => deliver(context, queue, Mode::Once, &mut Report::default())?,
+        Deliver::Background => {
+            if let Err(error) = super::start_deliverer(&context.git_dir, config) {
+                context.log.error(&format!("cannot start the delivery: {error}"));
+                tell_pusher(&format!("cannot start the delivery ({error}); the next push tries again"));
+            }
+        }
+    }
+    let trouble = pause.map(|pause| {
+        let since = humantime::format_rfc3339_seconds(time(pause.since));
+        format!("nothing can be posted since {since}: {}", pause.error)
+    });
+    let line = line(&recorded, trouble.as_deref(), &context.repository_name(), context.config.log.push);
+    line.into_iter().for_each(|line| tell_pusher(&line));
+    Ok(())
+}
+
+/// Returns the one line for the pusher, if there is anything to say.
+fn line(recorded: &Recorded, trouble: Option<&str>, repository: &str, verbosity: PushLog) -> Option<String> {
+    let commits = super::plural(recorded.queued, "commit");
+    let summary = match recorded {
+        _ if verbosity == PushLog::Quiet => None,
+        Recorded { complete: false, .. } => {
+            Some(format!("this push is kept; its commits are being read (repository {repository})"))
+        }
+        Recorded { queued: 0, .. } => None,
+        Recorded { artifacts, .. } if artifacts.is_empty() => {
+            Some(format!("{commits} queued (repository {repository})"))
+        }
+        Recorded { artifacts, .. } => {
+            Some(format!("{commits} queued for {} (repository {repository})", names(artifacts)))
+        }
+    };
+    match (summary, trouble) {
+        (Some(summary), Some(trouble)) => Some(format!("{summary}; {trouble}")),
+        (summary, trouble) => summary.or_else(|| trouble.map(str::to_owned)),
+    }
+}
+
+fn names(artifacts: &[FormattedId]) -> String {
+    let mut names: Vec<String> = artifacts.iter().take(NAMED).map(FormattedId::to_string).collect();
+    if artifacts.len() > NAMED {
+        names.push(format!("{} more", artifacts.len() - NAMED));
+    }
+    names.join(", ")
+}
+
+fn time(millis: i64) -> std::time::SystemTime {
+    std::time::UNIX_EPOCH + Duration::from_millis(millis.max(0).unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(queued: usize, ids: &[&str], complete: bool) -> Recorded {
+        let artifacts = ids.iter().map(|id| serde_json::from_value((*id).into()).expect("an ID")).collect();
+        Recorded { commits: queued, queued, artifacts, complete }
+    }
+
+    #[test]
+    fn the_pusher_sees_one_line_or_none() {
+        let summary = |recorded: &Recorded| line(recorded, None, "core", PushLog::Summary);
+        assert_eq!(summary(&recorded(0, &[], true)), None);
+        assert_eq!(summary(&recorded(1, &["US1"], true)).as_deref(), Some("1 commit queued for US1 (repository core)"));
+        let many = recorded(7, &["US1", "US2", "US3", "US4", "US5", "US6", "US7"], true);
+        assert_eq!(
+            summary(&many).as_deref(),
+            Some("7 commits queued for US1, US2, US3, US4, US5, 2 more (repository core)")
+        );
+        assert!(summary(&recorded(0, &[], false)).is_some_and(|line| line.contains("being read")));
+    }
+
+    #[test]
+    fn trouble_is_told_even_where_the_summary_is_not() {
+        let quiet = line(&recorded(1, &["US1"], true), Some("nothing can be posted"), "core", PushLog::Quiet);
+        assert_eq!(quiet.as_deref(), Some("nothing can be posted"));
+        assert_eq!(line(&recorded(1, &["US1"], true), None, "core", PushLog::Quiet), None);
+    }
+}

@@ -1,0 +1,131 @@
+//! `rally-hook status`: what waits, what failed and why, what was delivered.
+
+use std::io::{self, Write};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::json;
+
+use super::{Ended, Error, load, with_queue};
+use crate::cli::{self, Place};
+use crate::context::now;
+use crate::queue::Status;
+use crate::record;
+use crate::text::printable;
+
+pub fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
+    let context = load(place)?;
+    let status = with_queue(&context, |queue| Ok(queue.status()?))?;
+    // A repository that cannot be opened is worth a line, not the loss of the others.
+    let behind = with_queue(&context, |queue| record::refs_behind(&context, queue)).map_err(|error| error.to_string());
+    let text = match arguments.json {
+        true => json(&status, &behind),
+        false => human(&status, &behind),
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    let fine = status.failed == 0
+        && behind.as_ref().is_ok_and(Vec::is_empty)
+        && !status.pause.is_some_and(|pause| pause.needs_person);
+    Ok(if fine { Ended::Done } else { Ended::NotAll })
+}
+
+fn json(status: &Status, behind: &Result<Vec<String>, String>) -> String {
+    let object = json!({
+        "recorded": status.recorded,
+        "pending": status.pending,
+        "failed": status.failed,
+        "delivered": status.delivered,
+        "existed": status.existed,
+        "unlinked": status.unlinked,
+        "unread_pushes": status.pushes,
+        "omitted_changes": status.omitted_changes,
+        "oldest_pending": status.oldest_pending.map(date),
+        "next_attempt": status.next_attempt.map(date),
+        "last_delivery": status.last_delivery.map(date),
+        "last_error": status.last_error,
+        "paused": status.pause.as_ref().map(|pause| json!({
+            "since": date(pause.since),
+            "until": date(pause.until),
+            "reason": pause.error,
+            "needs_person": pause.needs_person,
+        })),
+        "dead_letters": status.dead_letters,
+        "damaged_copy": status.damaged_copy,
+        "refs_behind": behind.as_ref().ok(),
+        "repository_error": behind.as_ref().err(),
+    });
+    format!("{object}\n")
+}
+
+fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
+    let mut lines = vec![
+        format!("recorded   {}", status.recorded),
+        format!(
+            "delivered  {}{}",
+            status.delivered,
+            status.last_delivery.map(|at| format!(", the last {}", ago(at))).unwrap_or_default()
+        ),
+    ];
+    let mut add = |present: bool, line: String| lines.extend(present.then_some(line));
+    add(status.existed > 0, format!("existed    {} were in Rally already", status.existed));
+    add(status.unlinked > 0, format!("unlinked   {} name no artifact that Rally has", status.unlinked));
+    let oldest = status.oldest_pending.map(|at| format!(", the oldest recorded {}", ago(at))).unwrap_or_default();
+    let next = status.next_attempt.map(|at| format!("; next attempt {}", ago(at))).unwrap_or_default();
+    add(true, format!("pending    {}{oldest}{next}", status.pending));
+    add(true, format!("failed     {}", status.failed));
+    for letter in &status.dead_letters {
+        add(true, format!("  {}  {}", letter.revision, printable(&letter.reason)));
+    }
+    add(
+        status.failed > 0,
+        "  `rally-hook retry REVISION` tries one again, `rally-hook retry --all` all of them".into(),
+    );
+    add(
+        status.pushes > 0,
+        format!(
+            "unread     {} whose commits are not recorded yet; `rally-hook deliver` reads them",
+            super::plural(status.pushes as usize, "push")
+        ),
+    );
+    add(status.omitted_changes > 0, format!("left out   {} changed paths beyond max_changes", status.omitted_changes));
+    if let Some(pause) = &status.pause {
+        let what = if pause.needs_person { "somebody has to act" } else { "it is tried again by itself" };
+        add(
+            true,
+            format!(
+                "paused     since {}, until {} ({what}): {}",
+                date(pause.since),
+                date(pause.until),
+                printable(&pause.error)
+            ),
+        );
+    } else if let Some(error) = &status.last_error {
+        add(true, format!("last error {}", printable(error)));
+    }
+    if let Some(copy) = &status.damaged_copy {
+        add(true, format!("repaired   the queue was damaged; it is kept as {copy}"));
+    }
+    match behind {
+        Ok(refs) if refs.is_empty() => {}
+        Ok(refs) => {
+            add(true, format!("behind     {}; `rally-hook catch-up` records them", printable(&refs.join(", "))))
+        }
+        Err(error) => add(true, format!("repository {}", printable(error))),
+    }
+    lines.join("\n") + "\n"
+}
+
+fn date(millis: i64) -> String {
+    let time = UNIX_EPOCH + Duration::from_millis(millis.max(0).unsigned_abs());
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+/// Says how long ago, or in how long.
+fn ago(millis: i64) -> String {
+    let seconds = (now() - millis) / 1000;
+    let span = humantime::format_duration(Duration::from_secs(seconds.unsigned_abs()));
+    match seconds {
+        0 => "now".to_owned(),
+        1.. => format!("{span} ago"),
+        _ => format!("in {span}"),
+    }
+}
