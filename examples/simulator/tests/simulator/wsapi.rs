@@ -1,0 +1,187 @@
+//! The answers of the faithful server.
+
+use crate::client::{Answer, KEY, changeset, create, create_repository, get, post, send};
+use rally_simulator::{Batch, Simulator};
+use serde_json::{Value, json};
+
+#[test]
+fn a_changeset_is_created_linked_and_read_back() {
+    let simulator = Simulator::start();
+    let story = simulator.world(|world| world.add_artifact("US1", "Log in"));
+    let repository = create_repository(&simulator, "core");
+    let mut fields = changeset(&repository, "9f2c");
+    fields["Message"] = json!("US1 log in\n\nmore");
+    fields["Branch"] = json!("main");
+    fields["Artifacts"] = json!([{"_ref": format!("/hierarchicalrequirement/{story}")}]);
+    let reference = create(&simulator, "changeset", fields);
+    for (action, path) in [("A", "a.c"), ("M", "b.c")] {
+        let change = json!({"Changeset": reference, "Action": action, "PathAndFilename": path});
+        create(&simulator, "Change", change);
+    }
+    let found = simulator.world(|world| world.changesets());
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].revision.as_str(), found[0].branch.as_deref()), ("9f2c", Some("main")));
+    assert_eq!(found[0].commit_timestamp, "2026-02-03T04:05:06.000Z");
+    assert_eq!((&found[0].repository[..], &found[0].workspace[..]), ("core", "Acme"));
+    assert_eq!(found[0].artifacts, ["US1"]);
+    let paths: Vec<_> = found[0].changes.iter().map(|change| change.path.as_str()).collect();
+    assert_eq!(paths, ["a.c", "b.c"]);
+    let row = get(&simulator, &reference).inside("Changeset");
+    assert_eq!((&row["Changes"]["Count"], &row["Errors"]), (&json!(2), &json!([])));
+    assert_eq!(row["_refObjectName"], "9f2c:US1 log in\n\nmore");
+    let linked = get(&simulator, &format!("/hierarchicalrequirement/{story}/Changesets?fetch=Revision"));
+    assert_eq!(linked.inside("QueryResult")["Results"][0]["Revision"], "9f2c");
+}
+
+#[test]
+fn pages_begin_at_one_and_are_clamped() {
+    let simulator = Simulator::start();
+    simulator.settings(|settings| settings.max_page_size = 30);
+    simulator.world(|world| {
+        (1..=45).for_each(|number| {
+            world.add_artifact(&format!("US{number}"), &format!("story {number:02}"));
+        })
+    });
+    for (parameters, start, size, first, rows) in [
+        ("", 1, 20, "US1", 20),
+        ("&start=0&pagesize=1", 1, 1, "US1", 1),
+        ("&start=41&pagesize=20", 41, 20, "US41", 5),
+        ("&pagesize=5000", 1, 30, "US1", 30),
+        ("&order=Name DESC&pagesize=2", 1, 2, "US45", 2),
+    ] {
+        let target = format!("/hierarchicalrequirement?fetch=FormattedID{parameters}");
+        let result = get(&simulator, &target).inside("QueryResult");
+        assert_eq!(result["TotalResultCount"], 45);
+        assert_eq!((&result["StartIndex"], &result["PageSize"]), (&json!(start), &json!(size)));
+        assert_eq!(result["Results"].as_array().map(Vec::len), Some(rows), "{parameters}");
+        assert_eq!(result["Results"][0]["FormattedID"], first, "{parameters}");
+    }
+    let past = get(&simulator, "/hierarchicalrequirement?start=46").inside("QueryResult");
+    assert_eq!((&past["Results"], &past["Errors"]), (&json!([]), &json!([])));
+}
+
+#[test]
+fn long_queries_may_be_posted() {
+    let simulator = Simulator::start();
+    simulator.world(|world| world.add_artifact("DE7", "x"));
+    let long = format!("/defect?query=(Name%20=%20\"{}\")", "x".repeat(9000));
+    assert_eq!(get(&simulator, &long).code, 413);
+    let form =
+        format!("_method=GET&fetch=FormattedID&query=((Name+%3D+%22{}%22)+OR+(FormattedID+=+DE7))", "x".repeat(9000));
+    let headers = [KEY, "Content-Type: application/x-www-form-urlencoded"];
+    let answer = send(&simulator, "POST", "/defect", &headers, &form).expect("an answer");
+    assert_eq!(answer.inside("QueryResult")["Results"][0]["FormattedID"], "DE7");
+}
+
+#[test]
+fn a_number_alone_matches_on_artifact() {
+    let simulator = Simulator::start();
+    simulator.world(|world| ["US11", "DE11", "TA11"].map(|id| world.add_artifact(id, id)));
+    let count = |target: &str| get(&simulator, target).inside("QueryResult")["TotalResultCount"].clone();
+    assert_eq!(count("/artifact?query=(FormattedID = US11)"), 3);
+    assert_eq!(count("/artifact?types=defect,task&query=(FormattedID = US11)"), 2);
+    assert_eq!(count("/defect?query=(FormattedID = US11)"), 0);
+    simulator.settings(|settings| settings.number_only_match = true);
+    assert_eq!(count("/defect?query=(FormattedID = US11)"), 1);
+}
+
+#[test]
+fn collections_take_references_and_new_objects() {
+    let simulator = Simulator::start();
+    let defect = simulator.world(|world| world.add_artifact("DE1", "x"));
+    let repository = create_repository(&simulator, "core");
+    let reference = create(&simulator, "changeset", changeset(&repository, "1"));
+    let changes = json!({"CollectionItems": [
+        {"PathAndFilename": "a", "Action": "A"}, {"PathAndFilename": "b", "Action": "D"}]});
+    let added = post(&simulator, &format!("{reference}/Changes/add"), &changes).inside("OperationResult");
+    assert_eq!(added["Results"].as_array().map(Vec::len), Some(2), "{added}");
+    let bad = json!({"CollectionItems": [{"PathAndFilename": "c"}, {"Action": "A"}]});
+    let refused = post(&simulator, &format!("{reference}/Changes/add"), &bad).inside("OperationResult");
+    assert_eq!(refused["Errors"][0], "Validation error: Change.PathAndFilename should not be null");
+    simulator.settings(|settings| settings.changes_add = false);
+    let refused = post(&simulator, &format!("{reference}/Changes/add"), &changes).inside("OperationResult");
+    assert_eq!(refused["Errors"].as_array().map(Vec::len), Some(1));
+    let view = || simulator.world(|world| world.changesets().remove(0));
+    assert_eq!(view().changes.len(), 2);
+
+    let items = json!({"CollectionItems": [{"_ref": format!("/defect/{defect}")}]});
+    post(&simulator, &format!("{reference}/Artifacts/add"), &items);
+    assert_eq!(view().artifacts, ["DE1"]);
+    let back = json!({"CollectionItems": [{"_ref": reference}]});
+    post(&simulator, &format!("/defect/{defect}/Changesets/remove"), &back);
+    assert_eq!(view().artifacts, [""; 0]);
+    post(&simulator, &format!("/defect/{defect}/Changesets/add"), &back);
+    assert_eq!(view().artifacts, ["DE1"]);
+}
+
+#[test]
+fn a_batch_answers_each_entry_in_order() {
+    let simulator = Simulator::start();
+    let defect = simulator.world(|world| world.add_artifact("DE1", "x"));
+    let repository = create_repository(&simulator, "core");
+    let reference = create(&simulator, "changeset", changeset(&repository, "1"));
+    let id: u64 = reference.rsplit('/').next().expect("an id").parse().expect("a number");
+    let entry = |path: &str, body: Value| json!({"Entry": {"Path": path, "Method": "POST", "Body": body}});
+    let change = |of: &str, path: &str| json!({"change": {"Changeset": of, "PathAndFilename": path}});
+    let body = json!({"Batch": [
+        entry("/change/create", change(&reference, "a")),
+        entry("/changeset/create", json!({"changeset": changeset(&repository, "2")})),
+        entry("/change/create", change(&format!("/changeset/{}", id + 2), "b")),
+        entry(&format!("/defect/{defect}"), json!({"defect": {"State": "Fixed"}})),
+        {"Path": "/change/create", "Method": "POST", "Body": change(&reference, "c")},
+    ]});
+    let results = |answer: Answer| answer.inside("BatchResult")["Results"].as_array().expect("results").clone();
+    let first = results(post(&simulator, "/batch?fetch=PathAndFilename", &body));
+    let failed: Vec<_> = first.iter().map(|result| result["Errors"] != json!([])).collect();
+    assert_eq!(failed, [false, false, true, false, true]);
+    assert_eq!(first[0]["Object"]["PathAndFilename"], "a");
+    assert_eq!(simulator.world(|world| world.field("DE1", "State")), "Fixed");
+    assert_eq!(simulator.requests().last().map(|request| request.entries), Some(5));
+
+    simulator.settings(|settings| settings.batch = Batch::AllOrNothing);
+    let before = simulator.world(|world| (world.changesets(), world.updates()));
+    let second = results(post(&simulator, "/batch", &body));
+    assert!(second.iter().all(|result| result["Errors"] != json!([])));
+    assert_eq!(simulator.world(|world| (world.changesets(), world.updates())), before);
+
+    simulator.settings(|settings| settings.batch_max = Some(4));
+    assert_eq!(post(&simulator, "/batch", &body).code, 413);
+    simulator.settings(|settings| settings.batch = Batch::Missing);
+    assert_eq!(post(&simulator, "/batch", &body).code, 404);
+}
+
+#[test]
+fn what_tests_switch_takes_effect() {
+    let simulator = Simulator::start();
+    let defect = simulator.world(|world| world.add_artifact("DE1", "x"));
+    let repository = create_repository(&simulator, "core");
+    let update = || {
+        let answer = post(&simulator, &format!("/defect/{defect}"), &json!({"Defect": {"State": "Open"}}));
+        answer.inside("OperationResult")["Errors"].clone()
+    };
+    assert_eq!(update(), json!([]));
+    simulator.world(|world| world.set_work_rule("DE1", "Only QA may do this"));
+    assert_eq!(update(), json!(["Only QA may do this"]));
+
+    simulator.settings(|settings| settings.knows_branch = false);
+    let mut fields = changeset(&repository, "1");
+    fields["Branch"] = json!("main");
+    let answer = post(&simulator, "/changeset/create", &json!({"Changeset": fields})).inside("CreateResult");
+    let warning = "Ignored JSON element Changeset.Branch during processing of this request.";
+    assert_eq!(answer["Warnings"], json!([warning]));
+
+    let users = |query: &str| get(&simulator, query).inside("QueryResult")["TotalResultCount"].clone();
+    simulator.world(|world| world.disable_user("jane.roe@acme.example"));
+    assert_eq!(users("/user?query=(UserName = jane.roe@acme.example)"), 0);
+    let all = "((UserName = jane.roe@acme.example) AND ((Disabled = true) OR (Disabled = false)))";
+    assert_eq!(users(&format!("/user?query={all}")), 1);
+
+    simulator.world(|world| world.set_prefix("Defect", "BUG"));
+    simulator.world(|world| world.add_artifact("BUG2", "y"));
+    assert_eq!(users("/defect?query=(FormattedID = BUG2)"), 1);
+    let configuration = get(&simulator, "/workspaceconfiguration?fetch=DefectPrefix").inside("QueryResult");
+    assert_eq!(configuration["Results"][0]["DefectPrefix"], "BUG");
+
+    simulator.world(|world| world.set_closed("Acme"));
+    assert!(update()[0].as_str().is_some_and(|text| text.starts_with("Not authorized to update: Defect")));
+}
