@@ -126,9 +126,9 @@ fn send(client: &Client, group: &[Job]) -> Result<Vec<Result<Created, Error>>, E
 impl Shared {
     /// Takes the next jobs that nothing under way is in the way of, and marks what they touch as busy.
     fn take_group(&mut self) -> Vec<Job> {
-        // All connections get something to do before any gets a full batch.
-        let fair_share = self.waiting.len().div_ceil(self.limits.connections);
-        let size = self.limits.batch.unwrap_or(1).min(fair_share).max(1);
+        // All connections get something to do before any gets a large batch; a small one is not worth splitting.
+        let fair_share = self.waiting.len().div_ceil(self.limits.connections).max(FIRST_BATCH);
+        let size = self.limits.batch.unwrap_or(1).min(fair_share);
         let mut group = Vec::new();
         let mut passed_over = VecDeque::new();
         while group.len() < size

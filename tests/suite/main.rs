@@ -1,0 +1,7 @@
+//! Drives the real binary with the real Git, against the simulated Rally over real HTTP. One file a promise.
+
+mod support;
+
+mod backfill;
+mod delivery;
+mod hook;
