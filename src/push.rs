@@ -6,8 +6,16 @@ use std::str::FromStr;
 use crate::text;
 
 /// The name of a commit (or of a tag object that leads to one): a SHA-1 of 20 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommitId(pub [u8; 20]);
+
+impl std::hash::Hash for CommitId {
+    /// Hashes the first bytes only: they are as random as all of them, and history walks hash a lot.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let start: [u8; 8] = self.0[..8].try_into().expect("there are 20 bytes");
+        state.write_u64(u64::from_ne_bytes(start));
+    }
+}
 
 impl fmt::Display for CommitId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,12 +33,13 @@ impl FromStr for CommitId {
     type Err = ();
 
     fn from_str(hex: &str) -> Result<Self, ()> {
-        if hex.len() != 40 || !hex.is_ascii() {
+        if hex.len() != 40 {
             return Err(());
         }
+        let digit = |digit: u8| char::from(digit).to_digit(16).ok_or(());
         let mut id = [0; 20];
-        for (at, byte) in id.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).map_err(drop)?;
+        for (byte, pair) in id.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
         }
         Ok(CommitId(id))
     }

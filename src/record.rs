@@ -178,7 +178,7 @@ impl Work {
             if !found.is_empty() {
                 self.settled.new_tips.push(tip);
             }
-            items.extend(found.into_iter().map(|id| Item { id, branch: branch.clone(), update_state }));
+            items.extend(found.into_iter().map(|id| Item { id, branch: branch.clone(), update_state, data: None }));
         }
         let joined: HashSet<CommitId> = walk.joined().iter().copied().collect();
         self.settled.new_tips.retain(|tip| !joined.contains(&tip.id));

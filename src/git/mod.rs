@@ -10,9 +10,12 @@ mod read;
 mod tree_diff;
 mod walk;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use git2::{ErrorCode, ObjectType, Odb, Oid, RepositoryOpenFlags};
+use git2::{ErrorCode, ObjectType, Odb, OdbObject, Oid, RepositoryOpenFlags};
 
 pub use range::{Range, resolve};
 pub use read::{Item, Read, Reader, read_list, read_range};
@@ -20,10 +23,9 @@ pub use walk::Walk;
 
 use crate::push::{CommitId, Tip};
 
-/// Trees up to this size stay in libgit2's cache: a commit's trees are read again as its child's parent trees.
-const CACHED_TREE_SIZE: usize = 64 * 1024;
-/// What libgit2's cache of objects may take altogether, so that memory is bounded for a history of any size.
-const CACHE_SIZE: isize = 48 * 1024 * 1024;
+/// How much of what was read lately is kept, twice this at most. Larger objects are not kept.
+const RECENT_SIZE: usize = 8 * 1024 * 1024;
+const LARGEST_RECENT: usize = 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -71,7 +73,7 @@ impl Repository {
 
     pub(crate) fn objects(&self) -> Result<Objects<'_>, Error> {
         let open = |source| Error::Open { path: self.inner.path().to_owned(), source };
-        Ok(Objects { odb: self.inner.odb().map_err(open)? })
+        Ok(Objects { odb: self.inner.odb().map_err(open)?, recent: RefCell::default() })
     }
 
     /// Returns all refs that lead to commits, each with the commit. Symbolic refs are left out: their target is there itself.
@@ -99,6 +101,47 @@ impl Repository {
 /// The objects of a repository.
 pub(crate) struct Objects<'r> {
     odb: Odb<'r>,
+    recent: RefCell<Recent>,
+}
+
+/// A copy of an object's kind and bytes.
+#[derive(Clone)]
+struct Object {
+    kind: ObjectType,
+    data: Arc<[u8]>,
+}
+
+/// What was read lately: a commit's tree is read again as its child's parent tree, most of its subtrees too. When the
+/// younger generation is full it becomes the older one, which is dropped.
+#[derive(Default)]
+struct Recent {
+    younger: HashMap<CommitId, Object>,
+    older: HashMap<CommitId, Object>,
+    /// Of the younger generation.
+    size: usize,
+}
+
+impl Recent {
+    fn get(&mut self, id: CommitId) -> Option<Object> {
+        if let Some(object) = self.younger.get(&id) {
+            return Some(object.clone());
+        }
+        let object = self.older.remove(&id)?;
+        self.keep(id, &object);
+        Some(object)
+    }
+
+    fn keep(&mut self, id: CommitId, object: &Object) {
+        if object.data.len() > LARGEST_RECENT {
+            return;
+        }
+        if self.size > RECENT_SIZE {
+            self.older = std::mem::take(&mut self.younger);
+            self.size = 0;
+        }
+        self.size += object.data.len();
+        self.younger.insert(id, object.clone());
+    }
 }
 
 impl Objects<'_> {
@@ -118,16 +161,40 @@ impl Objects<'_> {
         }
     }
 
-    fn read(&self, id: CommitId) -> Result<git2::OdbObject<'_>, Error> {
+    fn read(&self, id: CommitId) -> Result<OdbObject<'_>, Error> {
         self.odb.read(oid(id)).map_err(|source| Error::Object { id, source })
     }
 
-    /// Reads an object that may be missing, as a shallow repository's parents are.
-    fn find(&self, id: CommitId) -> Result<Option<git2::OdbObject<'_>>, Error> {
-        match self.read(id) {
-            Err(Error::Object { source, .. }) if source.code() == ErrorCode::NotFound => Ok(None),
-            other => other.map(Some),
+    /// Reads an object that may well have been read just before, or will be again.
+    fn read_often(&self, id: CommitId) -> Result<Object, Error> {
+        if let Some(object) = self.recent.borrow_mut().get(id) {
+            return Ok(object);
         }
+        let object = self.read(id)?;
+        let object = Object { kind: object.kind(), data: object.data().into() };
+        self.recent.borrow_mut().keep(id, &object);
+        Ok(object)
+    }
+
+    /// Takes in commits that somebody has read: the parents of some are others of them.
+    fn know(&self, items: &[Item]) {
+        let mut recent = self.recent.borrow_mut();
+        for (id, data) in items.iter().filter_map(|item| Some((item.id, item.data.clone()?))) {
+            recent.keep(id, &Object { kind: ObjectType::Commit, data });
+        }
+    }
+
+    fn read_tree(&self, id: CommitId) -> Result<Arc<[u8]>, Error> {
+        let object = self.read_often(id)?;
+        if object.kind == ObjectType::Tree { Ok(object.data) } else { Err(Error::Damaged { id, kind: "tree" }) }
+    }
+}
+
+/// Turns the error for an object that is not there, as a shallow repository's parents are, into `None`.
+fn if_there<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Err(Error::Object { source, .. }) if source.code() == ErrorCode::NotFound => Ok(None),
+        other => other.map(Some),
     }
 }
 
@@ -193,15 +260,8 @@ fn from_oid(id: Oid) -> CommitId {
 fn tune_libgit2() {
     // Git checked every object when it took it in.
     git2::opts::strict_hash_verification(false);
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: these two write plain globals of libgit2, once, before the first repository is opened.
-        let set = unsafe {
-            git2::opts::set_cache_object_limit(ObjectType::Tree, CACHED_TREE_SIZE)
-                .and_then(|()| git2::opts::set_cache_max_size(CACHE_SIZE))
-        };
-        debug_assert!(set.is_ok());
-    });
+    // What we read twice we keep ourselves; its cache costs more than it saves a walk that reads each object once.
+    git2::opts::enable_caching(false);
 }
 
 #[cfg(test)]

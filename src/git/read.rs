@@ -15,7 +15,9 @@ use crate::config::{Commits, Post};
 use crate::push::{CommitId, Tip};
 
 /// How many commits a thread takes at a time: enough that handing them over costs nothing.
-const CHUNK: usize = 64;
+const CHUNK: usize = 256;
+/// Up to this many are read right here instead: threads would cost more than they save.
+const FEW: usize = 64;
 /// How many chunks may wait on either side of the threads; bounds the memory.
 const CHUNKS_IN_FLIGHT: usize = 8;
 /// Trees may be nested deeply, see `MAX_DEPTH` in [`tree_diff`].
@@ -29,6 +31,8 @@ pub struct Item {
     pub branch: Option<Arc<str>>,
     /// Whether its message may change states.
     pub update_state: bool,
+    /// The raw commit, where somebody has read it already.
+    pub data: Option<Arc<[u8]>>,
 }
 
 /// What a commit holds.
@@ -54,8 +58,15 @@ impl<'c> Reader<'c> {
 
     /// Reads one commit. Its trees are read only if it is to be posted.
     pub(crate) fn read(&self, objects: &Objects, item: &Item) -> Result<Read, Error> {
-        let object = objects.read(item.id)?;
-        let raw = commit::parse(object.data()).ok_or(Error::Damaged { id: item.id, kind: "commit" })?;
+        let read;
+        let data: &[u8] = match &item.data {
+            Some(data) => data,
+            None => {
+                read = objects.read_often(item.id)?.data;
+                &read
+            }
+        };
+        let raw = commit::parse(data).ok_or(Error::Damaged { id: item.id, kind: "commit" })?;
         let artifacts = self.artifacts(&raw, item.branch.as_deref());
         if artifacts.is_empty() && self.commits.post == Post::Linked {
             return Ok(Read::Unmentioned);
@@ -102,8 +113,10 @@ impl<'c> Reader<'c> {
         for &id in &raw.parents {
             // The parents of a shallow repository's boundary are not there. What such a commit changed is not
             // known; that it added all its files is certainly wrong.
-            let Some(object) = objects.find(id)? else { return Ok(tree_diff::Changes::default()) };
-            let parent = commit::parse(object.data()).ok_or(Error::Damaged { id, kind: "commit" })?;
+            let Some(object) = super::if_there(objects.read_often(id))? else {
+                return Ok(tree_diff::Changes::default());
+            };
+            let parent = commit::parse(&object.data).ok_or(Error::Damaged { id, kind: "commit" })?;
             parent_trees.push(parent.tree);
         }
         tree_diff::compare(objects, raw.tree, &parent_trees, self.commits.max_changes)
@@ -184,6 +197,7 @@ fn work_through(
     loop {
         let next = work.lock().expect("no holder panics").recv();
         let Ok((chunk, answer)) = next else { return Ok(()) };
+        objects.know(&chunk);
         let results = chunk.iter().map(|item| (item.id, reader.read(&objects, item))).collect();
         // Nobody waits for the answer any more once the sink has had enough.
         let _ = answer.send(results);
@@ -201,7 +215,7 @@ pub fn read_list<S>(
 where
     S: FnMut(CommitId, Result<Read, Error>) -> bool,
 {
-    if items.len() > CHUNK {
+    if items.len() > FEW {
         let feed = |_: &Repository, hand_over: &mut dyn FnMut(Item) -> bool| {
             let _ = items.into_iter().all(hand_over);
             Ok(())
@@ -221,7 +235,7 @@ where
     let feed = |repository: &Repository, hand_over: &mut dyn FnMut(Item) -> bool| {
         let objects = repository.objects()?;
         let mut walk = Walk::new(&objects);
-        let mut hand_over = |id| hand_over(Item { id, branch: None, update_state: false });
+        let mut hand_over = |id, data| hand_over(Item { id, branch: None, update_state: false, data });
         for hidden in range.hidden.iter().filter_map(|&id| objects.peel(id).transpose()) {
             walk.hide(hidden?);
         }
@@ -229,9 +243,10 @@ where
         let is_young = |tip: &Tip| range.not_before.is_none_or(|time| tip.time >= time);
         if range.hidden.is_empty() {
             // Nothing can turn out to be hidden, so no commit has to wait for the end of the walk.
+            let mut walk = walk.handing_on();
             tips.into_iter().try_for_each(|tip| walk.start(tip))?;
-            while let Some(tip) = walk.next_new()?.filter(is_young) {
-                if !hand_over(tip.id) {
+            while let Some(visited) = walk.next_new()?.filter(|visited| is_young(&visited.tip)) {
+                if !hand_over(visited.tip.id, visited.data) {
                     break;
                 }
             }
@@ -244,7 +259,7 @@ where
         for id in found.into_iter().rev() {
             // With a time limit each commit is read once more; nobody waits for such a range.
             let wanted = range.not_before.is_none() || objects.peel(id)?.as_ref().is_some_and(is_young);
-            if wanted && !hand_over(id) {
+            if wanted && !hand_over(id, None) {
                 break;
             }
         }

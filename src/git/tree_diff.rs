@@ -5,8 +5,6 @@
 
 use std::cmp::Ordering;
 
-use git2::{ObjectType, OdbObject};
-
 use super::{Error, Objects};
 use crate::changeset::{Action, Change};
 use crate::push::CommitId;
@@ -82,38 +80,42 @@ struct TreeDiff<'a, 'r> {
 
 impl TreeDiff<'_, '_> {
     /// Compares one directory; `None` stands for a side that does not have it.
-    fn subtree(&mut self, ours: Option<CommitId>, parents: &[Option<CommitId>]) -> Result<(), Error> {
+    fn subtree(&mut self, ours_id: Option<CommitId>, parents: &[Option<CommitId>]) -> Result<(), Error> {
         let objects = self.objects;
-        let read = |id: &Option<CommitId>| id.map(|id| read_tree(objects, id)).transpose();
-        let our_tree = read(&ours)?;
+        let read = |id: &Option<CommitId>| id.map(|id| objects.read_tree(id)).transpose();
+        let our_tree = read(&ours_id)?;
         let parent_trees = parents.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let mut ours = Entries::of(our_tree.as_ref());
-        let mut theirs: Vec<Entries> = parent_trees.iter().map(|tree| Entries::of(tree.as_ref())).collect();
+        let mut ours = Entries::of(our_tree.as_deref());
+        let mut theirs: Vec<Entries> = parent_trees.iter().map(|tree| Entries::of(tree.as_deref())).collect();
+        let mut their_entries = Vec::with_capacity(theirs.len());
         loop {
+            skip_same(&mut ours, &mut theirs);
             // The next path is the smallest that any side stands at.
-            let heads = std::iter::once(&ours).chain(&theirs).filter_map(|side| side.head);
-            let Some(next) = heads.min_by(Entry::order) else { break };
-            let our_entry = ours.take(&next);
-            let mut differs = true;
-            let mut their_entries = Vec::with_capacity(theirs.len());
-            for side in &mut theirs {
-                let entry = side.take(&next);
-                differs &= match (&our_entry, &entry) {
-                    (Some(a), Some(b)) => !a.same_content(b),
-                    (None, None) => false,
-                    _ => true,
-                };
-                their_entries.push(entry);
+            let mut next = ours.head();
+            for head in theirs.iter().filter_map(Entries::head) {
+                next = next.filter(|smallest| smallest.order(&head).is_le()).or(Some(head));
             }
-            if differs {
+            let Some(next) = next else { break };
+            let our_entry = ours.take(&next);
+            their_entries.clear();
+            their_entries.extend(theirs.iter_mut().map(|side| side.take(&next)));
+            let differs = |theirs: &Option<Entry>| match (&our_entry, theirs) {
+                (Some(a), Some(b)) => !a.same_content(b),
+                (None, None) => false,
+                _ => true,
+            };
+            if their_entries.iter().all(differs) {
                 self.changed(&next, our_entry, &their_entries)?;
             }
         }
-        if ours.damaged || theirs.iter().any(|side| side.damaged) {
-            let damaged = our_tree.iter().chain(parent_trees.iter().flatten()).next().expect("a side has the tree");
-            return Err(Error::Damaged { id: super::from_oid(damaged.id()), kind: "tree" });
+        match std::iter::once(&ours).chain(&theirs).all(|side| side.rest.is_empty()) {
+            true => Ok(()),
+            false => {
+                let id =
+                    ours_id.into_iter().chain(parents.iter().copied().flatten()).next().expect("a side has the tree");
+                Err(Error::Damaged { id, kind: "tree" })
+            }
         }
-        Ok(())
     }
 
     /// Notes a path that differs from all parents, or goes down into it.
@@ -144,49 +146,57 @@ impl TreeDiff<'_, '_> {
     }
 }
 
-fn read_tree<'o>(objects: &'o Objects, id: CommitId) -> Result<OdbObject<'o>, Error> {
-    let object = objects.read(id)?;
-    if object.kind() == ObjectType::Tree { Ok(object) } else { Err(Error::Damaged { id, kind: "tree" }) }
+/// Skips the entries that all sides have, to the letter: in most trees that is nearly all of them.
+fn skip_same(ours: &mut Entries, theirs: &mut [Entries]) {
+    while let Some(length) = entry_length(ours.rest) {
+        let (entry, rest) = ours.rest.split_at(length);
+        if !theirs.iter().all(|side| side.rest.starts_with(entry)) {
+            return;
+        }
+        ours.rest = rest;
+        theirs.iter_mut().for_each(|side| side.rest = &side.rest[length..]);
+    }
 }
 
 /// Reads a raw tree entry by entry.
 struct Entries<'t> {
-    head: Option<Entry<'t>>,
+    /// From the next entry on; what cannot be parsed stays.
     rest: &'t [u8],
-    damaged: bool,
 }
 
 impl<'t> Entries<'t> {
-    fn of(tree: Option<&'t OdbObject>) -> Self {
-        let mut entries = Entries { head: None, rest: tree.map_or(b"", |tree| tree.data()), damaged: false };
-        entries.advance();
-        entries
+    fn of(tree: Option<&'t [u8]>) -> Self {
+        Entries { rest: tree.unwrap_or_default() }
     }
 
-    /// Takes the entry if it is the one that is due.
+    fn head(&self) -> Option<Entry<'t>> {
+        parse_entry(self.rest).map(|(entry, _)| entry)
+    }
+
+    /// Takes the next entry if it is the one that is due.
     fn take(&mut self, due: &Entry) -> Option<Entry<'t>> {
-        let entry = self.head.filter(|entry| entry.order(due).is_eq())?;
-        self.advance();
+        let (entry, rest) = parse_entry(self.rest).filter(|(entry, _)| entry.order(due).is_eq())?;
+        self.rest = rest;
         Some(entry)
-    }
-
-    fn advance(&mut self) {
-        self.head = parse_entry(&mut self.rest);
-        self.damaged |= self.head.is_none() && !self.rest.is_empty();
     }
 }
 
-/// Parses `<octal mode> <name>\0<20 bytes>`.
-fn parse_entry<'t>(rest: &mut &'t [u8]) -> Option<Entry<'t>> {
-    let space = rest.iter().position(|&byte| byte == b' ')?;
-    let mode = rest[..space]
+/// Returns how long the first entry is: up to the NUL behind its name, and 20 bytes.
+fn entry_length(rest: &[u8]) -> Option<usize> {
+    let length = memchr::memchr(0, rest)? + 21;
+    (length <= rest.len()).then_some(length)
+}
+
+/// Parses `<octal mode> <name>\0<20 bytes>`. Returns the entry and what follows.
+fn parse_entry(rest: &[u8]) -> Option<(Entry<'_>, &[u8])> {
+    let (entry, rest) = rest.split_at(entry_length(rest)?);
+    let (text, id) = entry.split_at(entry.len() - 20);
+    let space = text.iter().position(|&byte| byte == b' ')?;
+    let mode = text[..space]
         .iter()
         .try_fold(0u32, |mode, &digit| (b'0'..=b'7').contains(&digit).then(|| mode << 3 | u32::from(digit - b'0')))?;
-    let after = &rest[space + 1..];
-    let end = after.iter().position(|&byte| byte == 0)?;
-    let id = CommitId(after.get(end + 1..end + 21)?.try_into().ok()?);
-    *rest = &after[end + 21..];
-    Some(Entry { name: &after[..end], kind: kind(mode), id })
+    let name = &text[space + 1..text.len() - 1];
+    Some((Entry { name, kind: kind(mode), id: CommitId(id.try_into().ok()?) }, rest))
 }
 
 /// Reduces a mode to those that Git tells apart (`canon_mode` in its cache.h): old repositories hold others.
@@ -230,7 +240,10 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
             let mut rest = bytes.as_slice();
-            while parse_entry(&mut rest).is_some() {}
+            while let Some((_, after)) = parse_entry(rest) {
+                prop_assert!(after.len() < rest.len());
+                rest = after;
+            }
         }
     }
 }

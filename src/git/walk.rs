@@ -6,6 +6,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
 
 use super::{Error, Objects, commit};
 use crate::push::{CommitId, Tip};
@@ -20,12 +21,24 @@ enum Mark {
     New,
 }
 
-/// A commit that waits for its turn, with its parents where it has been read.
+/// A commit that waits for its turn, with what it holds where it has been read.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Waiting {
     tip: Tip,
     parents: Option<Vec<CommitId>>,
+    data: Option<Arc<[u8]>>,
 }
+
+/// A new commit. The walk has read it, and most are read once more by whoever wants to know what they say; unless it
+/// is very large, the raw object goes along.
+#[derive(Debug)]
+pub struct Visited {
+    pub tip: Tip,
+    pub data: Option<Arc<[u8]>>,
+}
+
+/// Larger objects are not handed on: many may be waiting at once.
+const LARGEST_HANDED_ON: usize = 16 * 1024;
 
 /// A walk over the history. It keeps what it learned, so that several tips can be asked for one after the other;
 /// a commit is new only once. Each commit is read once.
@@ -38,18 +51,25 @@ pub struct Walk<'a, 'r> {
     open: BinaryHeap<Waiting>,
     /// Parents of new commits that had been known before.
     joined: Vec<CommitId>,
+    hands_on: bool,
 }
 
 impl<'a, 'r> Walk<'a, 'r> {
     pub(crate) fn new(objects: &'a Objects<'r>) -> Self {
         let (marks, hidden, open) = (HashMap::new(), BinaryHeap::new(), BinaryHeap::new());
-        Walk { objects, marks, hidden, open, joined: Vec::new() }
+        Walk { objects, marks, hidden, open, joined: Vec::new(), hands_on: false }
+    }
+
+    /// Has the raw commits handed on by [`Self::next_new`].
+    pub fn handing_on(mut self) -> Self {
+        self.hands_on = true;
+        self
     }
 
     /// Leaves out this commit and all that it reaches. It need not exist any more.
     pub fn hide(&mut self, tip: Tip) {
         if self.marks.insert(tip.id, Mark::Hidden) != Some(Mark::Hidden) {
-            self.hidden.push(Waiting { tip, parents: None });
+            self.hidden.push(Waiting { tip, parents: None, data: None });
         }
     }
 
@@ -62,9 +82,9 @@ impl<'a, 'r> Walk<'a, 'r> {
         self.start(tip)?;
         let mut found = Vec::new();
         let mut oldest = i64::MAX;
-        while let Some(commit) = self.next_new()? {
-            oldest = oldest.min(commit.time);
-            found.push(commit.id);
+        while let Some(Visited { tip, .. }) = self.next_new()? {
+            oldest = oldest.min(tip.time);
+            found.push(tip.id);
         }
         self.paint_late(&mut found, oldest)?;
         found.reverse();
@@ -82,7 +102,7 @@ impl<'a, 'r> Walk<'a, 'r> {
     }
 
     /// Returns the next commit that is new as far as is known by now. With nothing hidden that is final.
-    pub fn next_new(&mut self) -> Result<Option<Tip>, Error> {
+    pub fn next_new(&mut self) -> Result<Option<Visited>, Error> {
         while let Some(waiting) = self.open.pop() {
             self.paint_down_to(waiting.tip.time)?;
             if self.marks.get(&waiting.tip.id) == Some(&Mark::Hidden) {
@@ -94,7 +114,7 @@ impl<'a, 'r> Walk<'a, 'r> {
                 }
                 self.visit(parent)?;
             }
-            return Ok(Some(waiting.tip));
+            return Ok(Some(Visited { tip: waiting.tip, data: waiting.data }));
         }
         Ok(None)
     }
@@ -117,7 +137,7 @@ impl<'a, 'r> Walk<'a, 'r> {
 
     /// Hides the parents of the youngest hidden commit. Returns whether one of them had been taken for new.
     fn paint_one(&mut self) -> Result<bool, Error> {
-        let Some(Waiting { tip, parents }) = self.hidden.pop() else { return Ok(false) };
+        let Some(Waiting { tip, parents, .. }) = self.hidden.pop() else { return Ok(false) };
         let parents = match parents {
             Some(parents) => parents,
             // A hidden tip may have been pruned; what it hid beyond is hidden by other tips or never comes up again.
@@ -154,8 +174,9 @@ impl<'a, 'r> Walk<'a, 'r> {
 
     /// Reads a commit; `None` if it is not there.
     fn read(&self, id: CommitId) -> Result<Option<Waiting>, Error> {
-        let Some(object) = self.objects.find(id)? else { return Ok(None) };
+        let Some(object) = super::if_there(self.objects.read(id))? else { return Ok(None) };
         let commit = commit::parse(object.data()).ok_or(Error::Damaged { id, kind: "commit" })?;
-        Ok(Some(Waiting { tip: Tip { id, time: commit.committed_at }, parents: Some(commit.parents) }))
+        let data = (object.len() <= LARGEST_HANDED_ON && self.hands_on).then(|| Arc::from(object.data()));
+        Ok(Some(Waiting { tip: Tip { id, time: commit.committed_at }, parents: Some(commit.parents), data }))
     }
 }
