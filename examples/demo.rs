@@ -2,19 +2,18 @@
 //!
 //! Run it with `cargo run --example demo`. With `-- --keep` the simulated Rally stays up, and its web page with it.
 
-use std::error::Error;
+mod common;
+
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use common::{Result, build_program, configure, git, git_command, run};
 use rally_simulator::{Changeset, Simulator};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
 fn main() -> Result<()> {
-    let program = build_rally_hook()?;
+    let program = build_program()?;
     let rally = Simulator::start();
     rally.world(|world| {
         world.add_artifact("US123", "Log in with a passkey");
@@ -26,14 +25,15 @@ fn main() -> Result<()> {
     let place = tempfile::tempdir()?;
     let (server, clone) = (place.path().join("payments.git"), place.path().join("clone"));
     git(place.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "payments.git"])?;
-    write_configuration(&server, &rally.url())?;
+    let links = "\n[repository]\nweb = \"https://git.acme.example/acme/payments\"\nlinks = \"gitlab\"\n";
+    println!("payments.git/rally-hook.toml:\n{}", indent(&configure(&server, &rally.url(), links)?));
     println!("$ rally-hook install --repo payments.git");
     run(Command::new(&program).args(["install", "--repo"]).arg(&server))?;
 
     git(place.path(), &["clone", "--quiet", "payments.git", "clone"])?;
     let commits = commit_some(&clone)?;
     println!("\n$ git push origin main");
-    run(in_repository("git", &clone).args(["push", "origin", "main"]))?;
+    run(&mut git_command(&clone, &["push", "origin", "main"]))?;
 
     rally.wait_until("every commit with an ID is in Rally, and its files", |world| {
         let held = world.changesets();
@@ -54,30 +54,6 @@ fn main() -> Result<()> {
         println!("\nThe same as a web page: {}/ (press Enter to end)", rally.url());
         io::stdin().read_exact(&mut [0])?;
     }
-    Ok(())
-}
-
-/// Builds the program itself, which an example does not do by itself, and returns where it is.
-fn build_rally_hook() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    run(Command::new(cargo).args(["build", "--quiet", "--bin", "rally-hook"]).current_dir(env!("CARGO_MANIFEST_DIR")))?;
-    // Examples are built into a directory below the programs'.
-    let example = std::env::current_exe()?;
-    let directory = example.parent().and_then(Path::parent).ok_or("the example has no directory above it")?;
-    Ok(directory.join("rally-hook"))
-}
-
-fn write_configuration(server: &Path, url: &str) -> Result<()> {
-    let key = server.join("api-key");
-    fs::write(&key, "_full-access-key\n")?;
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
-    let configuration = format!(
-        "[rally]\nserver = \"{url}\"\nworkspace = \"Acme\"\napi_key_file = \"{}\"\n\n\
-         [repository]\nweb = \"https://git.acme.example/acme/payments\"\nlinks = \"gitlab\"\n",
-        key.display()
-    );
-    println!("payments.git/rally-hook.toml:\n{}", indent(&configuration));
-    fs::write(server.join("rally-hook.toml"), configuration)?;
     Ok(())
 }
 
@@ -123,27 +99,6 @@ fn print_tree(artifact: &str, held: &[Changeset]) {
             println!("    {} {}", change.action, change.path);
         }
     }
-}
-
-fn git(directory: &Path, arguments: &[&str]) -> Result<()> {
-    run(in_repository("git", directory).args(arguments))
-}
-
-/// Runs Git as somebody whom the simulated Rally knows, and without this machine's own configuration.
-fn in_repository(program: &str, directory: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.current_dir(directory).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null");
-    for role in ["AUTHOR", "COMMITTER"] {
-        command.env(format!("GIT_{role}_NAME"), "Jane Roe").env(format!("GIT_{role}_EMAIL"), "jane.roe@acme.example");
-    }
-    // A proxy would be asked for the simulator.
-    command.env("NO_PROXY", "127.0.0.1");
-    command
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.env("NO_PROXY", "127.0.0.1").status()?;
-    if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}").into()) }
 }
 
 fn indent(text: &str) -> String {

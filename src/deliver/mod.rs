@@ -104,7 +104,7 @@ pub fn deliver(context: &Context, queue: &mut Queue, mode: Mode, report: &mut Re
         // A push may have come after the last look, and its process may have found the lock held and left.
         let pushes = !report.unrecorded && !queue.pushes()?.is_empty();
         let due = report.paused.is_none() && queue.next_due()?.is_some_and(|due| due <= now());
-        if report.busy || !pushes && !due || report.heeds_pause(queue, mode)? {
+        if report.busy || !queue.is_current() || !pushes && !due || report.heeds_pause(queue, mode)? {
             return Ok(());
         }
     }
@@ -145,6 +145,9 @@ impl<'d> Deliverer<'d> {
             }
             let waited = |source| queue::Error::Directory { path: self.context.state.path().to_owned(), source };
             lock.lock().map_err(waited)?;
+            if !self.queue.is_current() {
+                return Ok(());
+            }
             self.record_rest();
             if !self.report.heeds_pause(self.queue, mode)? {
                 self.deliver_due()?;
@@ -261,7 +264,7 @@ impl<'d> Deliverer<'d> {
         while now() < next {
             let left = Duration::from_millis((next - now()).max(0) as u64);
             std::thread::sleep(left.min(POLL));
-            if (self.queue.newest()?, self.queue.newest_push()?) != newest {
+            if !self.queue.is_current() || (self.queue.newest()?, self.queue.newest_push()?) != newest {
                 break;
             }
         }

@@ -28,6 +28,9 @@ const SCHEMA: &str = include_str!("schema.sql");
 /// posted twice: its ref's tip is seen, and Rally is asked before anything is made.
 const MAX_RECEIPTS: i64 = 200_000;
 
+/// How long the write-ahead log may get, in pages of 4 KiB: reading it takes a fraction of a millisecond.
+const PAGES_IN_LOG: u32 = 200;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot use {}: {source}", path.display())]
@@ -74,6 +77,8 @@ pub struct Settled {
 pub struct Queue {
     connection: Connection,
     path: PathBuf,
+    /// The file's inode number, by which a file that took its place is told from it.
+    inode: Option<u64>,
 }
 
 impl Queue {
@@ -94,7 +99,7 @@ impl Queue {
         configure(&connection, patience).map_err(database)?;
         let found = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database)?;
         match found {
-            VERSION => Ok(Queue { connection, path }),
+            VERSION => Ok(Queue { inode: inode(&path), connection, path }),
             // An empty file is what a truncated database leaves, for ours appears under its name only when complete.
             0 => Err(database(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB),
@@ -133,6 +138,12 @@ impl Queue {
             })?;
         }
         Ok(aside)
+    }
+
+    /// Tells whether the file under the queue's name is still the one that is open here. If it was removed, with its
+    /// repository or by a person, what is written here is lost.
+    pub fn is_current(&self) -> bool {
+        self.inode.is_some() && self.inode == inode(&self.path)
     }
 
     /// Keeps a push before anything else is done with it. Returns its number.
@@ -245,9 +256,15 @@ fn create(dir: &StateDir) -> Result<(), Error> {
 fn configure(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
     connection.busy_timeout(patience)?;
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+    // Whoever opens the queue reads the whole log, so a short one is worth moving it more often.
+    connection.pragma_update(None, "wal_autocheckpoint", PAGES_IN_LOG)?;
     // A hook leaves the moving of the log into the database to the deliverer, which has time.
     connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(())
+}
+
+fn inode(path: &std::path::Path) -> Option<u64> {
+    std::fs::symlink_metadata(path).ok().map(|meta| std::os::unix::fs::MetadataExt::ino(&meta))
 }
 
 fn insert_tips(tx: &Transaction, tips: &[Tip]) -> rusqlite::Result<()> {

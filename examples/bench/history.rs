@@ -1,0 +1,102 @@
+//! Reading history, against `git log`.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::Plan;
+use super::common::{Result, git_command};
+use super::measure::{Table, Usage, median, timed};
+
+pub fn read(plan: &Plan, table: &mut Table) -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let repository = match &plan.repository {
+        Some(path) => fs::canonicalize(path)?,
+        None => make_history(place.path(), if plan.small { 2_000 } else { 20_000 })?,
+    };
+    let every = place.path().join("every.toml");
+    fs::write(&every, "[commits]\npost = \"all\"\nmax_changes = 10000000\n")?;
+    let few = place.path().join("few.toml");
+    fs::write(&few, "[commits]\nprefixes = [\"RALLYHOOK\"]\n")?;
+    let commits = count(&repository)?;
+    let rounds = if plan.small { 3 } else { 5 };
+
+    let raw = ["log", "--all", "--raw", "--no-renames", "--no-abbrev", "-c"];
+    let (ours, git) = in_turn(plan, &repository, &every, &raw, rounds)?;
+    let peak = ours.iter().map(|usage| usage.peak_mb).fold(0.0, f64::max);
+    let what = format!("{commits} commits, each with its paths (peak {peak:.0} MB with the mapped packs)");
+    table.add_times(what, times(ours), ("git log --raw -c", times(git)), 0.7);
+
+    let messages = ["log", "--all", "--format=%H%n%B"];
+    let (ours, git) = in_turn(plan, &repository, &few, &messages, rounds)?;
+    table.add_times(
+        format!("{commits} commits, none with an ID"),
+        times(ours),
+        ("git log --format=%H%n%B", times(git)),
+        1.0,
+    );
+    Ok(())
+}
+
+fn times(runs: Vec<Usage>) -> std::time::Duration {
+    median(runs.into_iter().map(|usage| usage.time).collect())
+}
+
+fn in_turn(
+    plan: &Plan,
+    repository: &Path,
+    config: &Path,
+    log: &[&str],
+    rounds: usize,
+) -> Result<(Vec<Usage>, Vec<Usage>)> {
+    let (mut ours, mut git) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let mut backfill = Command::new(&plan.program);
+        backfill
+            .args(["backfill", "--dry-run", "--json", "--all", "--config"])
+            .arg(config)
+            .arg("--repo")
+            .arg(repository);
+        ours.push(timed(&mut backfill)?);
+        git.push(timed(&mut git_command(repository, log))?);
+    }
+    Ok((ours, git))
+}
+
+fn count(repository: &Path) -> Result<String> {
+    let output = git_command(repository, &["rev-list", "--all", "--count"]).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// Makes a packed repository: directories of files, of which each commit changes three; every tenth is a merge.
+pub fn make_history(place: &Path, commits: usize) -> Result<PathBuf> {
+    super::common::git(place, &["init", "--quiet", "--bare", "--initial-branch=main", "history.git"])?;
+    let bare = place.join("history.git");
+    let mut import = git_command(&bare, &["fast-import", "--quiet"]).stdin(Stdio::piped()).spawn()?;
+    let mut out = std::io::BufWriter::new(import.stdin.take().ok_or("no pipe")?);
+    for number in 0..commits {
+        let message =
+            format!("US{}: change something\n\nWith a body of some length, as people write it.\n", number % 100 + 1);
+        writeln!(
+            out,
+            "commit refs/heads/main\nmark :{}\ncommitter A <a@x> {} +0000",
+            number + 1,
+            1_600_000_000 + number * 60
+        )?;
+        write!(out, "data {}\n{message}", message.len())?;
+        if number % 10 == 9 {
+            writeln!(out, "merge :{}", number - 3)?;
+        }
+        for file in 0..3 {
+            let (seed, text) = (number * 7 + file * 131, format!("{number} {file}\n"));
+            writeln!(out, "M 644 inline dir{}/sub{}/file{}", seed % 13, seed % 7, seed % 503)?;
+            write!(out, "data {}\n{text}", text.len())?;
+        }
+        writeln!(out)?;
+    }
+    drop(out);
+    import.wait()?;
+    super::common::git(&bare, &["repack", "-adq"])?;
+    Ok(bare)
+}

@@ -1,0 +1,93 @@
+//! Timing, medians, and the table.
+
+use std::fmt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::common::Result;
+
+/// One comparison.
+struct Row {
+    what: String,
+    ours: String,
+    other: String,
+    ratio: f64,
+    bound: f64,
+}
+
+#[derive(Default)]
+pub struct Table(Vec<Row>);
+
+impl Table {
+    /// Adds a comparison: `ratio` must not exceed `bound`.
+    pub fn add(
+        &mut self,
+        what: impl Into<String>,
+        ours: impl Into<String>,
+        other: impl Into<String>,
+        ratio: f64,
+        bound: f64,
+    ) {
+        let row = Row { what: what.into(), ours: ours.into(), other: other.into(), ratio, bound };
+        eprintln!("{}: {} against {}, ratio {:.2} (bound {})", row.what, row.ours, row.other, row.ratio, row.bound);
+        self.0.push(row);
+    }
+
+    /// Adds a comparison of two times.
+    pub fn add_times(&mut self, what: impl Into<String>, ours: Duration, other: (&str, Duration), bound: f64) {
+        let ratio = ours.as_secs_f64() / other.1.as_secs_f64();
+        self.add(what, time(ours), format!("{} {}", other.0, time(other.1)), ratio, bound);
+    }
+
+    pub fn is_off_by_a_factor_of_two(&self) -> bool {
+        self.0.iter().any(|row| row.ratio > 2.0 * row.bound)
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| what | rally-hook | compared with | ratio | at most |\n|---|---|---|---|---|")?;
+        for Row { what, ours, other, ratio, bound } in &self.0 {
+            writeln!(f, "| {what} | {ours} | {other} | {ratio:.2} | {bound} |")?;
+        }
+        Ok(())
+    }
+}
+
+pub fn time(duration: Duration) -> String {
+    match duration.as_secs_f64() {
+        seconds if seconds < 1.0 => format!("{:.1} ms", seconds * 1e3),
+        seconds => format!("{seconds:.2} s"),
+    }
+}
+
+pub fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// How a run went.
+pub struct Usage {
+    pub time: Duration,
+    /// The most memory that it held, in MB, mapped files included.
+    pub peak_mb: f64,
+}
+
+/// Runs a command with its output thrown away.
+pub fn timed(command: &mut Command) -> Result<Usage> {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).env("NO_PROXY", "127.0.0.1");
+    let start = Instant::now();
+    let child = command.spawn()?;
+    // SAFETY: the pid is that of a child that nobody has waited for, and both places are ours.
+    let (status, usage) = unsafe {
+        let mut status = 0;
+        let mut usage = std::mem::zeroed::<libc::rusage>();
+        libc::wait4(child.id() as libc::pid_t, &mut status, 0, &mut usage);
+        (status, usage)
+    };
+    let time = start.elapsed();
+    match status {
+        0 => Ok(Usage { time, peak_mb: usage.ru_maxrss as f64 / 1e3 }),
+        status => Err(format!("{command:?} ended with wait status {status}").into()),
+    }
+}
