@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::repair::repair;
 use super::session::{Session, errors};
 use super::{Error, Query};
 use crate::config::Rally;
@@ -103,10 +104,21 @@ impl Client {
         }
     }
 
-    /// Sends one write.
+    /// Sends one write; if a value of it is refused that can be mended, once more.
     pub fn write(&self, write: &Write) -> Result<Created, Error> {
-        let answer = self.post(&write.path, &write.body, 1)?;
-        created(&answer)
+        let result = self.post(&write.path, &write.body, 1).and_then(|answer| created(&answer));
+        self.mended(write, result)
+    }
+
+    fn mended(&self, write: &Write, result: Result<Created, Error>) -> Result<Created, Error> {
+        let mended = match &result {
+            Err(Error::Rejected(texts)) => repair(write, texts),
+            _ => None,
+        };
+        match mended {
+            Some(write) => created(&self.post(&write.path, &write.body, 1)?),
+            None => result,
+        }
     }
 
     /// Sends several writes in one request and returns each one's result, in order.
@@ -120,7 +132,9 @@ impl Client {
             .collect();
         let answer = self.post("/batch", &json!({"Batch": entries}), writes.len())?;
         match answer["Results"].as_array() {
-            Some(results) if results.len() == writes.len() => Ok(results.iter().map(created).collect()),
+            Some(results) if results.len() == writes.len() => {
+                Ok(writes.iter().zip(results).map(|(write, result)| self.mended(write, created(result))).collect())
+            }
             _ => Err(Error::OddBatch(Error::excerpt(&answer.to_string()))),
         }
     }

@@ -6,6 +6,7 @@
 mod client;
 mod error;
 mod query;
+mod repair;
 mod session;
 
 pub(crate) use client::relative;
