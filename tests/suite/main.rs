@@ -4,4 +4,5 @@ mod support;
 
 mod backfill;
 mod delivery;
+mod history;
 mod hook;
