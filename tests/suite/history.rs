@@ -248,7 +248,7 @@ fn generate() -> Import {
 #[test]
 fn of_a_generated_history_rally_holds_what_git_says_commit_by_commit() {
     let server = Server::new();
-    server.configure("[queue]\ndeliver = \"later\"\n");
+    server.configure_later("");
     let clone = server.new_clone();
     let revisions = generate().into_clone(&clone);
     // In several pushes, which overlap: some commits come by a branch that merged them.

@@ -6,3 +6,7 @@ mod backfill;
 mod delivery;
 mod history;
 mod hook;
+mod refs;
+mod repositories;
+mod settings;
+mod states;

@@ -79,6 +79,18 @@ impl Server {
         self.configure_all(&format!("{}api_key_file = \"{}\"\n\n{more}", self.rally_section(), key.display()));
     }
 
+    /// Sets up a server that delivers only when it is told to, so that what a push recorded can be counted.
+    pub fn delivering_later(more: &str) -> Self {
+        let server = Server::new();
+        server.configure_later(more);
+        server
+    }
+
+    /// Replaces the configuration likewise.
+    pub fn configure_later(&self, more: &str) {
+        self.configure(&format!("[queue]\ndeliver = \"later\"\nretry_delay = \"20ms\"\n{more}"));
+    }
+
     /// Replaces the whole configuration.
     pub fn configure_all(&self, text: &str) {
         self.write_private("rally-hook.toml", text);
