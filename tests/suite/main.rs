@@ -2,7 +2,9 @@
 
 mod support;
 
+mod access;
 mod backfill;
+mod config_errors;
 mod delivery;
 mod history;
 mod hook;

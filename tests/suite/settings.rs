@@ -27,7 +27,7 @@ fn authors_are_looked_for_in_the_configured_order() {
     });
     let clone = server.new_clone();
     let author = |name: &str, email: &str| server.changeset(&deliver_by(&server, &clone, name, email)).author;
-    assert_eq!(author("x", "ONE@acme.example").as_deref(), Some("login.one"), "by address");
+    assert_eq!(author("x", "one@acme.example").as_deref(), Some("login.one"), "by address");
     assert_eq!(author("x", "two@acme.example").as_deref(), Some("two@acme.example"), "by user name");
     assert_eq!(author("Three Name", "x@x").as_deref(), Some("three@acme.example"), "by display name");
     assert_eq!(author("Three Name", "one@acme.example").as_deref(), Some("login.one"), "the address goes first");
@@ -157,27 +157,35 @@ fn delivery_happens_when_the_configuration_says() {
 
 #[test]
 fn a_commit_is_tried_for_as_long_as_configured_and_no_more_often() {
-    let unavailable = || Fault {
-        on: Match { path: Some("/changeset/create"), ..Match::default() },
+    let conflict = || Fault {
+        on: Match { body: Some("CommitTimestamp".into()), ..Match::default() },
         times: usize::MAX,
         action: Action::Errors(vec!["Concurrency conflict: try again".into()]),
     };
-    let server = Server::new();
-    server.configure("[queue]\ndeliver = \"later\"\nretry_delay = \"1h\"\n");
-    server.rally.fault(unavailable());
-    let clone = server.new_clone();
-    clone.commit("US1", &[("a", Some("1"))]);
-    clone.push(&["origin", "main"]);
-    server.run(&["deliver"]).fails_with(1);
+    let deliver = |queue: &str, command: &[&str]| {
+        let server = Server::new();
+        server.configure(&format!("[queue]\ndeliver = \"later\"\n{queue}"));
+        server.rally.fault(conflict());
+        let clone = server.new_clone();
+        clone.commit("US1", &[("a", Some("1"))]);
+        clone.push(&["origin", "main"]);
+        server.run(command).fails_with(1);
+        server
+    };
+    let server = deliver("retry_delay = \"1h\"\n", &["deliver"]);
     let tried = server.rally.requests().len();
     server.run(&["deliver"]).fails_with(1);
     assert_eq!(server.rally.requests().len(), tried, "it is not due for an hour");
     assert!(server.status()["next_attempt"].is_string());
-    server.configure("[queue]\ndeliver = \"later\"\nretry_delay = \"1ms\"\nretry_for = \"1ms\"\n");
-    clone.commit("US2", &[("a", Some("2"))]);
-    clone.push(&["origin", "main"]);
-    server.run(&["deliver"]).fails_with(1);
-    assert_eq!((server.count("failed"), server.count("pending")), (1, 1));
+
+    let server = deliver("retry_delay = \"5ms\"\nretry_for = \"1ms\"\n", &["deliver", "--wait"]);
+    assert_eq!((server.count("failed"), server.count("pending")), (1, 0));
+    let letter = &server.status()["dead_letters"][0];
+    assert!(letter["reason"].as_str().is_some_and(|reason| reason.contains("Concurrency conflict")), "{letter}");
+    server.rally.clear_faults();
+    server.run(&["retry", "--all"]).succeeds();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
 
 #[test]
