@@ -4,10 +4,13 @@ mod support;
 
 mod access;
 mod backfill;
+mod cli;
 mod config_errors;
 mod delivery;
+mod doctor;
 mod history;
 mod hook;
+mod install;
 mod refs;
 mod repositories;
 mod settings;
