@@ -1,5 +1,6 @@
 //! Artifact IDs (FormattedIDs such as US123 and DE45) in the text of a commit.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -51,13 +52,9 @@ impl Mentions {
 
     /// Returns the artifacts in the order in which they are first mentioned.
     pub fn find(&self, text: &[u8]) -> Vec<FormattedId> {
-        let mut found: Vec<FormattedId> = Vec::new();
-        for (_, id) in self.spans(text) {
-            if !found.contains(&id) {
-                found.push(id);
-            }
-        }
-        found
+        // A message may name more than a hundred thousand: each must cost the same.
+        let mut seen = HashSet::new();
+        self.spans(text).map(|(_, id)| id).filter(|id| seen.insert(id.clone())).collect()
     }
 
     /// Tells whether the text mentions any artifact.

@@ -219,6 +219,8 @@ fn store(
     }
     recorded.complete = in_time;
     record_some(queue, &mut waiting, in_time.then_some(&settled), &mut recorded)?;
+    let mut named = HashSet::new();
+    recorded.artifacts.retain(|id| named.insert(id.clone()));
     Ok(recorded)
 }
 
@@ -229,11 +231,7 @@ fn record_some(
     recorded: &mut Recorded,
 ) -> Result<(), queue::Error> {
     recorded.queued += queue.record(waiting, settled, now())?;
-    for id in waiting.drain(..).flat_map(|changeset| changeset.artifacts) {
-        if !recorded.artifacts.contains(&id) {
-            recorded.artifacts.push(id);
-        }
-    }
+    recorded.artifacts.extend(waiting.drain(..).flat_map(|changeset| changeset.artifacts));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The workspace that is delivered to, with what is known about it. Answers that seldom change are remembered in the
 //! queue for a day, so that a push of one commit costs few requests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -92,19 +92,15 @@ impl Rally {
     ) -> Result<HashMap<FormattedId, Artifact>, Halt> {
         let mut found = HashMap::new();
         let mut unknown: HashMap<&str, Vec<FormattedId>> = HashMap::new();
+        let mut looked_at = HashSet::new();
         for id in ids {
             let Some(kind) = self.type_of(id) else { continue };
-            if found.contains_key(id) {
+            if !looked_at.insert(id) {
                 continue;
             }
             match queue.cached("artifact", &self.key(id.as_str()), now() - ANSWERS_KEPT)? {
                 Some(rally_ref) => drop(found.insert(id.clone(), Artifact { rally_ref, kind: kind.clone() })),
-                None => {
-                    let of_type = unknown.entry(&kind.path).or_default();
-                    if !of_type.contains(id) {
-                        of_type.push(id.clone());
-                    }
-                }
+                None => unknown.entry(&kind.path).or_default().push(id.clone()),
             }
         }
         for ids in unknown.values() {

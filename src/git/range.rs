@@ -24,6 +24,8 @@ pub fn resolve(git_dir: &Path, arguments: &[String]) -> Result<Range, Error> {
         .arg(git_dir)
         .args(["rev-parse", "--revs-only", "--default", "HEAD"])
         .args(arguments)
+        // After it stand no revisions: so what comes before and is none is an error, not a file's name to pass over.
+        .arg("--")
         .env("LC_ALL", "C")
         .output()
         .map_err(Error::RunGit)?;

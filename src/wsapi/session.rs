@@ -127,8 +127,10 @@ fn http_client(rally: &Rally) -> Result<blocking::Client, String> {
     }
     if let Some(path) = &rally.ca_file {
         let pem = fs::read(path).map_err(|error| format!("cannot read rally.ca_file {}: {error}", path.display()))?;
-        let certificates = Certificate::from_pem_bundle(&pem)
-            .map_err(|_| format!("rally.ca_file {} holds no PEM certificates", path.display()))?;
+        // A file without any is a bundle of none for the parser.
+        let certificates = Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty());
+        let certificates =
+            certificates.ok_or_else(|| format!("rally.ca_file {} holds no PEM certificates", path.display()))?;
         builder = builder.tls_certs_merge(certificates);
     }
     if rally.server.starts_with("http://") {

@@ -1,6 +1,9 @@
 //! A range that a person names.
 
-use crate::support::{Server, expected};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Expected, Server, expected};
 
 #[test]
 fn a_backfill_posts_history_and_a_second_one_nothing() {
@@ -18,4 +21,123 @@ fn a_backfill_posts_history_and_a_second_one_nothing() {
     let before = server.rally.requests().len();
     server.run(&["backfill", "main"]).succeeds();
     assert_eq!(server.rally.requests().len(), before, "nothing is left to ask");
+}
+
+/// Returns what a dry run prints, as Git's side would be printed, in no order.
+fn dry_run(server: &Server, range: &[&str]) -> Vec<String> {
+    let arguments = [&["backfill", "--dry-run", "--json"], range].concat();
+    let ran = server.run(&arguments).succeeds();
+    assert_eq!(ran.stderr, "");
+    let mut lines: Vec<String> = ran.stdout.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn as_lines(expected: &[Expected]) -> Vec<String> {
+    let quoted = |text: &String| serde_json::to_string(text).expect("text");
+    let line = |commit: &Expected| {
+        let artifacts: Vec<String> = commit.artifacts.iter().map(quoted).collect();
+        let mut changes: Vec<_> = commit.changes.iter().collect();
+        changes.sort_by(|a, b| a.1.cmp(&b.1));
+        let change = |(action, path): &&(String, String)| format!(r#"{{"action":"{action}","path":{}}}"#, quoted(path));
+        let changes: Vec<String> = changes.iter().map(change).collect();
+        let (artifacts, changes) = (artifacts.join(","), changes.join(","));
+        format!(r#"{{"revision":"{}","artifacts":[{artifacts}],"changes":[{changes}]}}"#, commit.revision)
+    };
+    let mut lines: Vec<String> = expected.iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_dry_run_of_any_range_prints_what_git_says_and_touches_nothing() {
+    let server = Server::without_hook();
+    fs::remove_file(server.git_dir.join("rally-hook.toml")).expect("the configuration was there");
+    let clone = server.new_clone();
+    let mut revisions = Vec::new();
+    for number in 1..=6 {
+        let text = number.to_string();
+        let name = format!("dir{}/\"q\" {number}", number % 2);
+        revisions.push(clone.commit(&format!("US{number}"), &[("a", Some(&text)), (&name, Some("x"))]));
+        if number == 3 {
+            clone.git(&["branch", "topic"]);
+        }
+    }
+    clone.commit("nothing named", &[("a", None)]);
+    clone.git(&["checkout", "--quiet", "topic"]);
+    clone.commit("DE1 topic", &[("b", Some("1"))]);
+    clone.git(&["merge", "--quiet", "--no-edit", "-m", "DE2 merge", &revisions[4]]);
+    clone.push(&["origin", "main", "topic"]);
+    let before = files(&server.git_dir);
+    let first = format!("{}..main", revisions[0]);
+    let hidden = format!("^{}", revisions[1]);
+    let ranges: [(&[&str], &[&str]); 9] = [
+        (&[&first], &[&first]),
+        (&["main...topic"], &["main...topic"]),
+        (&[&hidden, "main", "topic"], &[&hidden, "main", "topic"]),
+        (&["main~2"], &["main~2"]),
+        (&["--", "topic", "--not", "main"], &["topic", "--not", "main"]),
+        (&["--all"], &["--all"]),
+        (&["--all", "--since", "2023-11-14 22:18:00 +0000"], &["--all", "--since=2023-11-14 22:18:00 +0000"]),
+        (
+            &["main..topic", "--since", "2023-11-14 22:30:00 +0000"],
+            &["main..topic", "--since=2023-11-14 22:30:00 +0000"],
+        ),
+        (&["main..main"], &["main..main"]),
+    ];
+    for (arguments, rev_list) in ranges {
+        assert_eq!(dry_run(&server, arguments), as_lines(&expected(&server.git_dir, rev_list)), "{arguments:?}");
+    }
+    assert_eq!(files(&server.git_dir), before, "nothing is written, the directory of the queue neither");
+    assert!(server.rally.requests().is_empty());
+    let text = server.run(&["backfill", "--dry-run", "main~1..main", "topic"]).succeeds();
+    assert!(text.stdout.contains("DE1: DE1 topic\n  A b\n") && text.stderr.contains("would be posted"), "{text:?}");
+}
+
+/// Returns all files and directories below this one.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory").flatten() {
+        found.push(entry.path());
+        if entry.file_type().expect("a type").is_dir() {
+            found.extend(files(&entry.path()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_backfill_over_what_another_client_posted_completes_it() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    let first = clone.commit("US1", &[("a", Some("1")), ("b", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    let second = clone.commit("DE1", &[("a", Some("2")), ("b", Some("2"))]);
+    server.rally.world(|world| {
+        world.add_changeset("payments", &second, "DE1", &["DE1"], &[("M", "a")]);
+        world.drop_change(&first, "b");
+    });
+    clone.push(&["origin", "main"]);
+    server.run(&["deliver", "--wait"]).succeeds();
+    server.run(&["backfill", "--all"]);
+    server.deliver_all();
+    let held = server.changeset(&second);
+    assert_eq!(held.changes.len(), 2, "the missing one was added, the other not made again");
+    assert_eq!((server.count("existed"), server.count("delivered")), (1, 1));
+}
+
+#[test]
+fn a_range_may_be_posted_later() {
+    let server = Server::without_hook();
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.configure_later("");
+    let ran = server.run(&["backfill", "main"]).succeeds();
+    assert!(ran.stderr.contains("1 commit read, 1 of them new to the queue"), "{ran:?}");
+    assert!(server.rally.requests().is_empty());
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }

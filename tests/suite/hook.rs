@@ -1,6 +1,6 @@
 //! A push becomes what Rally holds.
 
-use crate::support::{Server, expected};
+use crate::support::{Server, expected, ran};
 
 #[test]
 fn a_push_becomes_changesets_with_their_changes() {
@@ -36,4 +36,53 @@ fn the_background_delivery_needs_no_help() {
     server.rally.wait_until("the commit and its file", |world| {
         world.changesets().iter().any(|held| held.revision == revision && held.changes.len() == 1)
     });
+}
+
+#[test]
+fn the_hook_never_fails_whatever_it_is_given() {
+    let server = Server::delivering_later("");
+    let long = format!("{} refs/heads/{}\n", "0 ".repeat(2), "x".repeat(100_000));
+    for input in [&b""[..], b"nonsense", b"\0\xff\n\n\r\n", long.as_bytes()] {
+        let ran = server.run_hook(input).succeeds();
+        assert!(ran.stdout.is_empty() && ran.stderr.len() < 400, "{ran:?}");
+    }
+    assert!(server.log().contains("not a ref update: nonsense"));
+    let gone = format!("{} {} refs/heads/gone\n", "0".repeat(40), "1".repeat(40));
+    server.run_hook(gone.as_bytes()).succeeds();
+    assert!(server.log().contains("refs/heads/gone: its commits cannot be recorded"));
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn the_pusher_sees_one_short_line_and_the_log_names_the_pusher() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    let many: Vec<String> = (1..400).map(|number| format!("US{number}")).collect();
+    clone.commit(&many.join(" "), &[("a", Some("1"))]);
+    let mut push = clone.command();
+    push.args(["push", "--quiet", "origin", "main"]).env("GL_USERNAME", "jane\x1b[2J");
+    let seen = ran(push).succeeds().stderr;
+    assert_eq!(seen.matches("rally: ").count(), 1, "{seen}");
+    assert!(seen.contains("US1, US2, US3, US4, US5, 394 more") && seen.len() < 300, "{seen}");
+    assert!(server.log().contains("push by jane?[2J: 1 new commits, 1 queued"), "{}", server.log());
+    server.deliver_all();
+    assert_eq!(server.changesets()[0].artifacts.len(), 9, "those that Rally has");
+}
+
+#[test]
+fn a_message_may_name_a_hundred_thousand_artifacts() {
+    let server = Server::delivering_later("[log]\nlevel = \"error\"\n");
+    let clone = server.new_clone();
+    let many: String = (1..100_000).map(|number| format!("US{number} ")).collect();
+    clone.commit(&many, &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    // Where the hook had no time for it, this has.
+    server.run(&["catch-up"]).succeeds();
+    assert_eq!((server.count("pending"), server.count("unread_pushes")), (1, 0));
+    let shown = server.run(&["backfill", "main", "--dry-run", "--json"]).succeeds().stdout;
+    assert_eq!(shown.matches("\"US").count(), 99_999);
 }

@@ -2,6 +2,16 @@
 
 mod support;
 
+mod access;
 mod backfill;
+mod cli;
+mod config_errors;
 mod delivery;
+mod doctor;
+mod history;
 mod hook;
+mod install;
+mod refs;
+mod repositories;
+mod settings;
+mod states;

@@ -1,11 +1,12 @@
 //! What Rally should hold, computed by Git itself and not by the code under test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::process::Command;
 
 use rally_simulator::Changeset;
 
-use super::{git, git_output, hermetic};
+use super::{hermetic, output_bytes};
 
 /// A commit as it should be in Rally.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,16 +33,31 @@ impl From<&Changeset> for Expected {
 
 /// Returns what Rally should hold of these commits: those that name one of US1 to US9, DE1 to DE9, TA1 to TA9.
 pub fn expected(git_dir: &Path, rev_list: &[&str]) -> Vec<Expected> {
-    let mut arguments = vec!["rev-list"];
-    arguments.extend(rev_list);
-    let revisions = git(git_dir, &arguments);
-    let all = revisions.lines().map(|revision| {
-        let changes = expected_changes(git_dir, revision);
-        let message = git(git_dir, &["log", "-1", "--format=%B", revision]);
-        let artifacts: BTreeSet<String> = words(&message).filter(|word| is_known(word)).collect();
-        Expected { revision: revision.to_owned(), artifacts, change_count: changes.len(), changes }
+    let mut all = expected_of_all(git_dir, rev_list);
+    all.retain(|commit| !commit.artifacts.is_empty());
+    all
+}
+
+/// The same with the commits that name none.
+pub fn expected_of_all(git_dir: &Path, rev_list: &[&str]) -> Vec<Expected> {
+    let mut log = as_pushed(git_dir, &["log", "-z", "--format=%H %B"]);
+    log.args(rev_list);
+    let log = output_bytes(log, b"");
+    let messages = log.split(|&byte| byte == 0).filter(|entry| !entry.is_empty()).map(String::from_utf8_lossy);
+    let messages: Vec<(String, String)> = messages
+        .map(|entry| {
+            let (revision, message) = entry.trim_start_matches('\n').split_once(' ').expect("a revision");
+            (revision.to_owned(), message.to_owned())
+        })
+        .collect();
+    let revisions: String = messages.iter().flat_map(|(revision, _)| [revision, "\n"]).collect();
+    let mut changes = changes_of(git_dir, revisions.as_bytes());
+    let commits = messages.into_iter().map(|(revision, message)| {
+        let changes = changes.remove(&revision).expect("Git compares every commit");
+        let artifacts = words(&message).filter(|word| is_known(word)).collect();
+        Expected { revision, artifacts, change_count: changes.len(), changes }
     });
-    all.filter(|commit| !commit.artifacts.is_empty()).collect()
+    commits.collect()
 }
 
 fn words(message: &str) -> impl Iterator<Item = String> {
@@ -55,16 +71,48 @@ fn is_known(word: &str) -> bool {
 
 /// Returns the paths that Git says the commit changes: against its parent, or for a merge against all of them.
 pub fn expected_changes(git_dir: &Path, revision: &str) -> BTreeSet<(String, String)> {
-    let mut command = hermetic("git");
-    command.current_dir(git_dir).args(["diff-tree", "-r", "-c", "--no-renames", "--root", "--name-status", "-z"]);
-    command.args(["--no-commit-id", revision]);
-    let output = git_output(command, b"");
-    let mut fields = output.split('\0').filter(|field| !field.is_empty());
-    let mut changes = BTreeSet::new();
-    while let (Some(status), Some(path)) = (fields.next(), fields.next()) {
+    changes_of(git_dir, format!("{revision}\n").as_bytes()).remove(revision).expect("Git compares the commit")
+}
+
+/// Returns the changes of many commits, one revision a line.
+fn changes_of(git_dir: &Path, revisions: &[u8]) -> HashMap<String, BTreeSet<(String, String)>> {
+    let options = ["--stdin", "--always", "-r", "-c", "--no-renames", "--root", "--name-status", "-z"];
+    let mut diff = as_pushed(git_dir, &["diff-tree"]);
+    diff.args(options);
+    let output = output_bytes(diff, revisions);
+    let mut fields = output.split(|&byte| byte == 0).filter(|field| !field.is_empty());
+    let mut all = HashMap::new();
+    let mut current = None;
+    while let Some(field) = fields.next() {
+        let field = std::str::from_utf8(field).expect("a revision or letters").trim_end();
+        if field.len() == 40 {
+            current = Some(all.entry(field.to_owned()).or_insert_with(BTreeSet::new));
+            continue;
+        }
+        let path = escaped(fields.next().expect("a path follows the letters"));
         // For a merge there is a letter for each parent; the first parent's counts. A type change is a modification.
-        let letter = status.get(..1).expect("a letter").replace('T', "M");
-        changes.insert((letter, path.to_owned()));
+        let letter = field.get(..1).expect("a letter").replace('T', "M");
+        current.as_mut().expect("a revision came first").insert((letter, path));
     }
-    changes
+    all
+}
+
+/// Returns a Git command that sees history as it was pushed: replace refs and grafts are the server's own matter.
+fn as_pushed(git_dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = hermetic("git");
+    command.current_dir(git_dir).arg("--no-replace-objects").args(arguments).env("GIT_GRAFT_FILE", "/dev/null");
+    command
+}
+
+/// Returns a path as it is posted: what is not UTF-8 as `\xHH`, and then each backslash twice.
+fn escaped(path: &[u8]) -> String {
+    if let Ok(text) = std::str::from_utf8(path) {
+        return text.to_owned();
+    }
+    let mut text = String::new();
+    for chunk in path.utf8_chunks() {
+        text += &chunk.valid().replace('\\', r"\\");
+        chunk.invalid().iter().for_each(|byte| text += &format!("\\x{byte:02X}"));
+    }
+    text
 }

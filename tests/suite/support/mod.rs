@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "a file of the suite may be left out while another is worked on")]
 
 mod expected;
+mod import;
 
 use std::cell::Cell;
 use std::fs;
@@ -18,7 +19,8 @@ use rally_simulator::{Changeset, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use expected::{Expected, expected, expected_changes};
+pub use expected::{Expected, expected, expected_changes, expected_of_all};
+pub use import::Import;
 
 /// How long reads may lag behind writes, for the program under test; the real bound is seconds.
 const LAG_MS: &str = "40";
@@ -75,6 +77,18 @@ impl Server {
         self.write_private("api-key", "_full-access-key\n");
         let key = self.git_dir.join("api-key");
         self.configure_all(&format!("{}api_key_file = \"{}\"\n\n{more}", self.rally_section(), key.display()));
+    }
+
+    /// Sets up a server that delivers only when it is told to, so that what a push recorded can be counted.
+    pub fn delivering_later(more: &str) -> Self {
+        let server = Server::new();
+        server.configure_later(more);
+        server
+    }
+
+    /// Replaces the configuration likewise.
+    pub fn configure_later(&self, more: &str) {
+        self.configure(&format!("[queue]\ndeliver = \"later\"\nretry_delay = \"20ms\"\n{more}"));
     }
 
     /// Replaces the whole configuration.
@@ -296,14 +310,21 @@ pub fn git(directory: &Path, arguments: &[&str]) -> String {
     git_output(command, b"")
 }
 
-fn git_output(mut command: Command, input: &[u8]) -> String {
+fn git_output(command: Command, input: &[u8]) -> String {
+    String::from_utf8_lossy(&output_bytes(command, input)).trim_end_matches('\n').to_owned()
+}
+
+fn output_bytes(mut command: Command, input: &[u8]) -> Vec<u8> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("git can be run");
-    // Not every command reads its input.
-    let _ = child.stdin.take().expect("a pipe").write_all(input);
-    let output = child.wait_with_output().expect("git ends");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let output = std::thread::scope(|scope| {
+        // Not every command reads its input; one that does may write much before it has read all.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output().expect("git ends")
+    });
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
+    output.stdout
 }
 
 /// Returns a command with nothing of this machine's environment but where programs are.

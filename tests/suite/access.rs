@@ -1,0 +1,258 @@
+//! How Rally is reached: credentials, which stay secret, and the keys of `[rally]`.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::thread;
+
+use rally_simulator::{Action, Fault, Match};
+
+use crate::support::{Clone, Server, expected, ran};
+
+/// Sets up a server with one pushed commit that waits, and this `[rally]` section, whose end is the given lines.
+fn waiting(more: &str) -> (Server, Clone) {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    configure(&server, more);
+    (server, clone)
+}
+
+fn configure(server: &Server, more: &str) {
+    server.configure_all(&format!("{}{more}\n[queue]\ndeliver = \"later\"\n", server.rally_section()));
+}
+
+fn assert_delivered(server: &Server) {
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert_eq!(server.count("pending"), 0);
+}
+
+#[test]
+fn an_api_key_may_come_from_the_environment_or_the_configuration() {
+    let (server, _) = waiting("");
+    let ran_without = server.run(&["deliver"]).fails_with(1);
+    assert!(ran_without.stderr.contains("[rally] names no credentials; set api_key_file"), "{ran_without:?}");
+    let mut command = server.command(&["deliver"]);
+    command.env("RALLY_API_KEY", "_full-access-key");
+    ran(command).succeeds();
+    assert_delivered(&server);
+    assert!(server.rally.requests().iter().all(|request| request.header("zsessionid") == Some("_full-access-key")));
+    let (server, _) = waiting("api_key = \"_full-access-key\"");
+    server.run(&["deliver"]).succeeds();
+    assert_delivered(&server);
+}
+
+#[test]
+fn a_password_works_with_its_token_which_is_renewed() {
+    let (server, clone) = waiting("username = \"connector@acme.example\"\npassword = \"secret-password\"");
+    server.rally.settings(|settings| settings.token_lifetime = Some(2));
+    for file in ["b", "c", "d"] {
+        clone.commit("DE1", &[(file, Some("1"))]);
+    }
+    clone.push(&["origin", "main"]);
+    server.run(&["deliver", "--wait"]).succeeds();
+    assert_delivered(&server);
+    let tokens = server.rally.requests().iter().filter(|request| request.path == "/security/authorize").count();
+    assert!(tokens > 1, "a token is good for two writes here");
+
+    let file = server.write_private("password", "secret-password\n");
+    configure(&server, &format!("username = \"connector@acme.example\"\npassword_file = \"{}\"", file.display()));
+    clone.commit("US2", &[("a", Some("2"))]);
+    clone.push(&["origin", "main"]);
+    server.run(&["deliver", "--wait"]).succeeds();
+    configure(&server, "username = \"connector@acme.example\"");
+    clone.commit("US3", &[("a", Some("3"))]);
+    clone.push(&["origin", "main"]);
+    let mut command = server.command(&["deliver", "--wait"]);
+    command.env("RALLY_PASSWORD", "secret-password");
+    ran(command).succeeds();
+    assert_delivered(&server);
+}
+
+#[test]
+fn refused_credentials_stop_delivery_and_the_next_pusher_hears_of_it() {
+    let (server, clone) = waiting("api_key = \"_wrong-key\"");
+    server.run(&["deliver"]).fails_with(1);
+    let asked = server.rally.requests().len();
+    clone.commit("US2", &[("a", Some("2"))]);
+    let seen = clone.push(&["origin", "main"]);
+    assert!(seen.contains("nothing can be posted since"), "{seen}");
+    let status = server.status();
+    assert_eq!((&status["pending"], &status["paused"]["needs_person"]), (&2.into(), &true.into()), "{status}");
+    server.run(&["status"]).fails_with(1);
+    assert!(asked < 4, "{asked} requests for one wrong key");
+    configure(&server, "api_key = \"_full-access-key\"");
+    server.run(&["deliver", "--wait"]).succeeds();
+    assert_delivered(&server);
+}
+
+#[test]
+fn an_unknown_workspace_is_answered_with_those_that_the_user_sees() {
+    let (server, _) = waiting("api_key = \"_full-access-key\"");
+    let text = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
+    server.configure_all(&text.replace("\"Acme\"", "\"Amce\""));
+    let ran = server.run(&["deliver"]).fails_with(1);
+    assert!(ran.stderr.contains("Amce") && ran.stderr.contains("Acme") && ran.stderr.contains("Other"), "{ran:?}");
+    assert!(server.changesets().is_empty());
+}
+
+#[test]
+fn a_secret_that_others_may_read_is_refused_with_the_cure() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    let key = server.git_dir.join("api-key");
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+    mode(&key, 0o644);
+    clone.commit("US1", &[("a", Some("1"))]);
+    let seen = clone.push(&["origin", "main"]);
+    assert!(seen.contains("1 commit queued"), "{seen}");
+    let cure = format!("run: chmod 600 {}", key.display());
+    assert!(server.run(&["deliver"]).fails_with(1).stderr.contains(&cure));
+    assert!(server.run(&["doctor"]).fails_with(1).stdout.contains(&cure));
+    assert!(server.rally.requests().is_empty());
+    mode(&key, 0o600);
+    server.deliver_all();
+    assert_delivered(&server);
+
+    let config = server.git_dir.join("rally-hook.toml");
+    configure(&server, "api_key = \"_full-access-key\"");
+    mode(&config, 0o640);
+    clone.commit("US2", &[("a", Some("2"))]);
+    let seen = clone.push(&["origin", "main"]);
+    assert!(seen.contains("this push waits until the configuration is put right"), "{seen}");
+    let cure = format!("run: chmod 600 {}", config.display());
+    assert!(server.run(&["deliver"]).fails_with(2).stderr.contains(&cure));
+    mode(&config, 0o600);
+    server.deliver_all();
+    assert_delivered(&server);
+}
+
+#[test]
+fn a_request_is_given_up_after_the_configured_time() {
+    let (server, _) = waiting("api_key = \"_full-access-key\"");
+    let text = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
+    server.configure_all(&text.replace("\"2s\"", "\"100ms\""));
+    server.rally.fault(Fault { on: Match::default(), times: 1, action: Action::Hang });
+    let ran = server.run(&["deliver"]).fails_with(1);
+    assert!(ran.stderr.contains("100ms"), "{ran:?}");
+    assert_eq!(server.count("pending"), 1);
+}
+
+/// Answers one request with 502 and returns its first line.
+fn one_request(listener: &TcpListener) -> String {
+    let (stream, _) = listener.accept().expect("somebody connects");
+    let mut lines = BufReader::new(&stream).lines().map(|line| line.expect("HTTP is text"));
+    let first = lines.next().expect("a request line");
+    lines.find(String::is_empty).expect("headers end");
+    (&stream)
+        .write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        .expect("it listens");
+    first
+}
+
+#[test]
+fn requests_go_through_the_proxy_of_the_configuration_or_the_environment() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let proxy = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let (server, _) = waiting(&format!("api_key = \"_full-access-key\"\nproxy = \"{proxy}\""));
+    let first = thread::scope(|scope| {
+        let seen = scope.spawn(|| one_request(&listener));
+        server.run(&["deliver"]).fails_with(1);
+        seen.join().expect("the proxy saw a request")
+    });
+    assert!(first.contains(&server.rally.url()), "{first}");
+    assert!(server.rally.requests().is_empty());
+
+    let text = "[rally]\nserver = \"https://rally.invalid\"\nworkspace = \"Acme\"\napi_key = \"_full-access-key\"\n";
+    server.configure_all(text);
+    let mut command = server.command(&["doctor"]);
+    command.env("HTTPS_PROXY", &proxy);
+    let first = thread::scope(|scope| {
+        let seen = scope.spawn(|| one_request(&listener));
+        let ran = ran(command).fails_with(1);
+        assert!(ran.stdout.contains("the environment's HTTPS_PROXY is used"), "{ran:?}");
+        seen.join().expect("the proxy saw a request")
+    });
+    assert!(first.starts_with("CONNECT rally.invalid:443"), "{first}");
+}
+
+#[test]
+fn certificates_that_are_none_are_named() {
+    let (server, _) = waiting("api_key = \"_full-access-key\"");
+    let file = server.write_private("ca.pem", "no certificate");
+    for path in [file, server.git_dir.join("not-there.pem")] {
+        configure(&server, &format!("api_key = \"_full-access-key\"\nca_file = \"{}\"", path.display()));
+        let ran = server.run(&["deliver"]).fails_with(1);
+        assert!(ran.stderr.contains(&path.display().to_string()) && ran.stderr.contains("ca_file"), "{ran:?}");
+    }
+    assert_eq!(server.count("pending"), 1);
+}
+
+#[test]
+fn no_more_requests_at_once_than_configured_and_batches_only_where_they_are_wished() {
+    for (batch, limit) in [("auto", 8), ("off", 3), ("off", 1)] {
+        let (server, clone) =
+            waiting(&format!("api_key = \"_full-access-key\"\nbatch = \"{batch}\"\nmax_concurrent_requests = {limit}"));
+        for number in 0..12 {
+            let name = format!("file{number}");
+            clone.commit(&format!("US{}", 1 + number % 9), &[(name.as_str(), Some("1"))]);
+        }
+        clone.push(&["origin", "main"]);
+        server.rally.settings(|settings| settings.latency = std::time::Duration::from_millis(5));
+        server.run(&["deliver", "--wait"]).succeeds();
+        assert_delivered(&server);
+        let requests = server.rally.requests();
+        assert_eq!(requests.iter().any(|request| request.path.starts_with("/batch")), batch == "auto");
+        let most = server.rally.max_concurrent();
+        assert!(most <= limit && (batch == "auto" || most == limit), "{most} at once, {limit} allowed");
+    }
+}
+
+/// Returns the arguments of all processes that mention this text.
+fn arguments_with(text: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("Linux").flatten();
+    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(text)).collect()
+}
+
+#[test]
+fn a_secret_appears_nowhere_but_in_its_header() {
+    let key = "_canary-5f3a9d";
+    for section in
+        [format!("api_key = \"{key}\""), format!("username = \"connector@acme.example\"\npassword = \"{key}\"")]
+    {
+        let server = Server::new();
+        server.configure_all(&format!("{}{section}\n[log]\nlevel = \"debug\"\n", server.rally_section()));
+        server.rally.fault(Fault { on: Match::default(), times: 1, action: Action::Hang });
+        let clone = server.new_clone();
+        clone.commit("US1", &[("a", Some("1"))]);
+        let mut shown = clone.push(&["origin", "main"]);
+        server.rally.wait_for_requests("the delivery in the background", |requests| !requests.is_empty());
+        let running = arguments_with(&server.git_dir.display().to_string());
+        assert!(running.iter().any(|line| line.contains("deliver --background")), "{running:?}");
+        shown += &running.concat();
+        // The server says back what it was sent, as some do.
+        let body = format!("{{\"OperationResult\":{{\"Errors\":[\"refused\"]}}}} {key}");
+        server.rally.fault(Fault {
+            on: Match::default(),
+            times: usize::MAX,
+            action: Action::Status { code: 401, headers: Vec::new(), body },
+        });
+        for arguments in
+            [&["deliver", "--wait"][..], &["status"], &["status", "--json"], &["doctor"], &["backfill", "main"]]
+        {
+            let ran = server.run(arguments);
+            shown += &format!("{}{}", ran.stdout, ran.stderr);
+        }
+        shown += &clone.push(&["origin", "main:again"]);
+        assert!(!shown.contains("canary"), "{shown}");
+        let state = fs::read_dir(server.git_dir.join("rally-hook")).expect("the state").flatten();
+        for file in state {
+            let bytes = fs::read(file.path()).unwrap_or_default();
+            assert!(!String::from_utf8_lossy(&bytes).contains("canary"), "{:?}", file.path());
+        }
+    }
+}

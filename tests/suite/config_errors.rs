@@ -1,0 +1,77 @@
+//! A configuration that is wrong: the error leads to the line, and no push suffers.
+
+use std::fs;
+
+use crate::support::{Server, expected, ran};
+
+#[test]
+fn an_error_names_file_line_key_and_the_nearest_key() {
+    let server = Server::new();
+    let file = server.git_dir.join("rally-hook.toml").display().to_string();
+    let good = server.rally_section();
+    let wrong = [
+        (format!("{good}tiemout = \"1s\"\n"), ", line 5: unknown key `tiemout`; the nearest known one is `timeout`"),
+        (format!("{good}[comits]\n"), ", line 5: unknown key `comits`; the nearest known one is `commits`"),
+        (format!("{good}[log]\nlevel = \"loud\"\n"), ", line 6: `level`:"),
+        (format!("{good}[commits]\nmax_changes = -1\n"), ", line 6: `max_changes`:"),
+        (format!("{good}[queue]\nretry_for = \"a while\"\n"), ", line 6: `retry_for`: \"a while\" is no duration"),
+        (good.replace("http://127.0.0.1", "http://rally.example"), ": `rally.server`: http://rally.example"),
+        (format!("{good}[repository]\nlinks = \"custom\"\n"), ": `repository.links`: \"custom\" needs commit_link"),
+        (format!("{good}api_key = \"_canary\" oops\n"), ", line 5: "),
+    ];
+    for (text, problem) in &wrong {
+        server.configure_all(text);
+        for command in [&["deliver"][..], &["status"], &["catch-up"], &["backfill", "--all"], &["retry", "--all"]] {
+            let ran = server.run(command).fails_with(2);
+            assert!(ran.stderr.starts_with(&format!("rally-hook: {file}{problem}")), "{text} {ran:?}");
+            assert!(!ran.stderr.contains("_canary"), "{ran:?}");
+        }
+        assert!(server.run(&["doctor"]).fails_with(1).stdout.contains(problem));
+    }
+}
+
+#[test]
+fn a_push_with_a_broken_configuration_waits_until_it_is_put_right() {
+    let server = Server::new();
+    let clone = server.new_clone();
+    let good = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
+    server.configure_all("[rally\n");
+    clone.commit("US1", &[("a", Some("1"))]);
+    let seen = clone.push(&["origin", "main"]);
+    assert!(seen.contains("rally: this push waits until the configuration is put right: "), "{seen}");
+    fs::remove_file(server.git_dir.join("rally-hook.toml")).expect("it was there");
+    clone.commit("US2", &[("a", Some("2"))]);
+    let seen = clone.push(&["origin", "main"]);
+    assert!(seen.contains("no configuration"), "{seen}");
+    server.configure_all(&good);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert_eq!(server.changesets().len(), 2);
+}
+
+#[test]
+fn a_file_that_is_named_is_the_only_one_that_is_read() {
+    let server = Server::new();
+    let own = server.git_dir.join("rally-hook.toml");
+    let elsewhere = server.path().join("elsewhere.toml");
+    fs::rename(&own, &elsewhere).expect("both are in one directory");
+    server.configure_all("broken");
+    let named = elsewhere.display().to_string();
+    server.run(&["status"]).fails_with(2);
+    server.run(&["status", "--config", &named]).succeeds();
+    let mut by_variable = server.command(&["status"]);
+    by_variable.env("RALLY_HOOK_CONFIG", &elsewhere);
+    ran(by_variable).succeeds();
+    let missing = server.run(&["--config", "/nonexistent/x.toml", "status"]).fails_with(2);
+    assert!(missing.stderr.contains("/nonexistent/x.toml does not exist"), "{missing:?}");
+
+    // Given to `install`, it is what the hook and the delivery in the background read.
+    let mut install = server.command(&["install", "--config", "../elsewhere.toml"]);
+    install.current_dir(&server.git_dir);
+    ran(install).succeeds();
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    let seen = clone.push(&["origin", "main"]);
+    assert!(seen.contains("1 commit queued for US1"), "{seen}");
+    server.rally.wait_until("the commit", |world| world.changesets().iter().any(|held| held.changes.len() == 1));
+}

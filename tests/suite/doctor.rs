@@ -1,0 +1,123 @@
+//! `doctor` finds what is wrong and says what to do.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use rally_simulator::{Action, Fault, Match};
+
+use crate::support::{Server, expected};
+
+/// Returns what the doctor says about a subject.
+fn finding(server: &Server, code: i32, subject: &str) -> String {
+    let ran = server.run(&["doctor"]).fails_with(code);
+    let found = ran.stdout.lines().find(|line| line[6..].starts_with(subject));
+    found.unwrap_or_else(|| panic!("nothing about {subject}: {ran:?}")).to_owned()
+}
+
+fn rally_with(server: &Server, server_url: &str, workspace: &str, key: &str) {
+    let text = format!(
+        "[rally]\nserver = \"{server_url}\"\nworkspace = \"{workspace}\"\napi_key = \"{key}\"\ntimeout = \"2s\"\n"
+    );
+    server.configure_all(&text);
+}
+
+#[test]
+fn a_server_in_order_is_found_in_order() {
+    let server = Server::delivering_later("[commits]\nprefixes = [\"US\", \"DE\", \"TA\"]\n");
+    let ran = server.run(&["doctor"]).fails_with(0);
+    let subjects =
+        ["configuration", "repository", "hook", "queue", "proxy", "server", "credentials", "workspace", "prefixes"];
+    for subject in subjects {
+        assert!(ran.stdout.contains(&format!("ok    {subject}")), "{subject}: {}", ran.stdout);
+    }
+    assert!(finding(&server, 0, "SCMRepository").contains("the first delivery makes it"));
+    assert!(finding(&server, 0, "credentials").contains("connector@acme.example"));
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    assert!(finding(&server, 0, "queue").starts_with("note  queue          1 pending"));
+    server.deliver_all();
+    assert!(finding(&server, 0, "SCMRepository").starts_with("ok    SCMRepository  payments"));
+    assert!(finding(&server, 0, "queue").contains("1 delivered, nothing pending"));
+    assert!(!ran.stdout.contains('\x1b'), "no colour but on a terminal");
+}
+
+#[test]
+fn each_trouble_with_rally_is_told_apart() {
+    let server = Server::new();
+    let url = server.rally.url();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");
+    rally_with(&server, &format!("http://{free}"), "Acme", "_full-access-key");
+    assert!(finding(&server, 1, "server").contains(&format!("cannot reach http://{free}")));
+    rally_with(&server, &url, "Acme", "_wrong");
+    assert!(server.run(&["doctor"]).fails_with(1).stdout.contains("HTTP 401"));
+    rally_with(&server, &url, "Amce", "_full-access-key");
+    let told = finding(&server, 1, "workspace");
+    assert!(told.contains("\"Amce\"") && told.contains(r#"sees: "Acme", "Other""#), "{told}");
+    rally_with(&server, &url, "Acme", "_full-access-key");
+    server.rally.world(|world| world.set_changesets_enabled("Acme", false));
+    assert!(finding(&server, 1, "workspace").contains("has to enable \"Build and Changeset\""));
+    server.rally.world(|world| {
+        world.set_changesets_enabled("Acme", true);
+        world.set_prefix("Defect", "BUG");
+    });
+    let prefixes = finding(&server, 0, "prefixes");
+    assert!(prefixes.contains("none of: DE") && prefixes.contains("BUG (defect)"), "{prefixes}");
+    server.configure("[repository]\ncreate = false\n");
+    assert!(finding(&server, 1, "SCMRepository").contains("make it in Rally, or switch it on"));
+}
+
+#[test]
+fn each_trouble_with_the_hook_is_told_apart() {
+    let server = Server::without_hook();
+    let hook = server.git_dir.join("hooks/post-receive");
+    assert!(finding(&server, 1, "hook").contains("run: rally-hook install"));
+    fs::write(&hook, "#!/bin/sh\n").expect("a hook");
+    assert!(finding(&server, 1, "hook").contains(&format!("run: chmod +x {}", hook.display())));
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("a mode");
+    assert!(finding(&server, 0, "hook").starts_with("note  hook"));
+    server.run(&["install"]).succeeds();
+    assert!(finding(&server, 0, "hook").starts_with("ok    hook"));
+}
+
+#[test]
+fn dead_letters_are_listed_with_their_reason_and_can_be_tried_again() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    let first = clone.commit("US1", &[("a", Some("1"))]);
+    clone.commit("US2", &[("a", Some("2"))]);
+    let third = clone.commit("US3", &[("a", Some("3"))]);
+    for revision in [&first, &third] {
+        let on = Match {
+            method: Some("POST"),
+            path: Some("/changeset/create"),
+            body: Some(revision.clone()),
+            ..Match::default()
+        };
+        let action = Action::Errors(vec!["Validation error: Changeset.Message \x1b[31mis odd".into()]);
+        server.rally.fault(Fault { on, times: usize::MAX, action });
+    }
+    server.configure_later("");
+    let text = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
+    server.configure_all(&text.replace("timeout", "batch = \"off\"\ntimeout"));
+    clone.push(&["origin", "main"]);
+    let ran = server.run(&["deliver"]).fails_with(1);
+    assert!(ran.stderr.contains("1 commit delivered, 2 refused for good"), "{ran:?}");
+    let status = server.run(&["status"]).fails_with(1).stdout;
+    assert!(status.contains(&first) && status.contains(&third) && status.contains("?[31mis odd"), "{status}");
+    assert!(!status.contains('\x1b') && status.contains("rally-hook retry"), "{status}");
+    assert!(finding(&server, 1, "queue").contains("2 dead letters; `rally-hook status` lists them"));
+
+    server.rally.clear_faults();
+    server.run(&["retry", "zzzz"]).fails_with(2);
+    server.run(&["retry"]).fails_with(2);
+    let ran = server.run(&["retry", "00000000"]).fails_with(1);
+    assert!(ran.stderr.contains("no dead letter has the revision 00000000"), "{ran:?}");
+    server.run(&["retry", &first[..8].to_uppercase()]).succeeds();
+    assert_eq!((server.count("failed"), server.count("pending")), (1, 1));
+    server.run(&["retry", "--all"]).succeeds();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    let status = server.run(&["status"]).fails_with(0).stdout;
+    assert!(status.contains("delivered  3") && status.contains("pending    0"), "{status}");
+}

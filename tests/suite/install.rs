@@ -1,0 +1,113 @@
+//! Installing the hook, next to one that is there, and taking it away again.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::support::{Server, expected};
+
+/// A hook that keeps its input and its environment's Git directory, and fails.
+const FOREIGN: &str =
+    "#!/bin/sh\n# a foreign hook\ncat >>\"$GIT_DIR/foreign-input\"\necho foreign says hello\nexit 3\n";
+
+fn write_foreign(hook: &Path) {
+    fs::create_dir_all(hook.parent().expect("a directory")).expect("it can be made");
+    fs::write(hook, FOREIGN).expect("a hook");
+    fs::set_permissions(hook, fs::Permissions::from_mode(0o750)).expect("a mode");
+}
+
+fn hook(server: &Server) -> PathBuf {
+    server.git_dir.join("hooks/post-receive")
+}
+
+#[test]
+fn a_foreign_hook_runs_first_with_the_same_input_and_comes_back_as_it_was() {
+    let server = Server::without_hook();
+    server.configure_later("");
+    write_foreign(&hook(&server));
+    let seen = server.run(&["install"]).succeeds().stderr;
+    assert!(seen.contains("is kept as") && seen.contains("`rally-hook doctor`"), "{seen}");
+    server.run(&["install"]).succeeds();
+    let clone = server.new_clone();
+    let revision = clone.commit("US1", &[("a", Some("1"))]);
+    let seen = clone.push(&["origin", "main", "main:refs/tags/v1"]);
+    let (hello, ours) = (seen.find("foreign says hello"), seen.find("rally: 1 commit queued for US1"));
+    assert!(hello.is_some() && hello < ours, "{seen}");
+    assert!(seen.contains("the other hook") && seen.contains("exit status: 3"), "{seen}");
+    let input = fs::read_to_string(server.git_dir.join("foreign-input")).expect("the foreign hook's file");
+    let none = "0".repeat(40);
+    assert_eq!(input, format!("{none} {revision} refs/heads/main\n{none} {revision} refs/tags/v1\n"));
+
+    server.run(&["uninstall"]).succeeds();
+    assert_eq!(fs::read(hook(&server)).expect("the foreign hook"), FOREIGN.as_bytes());
+    assert_eq!(fs::metadata(hook(&server)).expect("it").permissions().mode() & 0o777, 0o750);
+    let left: Vec<_> = fs::read_dir(server.git_dir.join("hooks")).expect("hooks").flatten().collect();
+    assert!(left.iter().all(|entry| !entry.file_name().to_string_lossy().contains("rally")), "{left:?}");
+    let ran = server.run(&["uninstall"]).fails_with(1);
+    assert!(ran.stderr.contains("is not ours; nothing was changed"), "{ran:?}");
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_foreign_hook_that_is_a_link_stays_one() {
+    let server = Server::without_hook();
+    let target = server.path().join("shared-hook");
+    write_foreign(&target);
+    symlink(&target, hook(&server)).expect("a link");
+    server.run(&["install"]).succeeds();
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    assert!(clone.push(&["origin", "main"]).contains("foreign says hello"));
+    server.run(&["uninstall"]).succeeds();
+    assert_eq!(fs::read_link(hook(&server)).expect("a link"), target);
+    assert_eq!(fs::read(&target).expect("its target"), FOREIGN.as_bytes());
+}
+
+#[test]
+fn a_second_foreign_hook_is_not_overwritten() {
+    let server = Server::without_hook();
+    write_foreign(&hook(&server));
+    server.run(&["install"]).succeeds();
+    write_foreign(&hook(&server));
+    let ran = server.run(&["install"]).fails_with(1);
+    assert!(ran.stderr.contains("remove one of them"), "{ran:?}");
+    assert_eq!(fs::read(hook(&server)).expect("the hook"), FOREIGN.as_bytes());
+}
+
+#[test]
+fn the_hook_goes_where_git_looks_for_it() {
+    let server = Server::without_hook();
+    server.configure_later("");
+    for path in ["own-hooks".to_owned(), server.path().join("absolute hooks'").display().to_string()] {
+        server.git(&["config", "core.hooksPath", &path]);
+        server.run(&["install"]).succeeds();
+        assert!(server.git_dir.join(&path).join("post-receive").exists());
+        let clone = server.new_clone();
+        clone.commit(&format!("US1 {path}"), &[("a", Some(&path))]);
+        let seen = clone.push(&["--force", "origin", "main"]);
+        assert!(seen.contains("1 commit queued for US1"), "{seen}");
+        server.run(&["uninstall"]).succeeds();
+        assert!(!server.git_dir.join(&path).join("post-receive").exists());
+    }
+    assert!(!hook(&server).exists());
+}
+
+#[test]
+fn installing_takes_history_as_seen_and_needs_no_configuration_yet() {
+    let server = Server::without_hook();
+    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
+    fs::remove_file(server.git_dir.join("rally-hook.toml")).expect("it was there");
+    let clone = server.new_clone();
+    let old = clone.commit("US1 long ago", &[("a", Some("1"))]);
+    clone.push(&["origin", "main", "main:topic"]);
+    let seen = server.run(&["install"]).succeeds().stderr;
+    assert!(seen.contains("counts as seen") && seen.contains("no configuration"), "{seen}");
+    clone.commit("US2", &[("a", Some("2"))]);
+    clone.push(&["origin", "main"]);
+    server.configure_all(&config);
+    // Once more, for what came since is not history.
+    server.run(&["install"]).succeeds();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main", &format!("^{old}")]));
+}

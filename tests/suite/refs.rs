@@ -1,0 +1,193 @@
+//! Refs of every kind: a commit counts once, when it is new, and on a ref that is watched.
+
+use crate::support::{Import, Server, expected};
+
+#[test]
+fn tags_are_peeled_and_what_leads_to_no_commit_is_passed_over() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.commit("US1 base", &[("a", Some("1"))]);
+    clone.git(&["checkout", "--quiet", "--detach"]);
+    for (number, tag) in ["light", "annotated", "inner"].iter().enumerate() {
+        clone.commit(&format!("US{} only {tag}", number + 2), &[(tag, Some("1"))]);
+        let kind: &[&str] = if *tag == "light" { &[] } else { &["-a", "-m", "US9 is in the tag's own text"] };
+        clone.git(&[&["tag", tag], kind].concat());
+    }
+    clone.git(&["tag", "-a", "-m", "a tag of a tag", "nested", "inner"]);
+    clone.git(&["tag", "-d", "inner"]);
+    clone.git(&["tag", "tree", "HEAD^{tree}"]);
+    clone.git(&["tag", "blob", "HEAD:a"]);
+    clone.git(&["tag", "-a", "-m", "of a blob", "blob2", "HEAD:a"]);
+    let tree = clone.git(&["rev-parse", "HEAD^{tree}"]);
+    let note = clone.git(&["commit-tree", "-m", "DE1 is a note", &tree]);
+    clone.git(&["update-ref", "refs/notes/commits", &note]);
+    clone.git(&["update-ref", "refs/pull/1/head", &note]);
+    let seen = clone.push(&["origin", "main", "--tags", "refs/notes/*:refs/notes/*", "refs/pull/*:refs/pull/*"]);
+    assert!(seen.contains("4 commits queued for US1, US2, US3, US4"), "{seen}");
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main", "light", "annotated", "nested"]));
+    assert_eq!(server.changesets()[0].branch.as_deref(), Some("main"));
+    let by_tag = server.changeset(&clone.git(&["rev-parse", "light"]));
+    assert_eq!(by_tag.branch, None);
+    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+}
+
+#[test]
+fn what_was_pushed_before_is_not_new_whatever_becomes_of_its_ref() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    server.git(&["config", "receive.denyDeleteCurrent", "ignore"]);
+    let first = clone.commit("US1", &[("a", Some("1"))]);
+    let second = clone.commit("US2", &[("a", Some("2"))]);
+    clone.push(&["origin", "main", "main:copy", "main:refs/tags/tagged"]);
+    assert_eq!(server.count("recorded"), 2, "several refs in one push count a commit once");
+    let nothing_new: [&[&str]; 7] = [
+        &["--force", "origin", &format!("{first}:main")],
+        &["origin", &format!("{second}:main")],
+        &["origin", &format!("{first}:refs/heads/new-on-old")],
+        &["origin", ":copy", ":refs/tags/tagged", ":new-on-old"],
+        &["origin", "main:copy"],
+        &["--force", "origin", &format!("{first}:main"), ":copy"],
+        &["origin", &format!("{second}:refs/heads/back-again")],
+    ];
+    for push in nothing_new {
+        assert_eq!(clone.push(push), "", "{push:?}");
+        assert_eq!((server.count("recorded"), server.count("unread_pushes")), (2, 0), "{push:?}");
+    }
+    clone.git(&["reset", "--quiet", "--hard", &first]);
+    let rewritten = clone.commit("US3 instead of US2", &[("a", Some("3"))]);
+    clone.push(&["--force", "origin", "main"]);
+    assert_eq!(server.count("recorded"), 3);
+    clone.push(&["origin", ":main", ":back-again"]);
+    clone.push(&["origin", "main:again"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&clone.path, &[&rewritten, &second]));
+}
+
+#[test]
+fn packed_refs_and_collected_garbage_make_nothing_new() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.git(&["pack-refs", "--all"]);
+    clone.commit("US2", &[("a", Some("2"))]);
+    clone.push(&["origin", "main", "main:doomed"]);
+    clone.git(&["checkout", "--quiet", "-b", "doomed"]);
+    clone.commit("DE1 on a branch that goes away", &[("a", Some("3"))]);
+    clone.push(&["origin", "doomed"]);
+    server.deliver_all();
+    let all = expected(&server.git_dir, &["--all"]);
+    server.git(&["update-ref", "-d", "refs/heads/doomed"]);
+    server.git(&["gc", "--quiet", "--prune=now"]);
+    clone.push(&["origin", "doomed:phoenix", "main:other"]);
+    server.deliver_all();
+    server.assert_rally_holds(&all);
+    assert_eq!((all.len(), server.count("recorded")), (3, 3));
+}
+
+#[test]
+fn a_branch_that_is_named_like_an_artifact_counts_only_where_that_is_wished() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.git(&["checkout", "--quiet", "-b", "US5"]);
+    clone.commit("US1 said", &[("a", Some("1"))]);
+    clone.commit("nothing said", &[("a", Some("2"))]);
+    clone.push(&["origin", "US5"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["--all"]));
+    server.configure_later("[commits]\nfrom_branch_name = true\n");
+    clone.git(&["checkout", "--quiet", "-b", "feature/US6-DE7_x"]);
+    let silent = clone.commit("nothing said", &[("a", Some("3"))]);
+    let both = clone.commit("US2, US6 said", &[("a", Some("4"))]);
+    clone.push(&["origin", "feature/US6-DE7_x"]);
+    server.deliver_all();
+    assert_eq!(server.changesets().len(), 3);
+    assert_eq!(server.changeset(&silent).artifacts, ["US6"]);
+    assert_eq!(server.changeset(&both).artifacts, ["US2", "US6"]);
+    assert_eq!(server.changeset(&both).branch.as_deref(), Some("feature/US6-DE7_x"));
+}
+
+#[test]
+fn commits_of_an_excluded_ref_count_when_they_reach_another() {
+    let server = Server::delivering_later(
+        "[commits]\nexclude_refs = [\"wip/*\"]\nrefs = [\"main\", \"wip/*\", \"refs/changes/*\"]\n",
+    );
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main:wip/x", "main:other", "main:refs/tags/t"]);
+    assert_eq!(server.count("recorded"), 0);
+    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+    clone.commit("US2", &[("a", Some("2"))]);
+    clone.push(&["origin", "main:refs/changes/1"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["refs/changes/1"]));
+    assert_eq!(server.changesets().len(), 2);
+}
+
+#[test]
+fn every_commit_is_posted_where_the_configuration_says_all() {
+    let server = Server::delivering_later("[commits]\npost = \"all\"\n");
+    let clone = server.new_clone();
+    let silent = clone.commit("no artifact", &[("a", Some("1"))]);
+    let unknown = clone.commit("US77 does not exist, TS1 is of a type without such a one", &[("a", Some("2"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    assert_eq!(server.changesets().len(), 2);
+    assert!(server.changesets().iter().all(|held| held.artifacts.is_empty() && held.changes.len() == 1));
+    assert!(server.log().contains("US77"), "{}", server.log());
+
+    server.configure_later("");
+    let mixed = clone.commit("US77 and US1", &[("a", Some("3"))]);
+    clone.commit("US77 alone", &[("a", Some("4"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    let revisions: Vec<String> = server.changesets().into_iter().map(|held| held.revision).collect();
+    assert_eq!(revisions, [silent, unknown, mixed.clone()]);
+    assert_eq!(server.changeset(&mixed).artifacts, ["US1"]);
+    assert_eq!(server.count("unlinked"), 1);
+}
+
+#[test]
+fn five_thousand_refs_in_one_push_are_one_walk() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    let mut import = Import::new();
+    let mut parents = Vec::new();
+    for number in 0..50 {
+        let file = [(&b"a"[..], Some(if number % 2 == 0 { "even" } else { "odd" }))];
+        parents = vec![import.commit("main", 1_700_000_000 + number, format!("US1 {number}"), &parents, &file)];
+    }
+    let revisions = import.into_clone(&clone);
+    let refs: String = (0..5000)
+        .map(|number| format!("create refs/heads/team{}/branch{number} {}\n", number % 9, revisions[number % 50]))
+        .collect();
+    clone.git_with(&["update-ref", "--stdin"], refs.as_bytes());
+    clone.git(&["push", "--quiet", "origin", "--all"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert_eq!((server.count("recorded"), server.count("unread_pushes")), (50, 0));
+}
+
+#[test]
+fn a_head_without_branch_and_orphans_and_symbolic_refs_do_no_harm() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.git(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"]);
+    server.git(&["update-ref", "--no-deref", "HEAD", "main"]);
+    clone.commit("US2", &[("a", Some("2"))]);
+    clone.push(&["origin", "main:alias"]);
+    assert_eq!(server.git(&["rev-parse", "main"]), clone.head(), "the symbolic ref leads there");
+    clone.git(&["checkout", "--quiet", "--orphan", "island"]);
+    clone.commit("US3 island", &[("b", Some("1"))]);
+    clone.push(&["origin", "island"]);
+    server.git(&["symbolic-ref", "HEAD", "refs/heads/nowhere"]);
+    clone.commit("US4", &[("b", Some("2"))]);
+    clone.push(&["origin", "island"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main", "island"]));
+    assert_eq!(server.count("recorded"), 4);
+    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+}

@@ -1,0 +1,201 @@
+//! Repositories that are not like others: borrowed objects, missing parents, wrong clocks, other formats.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::support::{Import, Server, expected, expected_of_all, git, program};
+
+#[test]
+fn objects_may_lie_in_another_repository() {
+    let server = Server::delivering_later("");
+    let base = server.path().join("base.git");
+    git(server.path(), &["init", "--quiet", "--bare", "base.git"]);
+    let alternates = server.git_dir.join("objects/info/alternates");
+    fs::write(alternates, format!("{}\n", base.join("objects").display())).expect("a file");
+    let clone = server.new_clone();
+    clone.commit("US1 borrowed", &[("a", Some("1"))]);
+    clone.git(&["push", "--quiet", &base.display().to_string(), "main"]);
+    clone.commit("US2", &[("a", Some("2")), ("b", Some("2"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert_eq!(server.changesets().len(), 2, "what is borrowed is new to this repository too");
+}
+
+#[test]
+fn refs_in_a_namespace_have_the_names_by_which_they_are_pushed() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    let receive = "--receive-pack=env GIT_NAMESPACE=team git-receive-pack";
+    clone.push(&[receive, "origin", "main"]);
+    let inside = "refs/namespaces/team/refs/heads/main";
+    server.git(&["rev-parse", "--verify", inside]);
+    clone.commit("US2", &[("a", Some("2"))]);
+    clone.push(&[receive, "origin", "main"]);
+    assert_eq!(server.count("recorded"), 2);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &[inside]));
+    assert!(server.changesets().iter().all(|held| held.branch.as_deref() == Some("main")));
+    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+}
+
+/// Returns a branch of commits, each this many seconds after the one before (a negative number: before it).
+fn chain(import: &mut Import, branch: &str, parent: Option<usize>, from: i64, step: i64, count: i64) -> usize {
+    let mut parents: Vec<usize> = parent.into_iter().collect();
+    for number in 0..count {
+        let text = format!("{branch} {number}");
+        let files = [(branch.as_bytes(), Some(text.as_str()))];
+        parents = vec![import.commit(branch, from + step * number, format!("US1 {text}"), &parents, &files)];
+    }
+    parents[0]
+}
+
+#[test]
+fn wrong_clocks_make_nothing_new_and_hide_nothing() {
+    let now = 1_700_000_000;
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    let mut import = Import::new();
+    let old = chain(&mut import, "base", None, now, 60, 50);
+    // Seen by the first push: clocks that run back, jump to 1970, and to the future.
+    let backwards = chain(&mut import, "backwards", Some(old), now + 3000, -100, 25);
+    let epoch = chain(&mut import, "epoch", Some(old), 0, 1, 20);
+    let future = chain(&mut import, "future", Some(old), 4_000_000_000, -60, 20);
+    // New in the second: each built on one of these or on what lies before them, with other clocks again.
+    let late = chain(&mut import, "late", Some(epoch), now + 9000, 60, 5);
+    chain(&mut import, "early", Some(future), 1, 1, 5);
+    chain(&mut import, "on-old", Some(old), now - 90_000, 60, 5);
+    chain(&mut import, "on-backwards", Some(backwards), now + 10_000, -200, 40);
+    import.commit("late", 5, "US2 merge", &[late, backwards, future], &[]);
+    let revisions = import.into_clone(&clone);
+    let tips = [("epoch", epoch), ("backwards", backwards), ("future", future)];
+    for (name, mark) in tips {
+        clone.push(&["origin", &format!("{}:refs/heads/{name}", revisions[mark - 1])]);
+    }
+    assert_eq!(server.count("recorded"), 115);
+    clone.push(&["origin", &format!("{}:refs/heads/border", revisions[old - 1])]);
+    assert_eq!(server.count("recorded"), 115, "an old commit is no new one");
+    clone.push(&["origin", "late", "early"]);
+    assert_eq!(server.count("recorded"), 126);
+    clone.push(&["origin", "--all"]);
+    assert_eq!(server.count("recorded"), revisions.len() as i64);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["--all"]));
+}
+
+#[test]
+fn history_before_install_stays_unposted_in_spite_of_wrong_clocks() {
+    let now = 1_700_000_000;
+    let server = Server::without_hook();
+    server.configure_later("");
+    let clone = server.new_clone();
+    let mut import = Import::new();
+    let old = chain(&mut import, "base", None, now, 60, 50);
+    chain(&mut import, "seen", Some(old), 1, 1, 25);
+    chain(&mut import, "new", Some(old), now + 9000, 60, 2);
+    import.into_clone(&clone);
+    clone.push(&["origin", "seen"]);
+    server.run(&["install"]).succeeds();
+    clone.push(&["origin", "new"]);
+    server.deliver_all();
+    // Not `new ^seen`: Git itself is deceived by these clocks, and finds the base as well.
+    server.assert_rally_holds(&expected(&server.git_dir, &["-2", "new"]));
+}
+
+#[test]
+fn the_border_of_a_shallow_repository_adds_no_thousand_files() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.commit("US1 root", &[("a", Some("1")), ("b", Some("1"))]);
+    let boundary = clone.commit("US2 boundary", &[("a", Some("2"))]);
+    clone.commit("US3", &[("b", Some("3"))]);
+    let path = clone.path.display().to_string();
+    server.git(&["fetch", "--quiet", "--depth=2", &format!("file://{path}"), "main:main"]);
+    assert_eq!(server.git(&["rev-parse", "--is-shallow-repository"]), "true");
+    server.run(&["catch-up"]).succeeds();
+    clone.commit("US4", &[("a", Some("4"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    let mut right = expected(&clone.path, &["main", "-3"]);
+    assert_eq!(right[2].revision, boundary);
+    right[2].changes.clear();
+    right[2].change_count = 0;
+    server.assert_rally_holds(&right);
+}
+
+#[test]
+fn grafts_and_replacements_change_nothing_of_what_was_pushed() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    let root = clone.commit("US1 root", &[("a", Some("1")), ("b", Some("1"))]);
+    let middle = clone.commit("US2 middle", &[("a", Some("2"))]);
+    let tip = clone.commit("US3 tip", &[("b", Some("3"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    // With these Git itself sees another history: no middle, and another root.
+    fs::write(server.git_dir.join("info/grafts"), format!("{tip} {root}\n")).expect("a file");
+    let tree = server.git(&["rev-parse", &format!("{middle}^{{tree}}")]);
+    let other = server.git(&["commit-tree", "-m", "DE9 replacement", &tree]);
+    server.git(&["replace", &root, &other]);
+    assert_eq!(server.git(&["log", "-1", "--format=%s", &root]), "DE9 replacement");
+    clone.commit("US4", &[("a", Some("4"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    let right = expected(&server.git_dir, &["main"]);
+    assert_eq!(right.len(), 4);
+    server.assert_rally_holds(&right);
+    let again = server.run(&["backfill", "main", "--dry-run", "--json"]).succeeds().stdout;
+    assert_eq!(again.lines().count(), 4);
+    assert!(
+        again.contains(&format!(
+            r#"{{"revision":"{tip}","artifacts":["US3"],"changes":[{{"action":"M","path":"b"}}]}}"#
+        ))
+    );
+}
+
+#[test]
+fn formats_that_cannot_be_read_yet_leave_the_push_fine_and_known() {
+    for (init, word) in [("--object-format=sha256", "object format"), ("--ref-format=reftable", "refstorage")] {
+        let server = Server::of_kind(&[init]);
+        symlink(program(), server.git_dir.join("hooks/post-receive")).expect("a link");
+        let clone = server.new_clone();
+        let revision = clone.commit("US1", &[("a", Some("1"))]);
+        let seen = clone.push(&["origin", "main"]);
+        assert!(
+            seen.contains("this push is kept, but its commits cannot be read yet") && seen.contains(word),
+            "{seen}"
+        );
+        assert_eq!(server.git(&["rev-parse", "main"]), revision);
+        clone.commit("US2", &[("a", Some("2"))]);
+        clone.push(&["origin", "main"]);
+        let status = server.status();
+        assert_eq!(status["unread_pushes"], 2, "{status}");
+        assert!(status["repository_error"].as_str().is_some_and(|text| text.contains(word)), "{status}");
+        server.run(&["status"]).fails_with(1);
+        assert!(server.run(&["doctor"]).fails_with(1).stdout.contains("git init --object-format=sha1"));
+        let backfill = server.run(&["backfill", "main"]);
+        assert!(!backfill.success && backfill.stderr.contains("rally-hook: "), "{backfill:?}");
+        server.run(&["install"]);
+        assert!(server.changesets().is_empty());
+    }
+}
+
+#[test]
+fn a_hook_that_was_linked_into_place_takes_history_as_seen() {
+    let server = Server::without_hook();
+    server.configure_later("");
+    let clone = server.new_clone();
+    let old = clone.commit("US1 long ago", &[("a", Some("1"))]);
+    clone.push(&["origin", "main", "main:other"]);
+    symlink(program(), server.git_dir.join("hooks/post-receive")).expect("a link");
+    clone.commit("US2", &[("a", Some("2"))]);
+    let seen = clone.push(&["origin", "main"]);
+    assert!(seen.contains("1 commit queued for US2"), "{seen}");
+    clone.commit("US3", &[("a", Some("3"))]);
+    clone.push(&["origin", "main:topic", &format!("{old}:refs/heads/on-old")]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["topic", &format!("^{old}")]));
+    assert_eq!(expected_of_all(&server.git_dir, &["topic"]).len(), 3);
+}

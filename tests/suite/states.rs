@@ -1,0 +1,107 @@
+//! State changes that messages ask for.
+
+use rally_simulator::{Action, Fault, Match};
+use serde_json::json;
+
+use crate::support::Server;
+
+/// Returns the artifacts that were updated, in order.
+fn updated(server: &Server) -> Vec<String> {
+    server.rally.world(|world| world.updates()).into_iter().map(|update| update.formatted_id).collect()
+}
+
+fn field(server: &Server, artifact: &str, field: &str) -> serde_json::Value {
+    server.rally.world(|world| world.field(artifact, field))
+}
+
+#[test]
+fn messages_change_states_only_where_that_is_switched_on_and_on_the_branch_of_head() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.commit("Fixed DE1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    assert!(updated(&server).is_empty(), "it is off by default");
+
+    server.configure_later("[state]\nupdate = true\n");
+    clone.commit("Fixed DE2, DE3 and DE99. US1 Completed, but Gone US2 and Shiny DE4", &[("a", Some("2"))]);
+    clone.commit("Completed: TA1", &[("a", Some("3"))]);
+    clone.git(&["branch", "topic"]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    let mut changed = updated(&server);
+    changed.sort();
+    assert_eq!(changed, ["DE2", "DE3", "TA1", "US1"]);
+    assert_eq!([field(&server, "DE2", "State"), field(&server, "DE3", "State")], ["Fixed", "Fixed"]);
+    assert_eq!(field(&server, "US1", "ScheduleState"), "Completed");
+    assert_eq!((field(&server, "TA1", "State"), field(&server, "TA1", "ToDo")), (json!("Completed"), json!(0)));
+
+    clone.git(&["checkout", "--quiet", "topic"]);
+    clone.commit("Fixed DE5", &[("a", Some("4"))]);
+    clone.push(&["origin", "topic"]);
+    server.run(&["backfill", "topic"]);
+    server.deliver_all();
+    assert_eq!(updated(&server).len(), 4, "another branch changes nothing, and neither does a backfill");
+    server.configure_later("[state]\nupdate = true\nrefs = [\"release/*\"]\n");
+    clone.commit("Fixed DE6", &[("a", Some("5"))]);
+    clone.push(&["origin", "topic:main"]);
+    clone.commit("Fixed DE7", &[("a", Some("6"))]);
+    clone.push(&["origin", "topic:release/1"]);
+    server.deliver_all();
+    assert_eq!(updated(&server)[4..], ["DE7"]);
+}
+
+#[test]
+fn states_go_back_only_where_that_is_allowed() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    server.rally.world(|world| world.set_field("US1", "ScheduleState", json!("Accepted")));
+    let clone = server.new_clone();
+    clone.commit("US1 Completed", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    assert_eq!(field(&server, "US1", "ScheduleState"), "Accepted");
+    server.configure_later("[state]\nupdate = true\nbackwards = true\n");
+    clone.commit("US1 completed", &[("a", Some("2"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    assert_eq!(field(&server, "US1", "ScheduleState"), "Completed");
+}
+
+#[test]
+fn the_words_are_those_that_the_workspace_allows() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    server.rally.world(|world| {
+        world.set_allowed_values("Defect", "State", &["Submitted", "In Review", "Done"]);
+        world.set_field("DE1", "State", json!("Submitted"));
+        world.set_field("DE2", "State", json!("Submitted"));
+    });
+    let clone = server.new_clone();
+    clone.commit("in-review DE1, Fixed DE2", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    assert_eq!([field(&server, "DE1", "State"), field(&server, "DE2", "State")], ["In Review", "Submitted"]);
+}
+
+#[test]
+fn each_commit_changes_a_state_once_however_often_it_is_delivered() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    let clone = server.new_clone();
+    let revision = clone.commit("Fixed DE1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    // The Changeset is made, but not its Change: the commit is delivered in two attempts.
+    let on = Match { body: Some("PathAndFilename".into()), ..Match::default() };
+    server.rally.fault(Fault {
+        on,
+        times: 1,
+        action: Action::Status { code: 503, headers: Vec::new(), body: String::new() },
+    });
+    server.deliver_all();
+    assert_eq!(updated(&server), ["DE1"]);
+    // A person reopens the defect; nothing that delivers the commit again may close it.
+    server.rally.world(|world| world.set_field("DE1", "State", json!("Open")));
+    clone.push(&["origin", "main:copy", "main:refs/tags/v1"]);
+    server.run(&["backfill", "--all"]).succeeds();
+    server.deliver_all();
+    assert_eq!(field(&server, "DE1", "State"), "Open");
+    assert_eq!(server.changeset(&revision).changes.len(), 1);
+}
