@@ -5,8 +5,11 @@
 
 #![allow(dead_code, reason = "a file of the suite may be left out while another is worked on")]
 
+mod chance;
 mod expected;
+pub mod fault;
 mod import;
+pub mod process;
 
 use std::cell::Cell;
 use std::fs;
@@ -19,6 +22,7 @@ use rally_simulator::{Changeset, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use chance::{Random, rounds, seed};
 pub use expected::{Expected, expected, expected_changes, expected_of_all};
 pub use import::Import;
 
