@@ -21,8 +21,15 @@ pub struct Changeset {
     pub changes: Vec<Change>,
     /// How many changed paths are left out of `changes`, because there are more than `max_changes`.
     pub omitted: usize,
-    /// Whether the message may change the states of artifacts.
-    pub update_state: bool,
+}
+
+/// A commit whose message may change the states of artifacts. It comes about when the commit reaches a branch on which
+/// messages do that, which may be long after its Changeset was posted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateRequest {
+    pub revision: String,
+    pub message: String,
+    pub artifacts: Vec<FormattedId>,
 }
 
 /// One changed path.

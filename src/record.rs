@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use crate::artifact::FormattedId;
 use crate::changeset::Changeset;
 use crate::context::{Context, Error, now};
-use crate::git::{Item, Read, Reader, Repository, Walk, read_list};
+use crate::git::{Item, Objects, Read, Reader, Repository, Walk, read_list};
 use crate::push::{self, CommitId, RefUpdate, Tip};
-use crate::queue::{self, Queue, Settled};
+use crate::queue::{self, MovedTips, Queue, Settled, Walked};
 use crate::refs::{RefPatterns, Watched};
 
 /// How many changesets go into one transaction.
@@ -55,13 +55,17 @@ pub fn record(
     let repository = context.open_repository()?;
     take_in_kept_pushes(context, queue)?;
     let mut work = Work::gather(context, queue, &repository, source)?;
-    let mut seen = queue.seen_tips()?;
-    if seen.is_none() {
-        let tips = first_seen_tips(&repository, &work)?;
-        queue.set_seen_tips(&tips, now())?;
-        seen = Some(tips);
-    }
-    let items = work.walk(context, &repository, &seen.unwrap_or_default())?;
+    let seen = match queue.seen_tips(Walked::Commits)? {
+        Some(seen) => seen,
+        None => {
+            // The first run, without `install`: what was there before these pushes counts as seen.
+            let tips = work.tips_before(&repository, |_| true)?;
+            queue.set_seen_tips(Walked::Commits, &tips, now())?;
+            tips
+        }
+    };
+    let items = work.walk(context, &repository.objects()?, &seen)?;
+    work.ask_for_states(context, queue, &repository)?;
     let recorded = store(context, queue, &repository, items, work.settled, deadline)?;
     drop(lock);
     Ok(recorded)
@@ -73,7 +77,7 @@ pub fn mark_all_seen(context: &Context, queue: &mut Queue) -> Result<usize, Erro
     let repository = context.open_repository()?;
     let tips: Vec<Tip> = repository.tips()?.into_iter().map(|(_, tip)| tip).collect();
     let tips = thin(&repository, &tips)?;
-    queue.set_seen_tips(&tips, now())?;
+    queue.set_seen_tips(Walked::Commits, &tips, now())?;
     Ok(tips.len())
 }
 
@@ -82,7 +86,7 @@ pub fn refs_behind(context: &Context, queue: &Queue) -> Result<Vec<String>, Erro
     let repository = context.open_repository()?;
     let objects = repository.objects()?;
     let mut walk = Walk::new(&objects);
-    for tip in queue.seen_tips()?.unwrap_or_default() {
+    for tip in queue.seen_tips(Walked::Commits)?.unwrap_or_default() {
         walk.hide(tip);
     }
     let watched = Watched::new(&context.config.commits);
@@ -150,41 +154,92 @@ impl Work {
         Ok(work)
     }
 
-    /// Finds the new commits of the watched refs. Those that may change states come first: a commit that several
-    /// refs bring counts for the first of them.
-    fn walk(&mut self, context: &Context, repository: &Repository, seen: &[Tip]) -> Result<Vec<Item>, Error> {
+    /// Finds the new commits of the watched refs. A commit that several refs bring counts for the first of them.
+    fn walk(&mut self, context: &Context, objects: &Objects, seen: &[Tip]) -> Result<Vec<Item>, Error> {
         let watched = Watched::new(&context.config.commits);
-        let states = StateRefs::new(context, repository);
-        let mut updates: Vec<&RefUpdate> =
-            self.updates.iter().filter(|update| watched.includes(&update.name)).collect();
-        updates.sort_by_key(|update| !states.includes(&update.name));
-        let objects = repository.objects()?;
-        let mut walk = Walk::new(&objects);
-        seen.iter().for_each(|tip| walk.hide(*tip));
+        let updates = self.updates.iter().filter(|update| watched.includes(&update.name));
         let mut items = Vec::new();
-        for update in updates {
-            let Some(new) = update.new else { continue };
-            let tip = match objects.peel(new) {
-                Ok(Some(tip)) => tip,
-                Ok(None) => continue,
-                Err(error) => {
-                    context.log.error(&format!("{}: its commits cannot be recorded: {error}", update.name));
-                    continue;
-                }
-            };
+        self.settled.commits = walk_refs(context, objects, seen, updates, |update, found| {
             let branch: Option<Arc<str>> = update.branch().map(Arc::from);
-            let update_state = states.includes(&update.name);
-            let found = walk.new_commits(tip)?;
-            if !found.is_empty() {
-                self.settled.new_tips.push(tip);
-            }
-            items.extend(found.into_iter().map(|id| Item { id, branch: branch.clone(), update_state, data: None }));
-        }
-        let joined: HashSet<CommitId> = walk.joined().iter().copied().collect();
-        self.settled.new_tips.retain(|tip| !joined.contains(&tip.id));
-        self.settled.covered_tips = seen.iter().map(|tip| tip.id).filter(|id| joined.contains(id)).collect();
+            items.extend(found.into_iter().map(|id| Item { id, branch: branch.clone(), data: None }));
+        })?;
         Ok(items)
     }
+
+    /// Finds the commits that are new to the refs on which messages change states. That a commit reaches such a ref has
+    /// nothing to do with when it was posted: it may come from a branch that was pushed and posted before.
+    fn ask_for_states(&mut self, context: &Context, queue: &mut Queue, repository: &Repository) -> Result<(), Error> {
+        let seen = queue.seen_tips(Walked::States)?;
+        let Some(refs) = state_refs(context, repository) else {
+            // What comes in while this is off is never made up for.
+            if seen.is_some() {
+                queue.forget_seen_tips(Walked::States)?;
+            }
+            return Ok(());
+        };
+        let objects = repository.objects()?;
+        let seen = match seen {
+            Some(seen) => seen,
+            None => {
+                let tips = self.tips_before(repository, |name| refs.matches(name))?;
+                queue.set_seen_tips(Walked::States, &tips, now())?;
+                tips
+            }
+        };
+        let reader = Reader::new(&context.config.commits);
+        let mut new = Vec::new();
+        let updates = self.updates.iter().filter(|update| refs.matches(&update.name));
+        self.settled.states = walk_refs(context, &objects, &seen, updates, |_, found| new.extend(found))?;
+        for id in new {
+            self.settled.state_requests.extend(reader.state_request(&objects, id)?);
+        }
+        Ok(())
+    }
+
+    /// Returns where these refs were before the pushes that are being recorded, as far as one can tell.
+    fn tips_before(&self, repository: &Repository, is_meant: impl Fn(&str) -> bool) -> Result<Vec<Tip>, Error> {
+        let objects = repository.objects()?;
+        let pushes = &self.updates[..self.pushed];
+        let pushed: HashSet<&str> = pushes.iter().map(|update| update.name.as_str()).collect();
+        let others =
+            repository.tips()?.into_iter().filter(|(name, _)| is_meant(name) && !pushed.contains(name.as_str()));
+        let old = pushes.iter().filter(|update| is_meant(&update.name));
+        let old = old.filter_map(|update| objects.peel(update.old?).ok().flatten());
+        Ok(others.map(|(_, tip)| tip).chain(old).collect())
+    }
+}
+
+/// Walks from the refs' new values and hands over what is new of each, the oldest first. Returns how the seen tips move.
+fn walk_refs<'u>(
+    context: &Context,
+    objects: &Objects,
+    seen: &[Tip],
+    updates: impl Iterator<Item = &'u RefUpdate>,
+    mut take: impl FnMut(&RefUpdate, Vec<CommitId>),
+) -> Result<MovedTips, Error> {
+    let mut walk = Walk::new(objects);
+    seen.iter().for_each(|tip| walk.hide(*tip));
+    let mut moved = MovedTips::default();
+    for update in updates {
+        let Some(new) = update.new else { continue };
+        let tip = match objects.peel(new) {
+            Ok(Some(tip)) => tip,
+            Ok(None) => continue,
+            Err(error) => {
+                context.log.error(&format!("{}: its commits cannot be recorded: {error}", update.name));
+                continue;
+            }
+        };
+        let found = walk.new_commits(tip)?;
+        if !found.is_empty() {
+            moved.new.push(tip);
+        }
+        take(update, found);
+    }
+    let joined: HashSet<CommitId> = walk.joined().iter().copied().collect();
+    moved.new.retain(|tip| !joined.contains(&tip.id));
+    moved.covered = seen.iter().map(|tip| tip.id).filter(|id| joined.contains(id)).collect();
+    Ok(moved)
 }
 
 /// Reads the commits and records what is to be posted.
@@ -258,32 +313,14 @@ pub fn matching(context: &Context, id: CommitId, read: Result<Read, crate::git::
     }
 }
 
-/// The refs on which messages may change states.
-pub struct StateRefs(Option<RefPatterns>);
-
-impl StateRefs {
-    pub fn new(context: &Context, repository: &Repository) -> Self {
-        let state = &context.config.state;
-        let patterns = match state.refs.is_empty() {
-            true => repository.head_branch().into_iter().collect(),
-            false => state.refs.clone(),
-        };
-        StateRefs(state.update.then(|| RefPatterns::new(&patterns)))
-    }
-
-    pub fn includes(&self, name: &str) -> bool {
-        self.0.as_ref().is_some_and(|patterns| patterns.matches(name))
-    }
-}
-
-/// Returns what counts as seen where the hook runs for the first time without `install`: all that was there before
-/// this push, as far as one can tell.
-fn first_seen_tips(repository: &Repository, work: &Work) -> Result<Vec<Tip>, Error> {
-    let objects = repository.objects()?;
-    let pushed: HashSet<&str> = work.updates[..work.pushed].iter().map(|update| update.name.as_str()).collect();
-    let others = repository.tips()?.into_iter().filter(|(name, _)| !pushed.contains(name.as_str())).map(|(_, tip)| tip);
-    let old = work.updates.iter().filter_map(|update| objects.peel(update.old?).ok().flatten());
-    Ok(others.chain(old).collect())
+/// Returns the refs on which messages change states, if they do at all.
+fn state_refs(context: &Context, repository: &Repository) -> Option<RefPatterns> {
+    let state = &context.config.state;
+    let patterns = match state.refs.is_empty() {
+        true => repository.head_branch().into_iter().collect(),
+        false => state.refs.clone(),
+    };
+    state.update.then(|| RefPatterns::new(&patterns))
 }
 
 /// Returns the tips that no other one reaches.

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::git;
 use crate::messages::tell;
+use crate::queue::Walked;
 use crate::record;
 
 const HOOK: &str = "post-receive";
@@ -29,7 +30,7 @@ pub fn install(place: &Place) -> Result<Ended, Error> {
     let config = Config::load(place.config.as_deref(), &git_dir);
     let context = Context::new(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
     let mut queue = context.open_queue()?;
-    if queue.seen_tips()?.is_none() {
+    if queue.seen_tips(Walked::Commits)?.is_none() {
         record::mark_all_seen(&context, &mut queue)?;
         tell("what the repository holds now counts as seen; `rally-hook backfill` posts history on purpose");
     }

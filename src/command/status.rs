@@ -37,6 +37,7 @@ fn json(status: &Status, behind: &Result<Vec<String>, String>) -> String {
         "existed": status.existed,
         "unlinked": status.unlinked,
         "unread_pushes": status.pushes,
+        "pending_state_changes": status.state_requests,
         "omitted_changes": status.omitted_changes,
         "oldest_pending": status.oldest_pending.map(date),
         "next_attempt": status.next_attempt.map(date),
@@ -86,6 +87,7 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
             super::plural(status.pushes as usize, "push")
         ),
     );
+    add(status.state_requests > 0, format!("states     {} commits whose state changes wait", status.state_requests));
     add(status.omitted_changes > 0, format!("left out   {} changed paths beyond max_changes", status.omitted_changes));
     if let Some(pause) = &status.pause {
         let what = if pause.needs_person { "somebody has to act" } else { "it is tried again by itself" };

@@ -76,7 +76,6 @@ mod tests {
             artifacts: Vec::new(),
             changes: Vec::new(),
             omitted: 0,
-            update_state: false,
         }
     }
 

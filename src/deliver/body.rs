@@ -93,7 +93,6 @@ mod tests {
                 Change { action: Action::Added, path: "c".into() },
             ],
             omitted: 0,
-            update_state: false,
         }
     }
 

@@ -192,10 +192,14 @@ impl<'d> Deliverer<'d> {
         self.report.paused = None;
         loop {
             let rows = self.queue.due(now(), PER_PASS, BYTES_PER_PASS)?;
-            if rows.is_empty() {
+            let states = match rows.is_empty() {
+                true => self.queue.due_state_requests(now(), PER_PASS)?,
+                false => Vec::new(),
+            };
+            if rows.is_empty() && states.is_empty() {
                 return Ok(());
             }
-            let ended = self.pass(rows);
+            let ended = self.pass(rows, &states);
             match ended {
                 Ok(()) => self.queue.set_pause(None)?,
                 Err(Halt::Queue(error)) => return Err(error.into()),
@@ -207,12 +211,15 @@ impl<'d> Deliverer<'d> {
         }
     }
 
-    fn pass(&mut self, rows: Vec<queue::Row>) -> Result<(), Halt> {
+    fn pass(&mut self, rows: Vec<queue::Row>, states: &[queue::StateRow]) -> Result<(), Halt> {
         if self.rally.is_none() {
             self.rally = Some(Rally::connect(self.context, self.queue)?);
         }
         let rally = self.rally.as_ref().expect("it was set just now");
-        Pass::new(self.context, self.queue, rally, &mut self.limits, self.report, rows).run()
+        if !rows.is_empty() {
+            return Pass::new(self.context, self.queue, rally, &mut self.limits, self.report, rows).run();
+        }
+        states::update(self.context, self.queue, rally, &mut self.limits, states)
     }
 
     /// Puts everything off: Rally cannot be used, or nothing will succeed before a person has acted.
@@ -263,11 +270,11 @@ impl<'d> Deliverer<'d> {
 
     /// Waits, but not longer than until a push brings something new to do.
     fn wait_until(&mut self, next: i64) -> Result<(), Error> {
-        let newest = (self.queue.newest()?, self.queue.newest_push()?);
+        let version = self.queue.version()?;
         while now() < next {
             let left = Duration::from_millis((next - now()).max(0) as u64);
             std::thread::sleep(left.min(POLL));
-            if !self.queue.is_current() || (self.queue.newest()?, self.queue.newest_push()?) != newest {
+            if !self.queue.is_current() || self.queue.version()? != version {
                 break;
             }
         }

@@ -3,7 +3,7 @@
 //! Each step notes its outcome before the next begins, so a pass may be cut off anywhere:
 //!
 //! ```text
-//! not made ──create──► unknown ──answer──► made ──its Changes──► unknown ──answers──► states ──► receipt
+//! not made ──create──► unknown ──answer──► made ──its Changes──► unknown ──answers──► receipt
 //! ```
 //!
 //! Where an outcome is unknown the next pass asks Rally, and believes a "no" only once the write can no longer be
@@ -16,7 +16,7 @@ use super::body;
 use super::dispatch::{Done, Job, Limits, dispatch};
 use super::lookup;
 use super::rally::{Artifact, Halt, Rally};
-use super::{Report, lag, millis, settles_at, states};
+use super::{Report, lag, millis, settles_at};
 use crate::artifact::FormattedId;
 use crate::backoff;
 use crate::config::Post;
@@ -39,7 +39,7 @@ enum Stage {
     ToComplete(String),
     /// Its Changeset is there, and so are all Changes but these.
     ToChange(String, BTreeSet<usize>),
-    /// Only its states are left.
+    /// All of it is there.
     Complete,
     /// Nothing more in this pass.
     Left,
@@ -81,7 +81,7 @@ impl<'p> Pass<'p> {
             Self::create_changesets,
             Self::find_missing_changes,
             Self::create_changes,
-            Self::update_states,
+            Self::write_receipts,
         ];
         for step in steps {
             step(&mut self)?;
@@ -309,21 +309,16 @@ impl<'p> Pass<'p> {
         Ok(self.queue.changes_made(&made)?)
     }
 
-    /// Makes the state changes of what is complete, and writes the receipts.
-    fn update_states(&mut self) -> Result<(), Halt> {
-        let complete: Vec<usize> = (0..self.rows.len()).filter(|&at| self.stages[at] == Stage::Complete).collect();
-        let commits: Vec<_> = complete.iter().map(|&at| (at, &self.rows[at].changeset)).collect();
-        let failed = states::update(self.context, self.queue, self.rally, self.limits, &commits)?;
+    /// Writes the receipts of what is complete.
+    fn write_receipts(&mut self) -> Result<(), Halt> {
         let mut done = Vec::new();
-        for &at in complete.iter().filter(|at| !failed.contains_key(at)) {
-            let row = &self.rows[at];
+        for (row, _) in self.rows.iter().zip(&self.stages).filter(|(_, stage)| **stage == Stage::Complete) {
             let outcome = if row.existed { Outcome::Existed } else { Outcome::Delivered };
             self.report.count(outcome);
             self.context.log.info(&format!("{} commit {}", outcome.name(), row.changeset.revision));
             done.push((row.id, outcome));
         }
-        self.queue.finish(&done, now())?;
-        failed.into_iter().try_for_each(|(at, error)| self.failed(at, error))
+        Ok(self.queue.finish(&done, now())?)
     }
 
     /// Sends jobs. Before that the outcome of each row is noted as unknown, and taken back for what was not sent.

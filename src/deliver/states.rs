@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::dispatch::{Job, Limits, dispatch};
 use super::lookup::{ArtifactType, object_ref};
+use super::millis;
 use super::rally::{Artifact, Halt, Rally};
 use crate::artifact::{FormattedId, Mentions};
-use crate::changeset::Changeset;
-use crate::context::Context;
-use crate::queue::Queue;
+use crate::backoff;
+use crate::context::{Context, now};
+use crate::queue::{Queue, StateRow};
 use crate::state::{self, States};
-use crate::wsapi::{Client, Error, Query, Write};
+use crate::wsapi::{Client, Error, Query, Verdict, Write};
 
 /// How many artifacts are asked for at once.
 const TERMS: usize = 100;
@@ -27,55 +28,81 @@ struct Allowed {
     value: String,
 }
 
-/// What came of one row's state changes.
-pub type Failed = HashMap<usize, Error>;
-
-/// Makes the changes that these commits ask for, in their order. Returns the rows that have to be tried again.
-/// What Rally refuses for good is named in the log: the commit itself is delivered.
+/// Makes the changes that these requests ask for, in their order. What Rally refuses for good is named in the log and
+/// left, and so is what is not done within `retry_for`.
+///
+/// # Errors
+/// If Rally cannot be used, now or before somebody acts.
 pub fn update(
     context: &Context,
     queue: &mut Queue,
     rally: &Rally,
     limits: &mut Limits,
-    commits: &[(usize, &Changeset)],
-) -> Result<Failed, Halt> {
-    let commits: Vec<_> =
-        commits.iter().filter(|(_, commit)| commit.update_state && !commit.artifacts.is_empty()).collect();
-    if commits.is_empty() {
-        return Ok(Failed::new());
-    }
-    let artifacts = rally.artifacts(queue, commits.iter().flat_map(|(_, commit)| &commit.artifacts))?;
+    rows: &[StateRow],
+) -> Result<(), Halt> {
+    let artifacts = rally.artifacts(queue, rows.iter().flat_map(|row| &row.request.artifacts))?;
     let allowed = allowed_states(queue, rally, artifacts.values().map(|artifact| &artifact.kind))?;
-    let states: States = allowed
-        .iter()
-        .map(|(prefix, states)| (prefix.clone(), states.iter().map(|state| state.name.clone()).collect()))
-        .collect();
+    let names = |states: &Vec<Allowed>| states.iter().map(|state| state.name.clone()).collect();
+    let states: States = allowed.iter().map(|(prefix, states)| (prefix.clone(), names(states))).collect();
     let mentions = Mentions::new(&context.config.commits.prefixes, context.config.commits.ignore_case);
-    // The last change of an artifact wins, whichever commit it comes from.
-    let mut wanted: Vec<(FormattedId, usize, String)> = Vec::new();
-    for (row, commit) in commits {
-        for change in state::changes(&commit.message, &mentions, &states) {
-            wanted.push((change.artifact, *row, change.state));
-        }
+    let mut wanted = Vec::new();
+    for (at, row) in rows.iter().enumerate() {
+        let changes = state::changes(&row.request.message, &mentions, &states);
+        wanted.extend(changes.into_iter().map(|change| (change.artifact, at, change.state)));
     }
     let current = current_states(rally, &artifacts, wanted.iter().map(|(id, ..)| id))?;
-    let backwards = context.config.state.backwards;
-    let jobs = jobs(wanted, &artifacts, &allowed, current, backwards);
-    let mut failed = Failed::new();
-    let unsent = dispatch(&rally.client, limits, jobs, |group| {
+    let jobs = jobs(wanted, &artifacts, &allowed, current, context.config.state.backwards);
+    let failed = send(context, rally, limits, jobs);
+    settle(context, queue, rows, failed)
+}
+
+/// Sends the updates. Returns the rows whose updates have to be sent again, with the reason.
+fn send(context: &Context, rally: &Rally, limits: &mut Limits, jobs: Vec<Job>) -> HashMap<usize, Error> {
+    let mut failed = HashMap::new();
+    dispatch(&rally.client, limits, jobs, |group| {
         for done in group {
+            let artifact = done.job.touches.join(" ");
             match done.result {
-                Ok(_) => context.log.info(&format!("{} is now {}", done.job.touches.join(" "), done.job.write.body)),
-                Err(error) if error.verdict() == crate::wsapi::Verdict::Reject => {
-                    context.log.warn(&format!("{} keeps its state: {error}", done.job.touches.join(" ")));
+                Ok(_) => context.log.info(&format!("{artifact} is set to {}", done.job.write.body)),
+                Err(error) if error.verdict() == Verdict::Reject => {
+                    context.log.warn(&format!("{artifact} keeps its state: {error}"));
                 }
                 Err(error) => drop(failed.insert(done.job.row, error)),
             }
         }
         ControlFlow::Continue(())
     });
-    debug_assert!(unsent.is_empty());
-    Ok(failed)
+    failed
+}
+
+fn settle(
+    context: &Context,
+    queue: &mut Queue,
+    rows: &[StateRow],
+    mut failed: HashMap<usize, Error>,
+) -> Result<(), Halt> {
+    let config = &context.config.queue;
+    let (mut done, mut later, mut halt) = (Vec::new(), Vec::new(), None);
+    for (at, row) in rows.iter().enumerate() {
+        let Some(error) = failed.remove(&at) else {
+            done.push(row.id);
+            continue;
+        };
+        let tried_for = now() - row.first_attempt.unwrap_or_else(now);
+        if tried_for > millis(config.retry_for) {
+            context.log.warn(&format!("commit {} changes no states: {error}", row.request.revision));
+            done.push(row.id);
+            continue;
+        }
+        let wait = backoff::delay(config.retry_delay, row.attempts + 1, backoff::random(), error.retry_after());
+        later.push((row.id, now() + millis(wait)));
+        if matches!(error.verdict(), Verdict::Stop | Verdict::Unavailable) {
+            halt = Some(error);
+        }
+    }
+    queue.finish_state_requests(&done)?;
+    queue.put_off_state_requests(&later, now())?;
+    halt.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// Returns one update for each artifact whose state changes.

@@ -10,7 +10,7 @@ use std::thread;
 
 use super::{Error, Objects, Range, Repository, Walk, commit, tree_diff};
 use crate::artifact::{FormattedId, Mentions};
-use crate::changeset::Changeset;
+use crate::changeset::{Changeset, StateRequest};
 use crate::config::{Commits, Post};
 use crate::push::{CommitId, Tip};
 
@@ -29,8 +29,6 @@ pub struct Item {
     pub id: CommitId,
     /// The branch that it came by.
     pub branch: Option<Arc<str>>,
-    /// Whether its message may change states.
-    pub update_state: bool,
     /// The raw commit, where somebody has read it already.
     pub data: Option<Arc<[u8]>>,
 }
@@ -82,7 +80,6 @@ impl<'c> Reader<'c> {
             artifacts,
             changes: Vec::new(),
             omitted: 0,
-            update_state: item.update_state,
         };
         match self.changes(objects, &raw) {
             Ok(changes) => {
@@ -92,6 +89,15 @@ impl<'c> Reader<'c> {
             }
             Err(error) => Ok(Read::WithoutPaths(changeset, error)),
         }
+    }
+
+    /// Returns what a commit's message asks for, if it names an artifact.
+    pub(crate) fn state_request(&self, objects: &Objects, id: CommitId) -> Result<Option<StateRequest>, Error> {
+        let object = objects.read_often(id)?;
+        let raw = commit::parse(&object.data).ok_or(Error::Damaged { id, kind: "commit" })?;
+        let artifacts = self.artifacts(&raw, None);
+        let message = raw.decode(raw.message).into_owned();
+        Ok((!artifacts.is_empty()).then(|| StateRequest { revision: id.to_string(), message, artifacts }))
     }
 
     fn artifacts(&self, raw: &commit::RawCommit, branch: Option<&str>) -> Vec<FormattedId> {
@@ -235,7 +241,7 @@ where
     let feed = |repository: &Repository, hand_over: &mut dyn FnMut(Item) -> bool| {
         let objects = repository.objects()?;
         let mut walk = Walk::new(&objects);
-        let mut hand_over = |id, data| hand_over(Item { id, branch: None, update_state: false, data });
+        let mut hand_over = |id, data| hand_over(Item { id, branch: None, data });
         for hidden in range.hidden.iter().filter_map(|&id| objects.peel(id).transpose()) {
             walk.hide(hidden?);
         }

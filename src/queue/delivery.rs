@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, MAX_RECEIPTS, Queue, count, meta, set_meta};
-use crate::changeset::Changeset;
+use crate::changeset::{Changeset, StateRequest};
 
 /// A changeset that waits.
 #[derive(Debug, Clone)]
@@ -22,6 +22,15 @@ pub struct Row {
     pub settles_at: Option<i64>,
     /// The places of the changes that are known to be in Rally.
     pub made: Vec<usize>,
+}
+
+/// A request for state changes that waits.
+#[derive(Debug, Clone)]
+pub struct StateRow {
+    pub id: i64,
+    pub request: StateRequest,
+    pub attempts: u32,
+    pub first_attempt: Option<i64>,
 }
 
 /// How a changeset left the queue.
@@ -97,19 +106,52 @@ impl Queue {
         })
     }
 
+    /// Returns the requests for state changes that are due, in the order in which they were recorded.
+    pub fn due_state_requests(&self, now: i64, limit: usize) -> Result<Vec<StateRow>, Error> {
+        self.read(|db| {
+            let mut statement = db.prepare_cached(
+                "SELECT id, attempts, first_attempt, json FROM state_request WHERE next_attempt <= ?1 ORDER BY id LIMIT ?2",
+            )?;
+            let rows = statement.query_map(params![now, limit as i64], |row| {
+                let json: String = row.get(3)?;
+                Ok(StateRow {
+                    id: row.get(0)?,
+                    attempts: row.get(1)?,
+                    first_attempt: row.get(2)?,
+                    request: serde_json::from_str(&json).map_err(|_| rusqlite::Error::InvalidQuery)?,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Notes that these requests are settled, one way or another.
+    pub fn finish_state_requests(&mut self, ids: &[i64]) -> Result<(), Error> {
+        self.each(ids, |tx, id| tx.prepare_cached("DELETE FROM state_request WHERE id = ?1")?.execute([id]).map(drop))
+    }
+
+    /// Notes when failed requests are tried again.
+    pub fn put_off_state_requests(&mut self, ids: &[(i64, i64)], now: i64) -> Result<(), Error> {
+        self.each(ids, |tx, (id, next_attempt)| {
+            tx.prepare_cached(
+                "UPDATE state_request SET attempts = attempts + 1, first_attempt = coalesce(first_attempt, ?3), \
+                 next_attempt = ?2 WHERE id = ?1",
+            )?
+            .execute(params![id, next_attempt, now])
+            .map(drop)
+        })
+    }
+
     /// Returns when the next attempt is due, if anything waits.
     pub fn next_due(&self) -> Result<Option<i64>, Error> {
-        self.read(|db| db.query_row("SELECT min(next_attempt) FROM changeset WHERE dead = 0", [], |row| row.get(0)))
+        let first = "SELECT min(first) FROM (SELECT min(next_attempt) AS first FROM changeset WHERE dead = 0 \
+                     UNION ALL SELECT min(next_attempt) FROM state_request)";
+        self.read(|db| db.query_row(first, [], |row| row.get(0)))
     }
 
-    /// Returns the number of the row that was recorded last; it changes when something new comes in.
-    pub fn newest(&self) -> Result<Option<i64>, Error> {
-        self.read(|db| db.query_row("SELECT max(id) FROM changeset", [], |row| row.get(0)))
-    }
-
-    /// Returns the number of the push that came last, of those that are not recorded.
-    pub fn newest_push(&self) -> Result<Option<i64>, Error> {
-        self.read(|db| db.query_row("SELECT max(id) FROM push", [], |row| row.get(0)))
+    /// Returns a number that changes when another process has written something.
+    pub fn version(&self) -> Result<i64, Error> {
+        self.read(|db| db.pragma_query_value(None, "data_version", |row| row.get(0)))
     }
 
     /// Notes for writes whose outcome is unknown when Rally can tell it; `None` takes that back. Before anything is

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
-pub use delivery::{Failure, Outcome, Pause, Row};
+pub use delivery::{Failure, Outcome, Pause, Row, StateRow};
 pub use files::{Sharing, StateDir};
 pub use status::{DeadLetter, Status};
 
-use crate::changeset::Changeset;
+use crate::changeset::{Changeset, StateRequest};
 use crate::push::{CommitId, Tip};
 
 /// The version of the tables in schema.sql.
@@ -69,9 +69,40 @@ pub struct Push {
 #[derive(Debug, Default)]
 pub struct Settled {
     pub pushes: Vec<i64>,
-    pub new_tips: Vec<Tip>,
-    /// Tips that a new one reaches.
-    pub covered_tips: Vec<CommitId>,
+    pub commits: MovedTips,
+    pub states: MovedTips,
+    pub state_requests: Vec<StateRequest>,
+}
+
+/// How seen tips move.
+#[derive(Debug, Default)]
+pub struct MovedTips {
+    pub new: Vec<Tip>,
+    /// Seen ones that a new one reaches.
+    pub covered: Vec<CommitId>,
+}
+
+/// What the seen tips are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Walked {
+    /// Commits of all watched refs, for their Changesets.
+    Commits,
+    /// Commits of the refs on which messages change states.
+    States,
+}
+
+impl Walked {
+    fn name(self) -> &'static str {
+        match self {
+            Walked::Commits => "commits",
+            Walked::States => "states",
+        }
+    }
+
+    /// Returns the key that tells that tips have been marked as seen, be it none.
+    fn initialised(self) -> String {
+        format!("{} initialised", self.name())
+    }
 }
 
 pub struct Queue {
@@ -129,7 +160,7 @@ impl Queue {
         let salvaged = Connection::open_with_flags(&aside, OpenFlags::SQLITE_OPEN_READ_WRITE);
         if let Ok(damaged) = salvaged {
             queue.write("repaired", |tx| {
-                for table in ["meta", "seen_tip", "receipt", "changeset", "facts", "push"] {
+                for table in ["meta", "seen_tip", "receipt", "changeset", "facts", "push", "state_request"] {
                     copy_readable_rows(&damaged, tx, table)?;
                 }
                 // A changeset without its facts cannot be posted, nor be forgotten: its receipt is not written.
@@ -169,24 +200,32 @@ impl Queue {
     }
 
     /// Returns the seen tips, or `None` where nothing has been marked as seen yet, not even an empty repository.
-    pub fn seen_tips(&self) -> Result<Option<Vec<Tip>>, Error> {
+    pub fn seen_tips(&self, walked: Walked) -> Result<Option<Vec<Tip>>, Error> {
         self.read(|db| {
-            let initialised: Option<String> = meta(db, "initialised")?;
-            if initialised.is_none() {
+            if meta::<String>(db, &walked.initialised())?.is_none() {
                 return Ok(None);
             }
-            let mut statement = db.prepare("SELECT id, time FROM seen_tip")?;
-            let rows = statement.query_map([], |row| Ok(Tip { id: CommitId(row.get(0)?), time: row.get(1)? }))?;
+            let mut statement = db.prepare("SELECT id, time FROM seen_tip WHERE walked = ?1")?;
+            let rows =
+                statement.query_map([walked.name()], |row| Ok(Tip { id: CommitId(row.get(0)?), time: row.get(1)? }))?;
             rows.collect::<Result<_, _>>().map(Some)
         })
     }
 
     /// Marks these tips as seen, in place of all that were seen before.
-    pub fn set_seen_tips(&mut self, tips: &[Tip], now: i64) -> Result<(), Error> {
+    pub fn set_seen_tips(&mut self, walked: Walked, tips: &[Tip], now: i64) -> Result<(), Error> {
         self.write("written", |tx| {
-            tx.execute("DELETE FROM seen_tip", [])?;
-            insert_tips(tx, tips)?;
-            set_meta(tx, "initialised", &now.to_string())
+            tx.execute("DELETE FROM seen_tip WHERE walked = ?1", [walked.name()])?;
+            insert_tips(tx, walked, tips)?;
+            set_meta(tx, &walked.initialised(), &now.to_string())
+        })
+    }
+
+    /// Returns to where nothing has been marked as seen.
+    pub fn forget_seen_tips(&mut self, walked: Walked) -> Result<(), Error> {
+        self.write("written", |tx| {
+            tx.execute("DELETE FROM seen_tip WHERE walked = ?1", [walked.name()])?;
+            tx.execute("DELETE FROM meta WHERE key = ?1", [walked.initialised()]).map(drop)
         })
     }
 
@@ -199,10 +238,11 @@ impl Queue {
                 new += usize::from(insert_changeset(tx, changeset, now)?);
             }
             if let Some(settled) = settled {
-                for id in &settled.covered_tips {
-                    tx.execute("DELETE FROM seen_tip WHERE id = ?1", [id.0])?;
+                move_tips(tx, Walked::Commits, &settled.commits)?;
+                move_tips(tx, Walked::States, &settled.states)?;
+                for request in &settled.state_requests {
+                    insert_state_request(tx, request, now)?;
                 }
-                insert_tips(tx, &settled.new_tips)?;
                 for push in &settled.pushes {
                     tx.execute("DELETE FROM push WHERE id = ?1", [push])?;
                 }
@@ -267,9 +307,24 @@ fn inode(path: &std::path::Path) -> Option<u64> {
     std::fs::symlink_metadata(path).ok().map(|meta| std::os::unix::fs::MetadataExt::ino(&meta))
 }
 
-fn insert_tips(tx: &Transaction, tips: &[Tip]) -> rusqlite::Result<()> {
-    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO seen_tip VALUES (?1, ?2)")?;
-    tips.iter().try_for_each(|tip| insert.execute(params![tip.id.0, tip.time]).map(drop))
+fn move_tips(tx: &Transaction, walked: Walked, moved: &MovedTips) -> rusqlite::Result<()> {
+    for id in &moved.covered {
+        tx.prepare_cached("DELETE FROM seen_tip WHERE walked = ?1 AND id = ?2")?
+            .execute(params![walked.name(), id.0])?;
+    }
+    insert_tips(tx, walked, &moved.new)
+}
+
+fn insert_tips(tx: &Transaction, walked: Walked, tips: &[Tip]) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO seen_tip VALUES (?1, ?2, ?3)")?;
+    tips.iter().try_for_each(|tip| insert.execute(params![walked.name(), tip.id.0, tip.time]).map(drop))
+}
+
+fn insert_state_request(tx: &Transaction, request: &StateRequest, now: i64) -> rusqlite::Result<()> {
+    let json = serde_json::to_string(request).expect("plain data becomes JSON");
+    tx.prepare_cached("INSERT OR IGNORE INTO state_request (revision, json, next_attempt) VALUES (?1, ?2, ?3)")?
+        .execute(params![request.revision, json, now])
+        .map(drop)
 }
 
 fn insert_changeset(tx: &Transaction, changeset: &Changeset, now: i64) -> rusqlite::Result<bool> {

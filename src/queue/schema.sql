@@ -8,10 +8,13 @@ CREATE TABLE push (
     updates     BLOB NOT NULL
 ) STRICT;
 
--- Commits up to which everything has been recorded. None of them is reached by another, as far as is known.
+-- Commits up to which everything has been recorded: as changesets, or as requests for state changes. None of them is
+-- reached by another, as far as is known.
 CREATE TABLE seen_tip (
-    id   BLOB PRIMARY KEY,
-    time INTEGER NOT NULL
+    walked TEXT NOT NULL,                       -- commits, states
+    id     BLOB NOT NULL,
+    time   INTEGER NOT NULL,
+    PRIMARY KEY (walked, id)
 ) STRICT, WITHOUT ROWID;
 
 -- What is still to be delivered, in the order in which it was recorded. Times are milliseconds since 1970.
@@ -35,6 +38,16 @@ CREATE INDEX changeset_due ON changeset (dead, next_attempt);
 CREATE TABLE facts (
     changeset INTEGER PRIMARY KEY REFERENCES changeset (id) ON DELETE CASCADE,
     json      TEXT NOT NULL
+) STRICT;
+
+-- Commits that have reached a branch on which their messages change states.
+CREATE TABLE state_request (
+    id            INTEGER PRIMARY KEY,
+    revision      TEXT NOT NULL UNIQUE,
+    json          TEXT NOT NULL,
+    attempts      INTEGER NOT NULL DEFAULT 0,
+    first_attempt INTEGER,
+    next_attempt  INTEGER NOT NULL
 ) STRICT;
 
 -- What is done with: never to be posted again.

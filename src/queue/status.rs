@@ -18,6 +18,8 @@ pub struct Status {
     pub failed: i64,
     /// Pushes whose commits are not all recorded yet.
     pub pushes: i64,
+    /// Commits whose state changes are not made yet.
+    pub state_requests: i64,
     /// When the oldest pending one was recorded; milliseconds since 1970, like all times here.
     pub oldest_pending: Option<i64>,
     pub next_attempt: Option<i64>,
@@ -62,6 +64,7 @@ impl Queue {
                 pending: number("SELECT count(*) FROM changeset WHERE dead = 0")?.unwrap_or(0),
                 failed: number("SELECT count(*) FROM changeset WHERE dead = 1")?.unwrap_or(0),
                 pushes: number("SELECT count(*) FROM push")?.unwrap_or(0),
+                state_requests: number("SELECT count(*) FROM state_request")?.unwrap_or(0),
                 oldest_pending: number("SELECT min(recorded_at) FROM changeset WHERE dead = 0")?,
                 next_attempt: number("SELECT min(next_attempt) FROM changeset WHERE dead = 0")?,
                 last_delivery: number("SELECT max(at) FROM receipt WHERE outcome = 'delivered'")?,

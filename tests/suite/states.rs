@@ -48,7 +48,35 @@ fn messages_change_states_only_where_that_is_switched_on_and_on_the_branch_of_he
     clone.commit("Fixed DE7", &[("a", Some("6"))]);
     clone.push(&["origin", "topic:release/1"]);
     server.deliver_all();
-    assert_eq!(updated(&server)[4..], ["DE7"]);
+    assert_eq!(
+        updated(&server)[4..],
+        ["DE5", "DE6", "DE7"],
+        "what reaches such a branch counts, however it was posted"
+    );
+}
+
+#[test]
+fn a_commit_changes_states_once_when_it_reaches_the_branch_of_head() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    let clone = server.new_clone();
+    clone.commit("Fixed DE1", &[("a", Some("1"))]);
+    clone.git(&["checkout", "--quiet", "-b", "topic"]);
+    clone.commit("Fixed DE2", &[("b", Some("1"))]);
+    clone.push(&["origin", "main", "topic"]);
+    server.deliver_all();
+    assert_eq!(updated(&server), ["DE1"]);
+    clone.git(&["checkout", "--quiet", "main"]);
+    clone.git(&["merge", "--quiet", "--no-ff", "--message", "Merge topic", "topic"]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    assert_eq!(updated(&server), ["DE1", "DE2"]);
+    // Somebody reopens it in Rally; that the branch is moved back and forth does not fix it again.
+    server.rally.world(|world| world.set_field("DE2", "State", json!("Open")));
+    clone.push(&["--force", "origin", "main~1:main"]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    assert_eq!(updated(&server), ["DE1", "DE2"]);
+    server.assert_ledger_adds_up();
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl Call<'_> {
     /// States whether a read finds an object; new ones may lag behind.
     pub fn reads(&self, object: &Object) -> bool {
         let lag = self.settings.read_lag;
-        self.may_see(object) && (lag.is_zero() || object.born.elapsed() >= lag)
+        self.may_see(object) && object.born.is_none_or(|born| born.elapsed() >= lag)
     }
 
     /// Returns the object of this type that a write refers to.

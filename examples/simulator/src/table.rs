@@ -14,8 +14,8 @@ pub struct Object {
     pub workspace: u64,
     pub version: u32,
     pub created: String,
-    /// When it appeared, for the time that reads lag behind.
-    pub born: Instant,
+    /// When a request made it, for the time that reads lag behind. What a test put there has always been there.
+    pub born: Option<Instant>,
     /// The attributes that have a value; few, so that a list beats a map.
     pub fields: Vec<(&'static str, Value)>,
 }

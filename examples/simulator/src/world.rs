@@ -104,10 +104,24 @@ impl World {
             workspace,
             version: 1,
             created: date::now(),
-            born: Instant::now(),
+            born: None,
             fields,
         });
         self.record(|| Undo::Created(Reference { kind, id }));
+        id
+    }
+
+    /// Makes an object that reads see only later, if they lag.
+    pub(crate) fn insert_now(
+        &mut self,
+        kind: &'static Type,
+        workspace: u64,
+        fields: Vec<(&'static str, Value)>,
+    ) -> u64 {
+        let id = self.insert(kind, workspace, fields);
+        if let Some(object) = self.tables[kind.number].get_mut(id) {
+            object.born = Some(Instant::now());
+        }
         id
     }
 

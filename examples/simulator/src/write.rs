@@ -87,7 +87,7 @@ fn try_create(
     }
     let stored = fields.into_iter().filter(|(attribute, _)| attribute.name != "Workspace");
     let stored = stored.map(|(attribute, value)| (attribute.name, plain(value))).collect();
-    let id = call.world.insert(kind, workspace, stored);
+    let id = call.world.insert_now(kind, workspace, stored);
     for artifact in linked {
         call.world.touch(artifact);
     }
