@@ -258,7 +258,9 @@ impl Config {
                 std::fs::read_to_string(file).map_err(|source| Error::Read { path: file.to_path_buf(), source })?;
             let one = Config::parse(&text, file)?;
             one.check_that_secrets_are_private(file)?;
-            merge(&mut merged, text.parse().expect("the text was parsed just now"));
+            let mut table: toml::Table = text.parse().expect("the text was parsed just now");
+            anchor(&mut table, file);
+            merge(&mut merged, table);
         }
         // Each file is right by itself, so what may be wrong now is only what they say together.
         let whole: Config = merged.try_into().expect("each file was read by itself");
@@ -341,6 +343,22 @@ impl Rally {
 
 fn is_prefix(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+/// Makes paths absolute that are relative to their file: the delivery in the background has another current directory
+/// than the person who tries the configuration out.
+fn anchor(table: &mut toml::Table, file: &Path) {
+    let Some(dir) = std::path::absolute(file).ok().and_then(|file| file.parent().map(Path::to_owned)) else { return };
+    for (section, key) in
+        [("rally", "api_key_file"), ("rally", "password_file"), ("rally", "ca_file"), ("authors", "map_file")]
+    {
+        let value = table.get_mut(section).and_then(|section| section.get_mut(key));
+        if let Some(toml::Value::String(path)) = value
+            && let Some(whole) = dir.join(&path).to_str()
+        {
+            *path = whole.to_owned();
+        }
+    }
 }
 
 /// Lays the keys of `over` over those of `table`, section by section.

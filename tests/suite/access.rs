@@ -46,6 +46,37 @@ fn an_api_key_may_come_from_the_environment_or_the_configuration() {
 }
 
 #[test]
+fn relative_paths_start_from_the_file_that_holds_them() {
+    let (server, _) = waiting("api_key_file = \"api-key\"");
+    let mut command = server.command(&["deliver", "--repo"]);
+    command.arg(&server.git_dir).current_dir("/");
+    ran(command).succeeds();
+    assert_delivered(&server);
+}
+
+#[test]
+fn requests_name_the_integration_and_follow_no_redirect() {
+    let (server, _) = waiting("api_key = \"_full-access-key\"");
+    let elsewhere = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let location = format!("http://{}/", elsewhere.local_addr().expect("it is bound"));
+    let headers = vec![("Location".to_owned(), location)];
+    for code in [302, 307, 308] {
+        let action = Action::Status { code, headers: headers.clone(), body: String::new() };
+        server.rally.fault(Fault { on: Match::default(), times: 1, action });
+        let ran = server.run(&["deliver"]).fails_with(1);
+        assert!(ran.stderr.contains(&format!("HTTP {code}")), "{ran:?}");
+    }
+    elsewhere.set_nonblocking(true).expect("it can be set");
+    assert!(elsewhere.accept().is_err(), "nobody went there, and no key");
+    server.deliver_all();
+    assert_delivered(&server);
+    for request in server.rally.requests() {
+        assert_eq!(request.header("x-rallyintegrationname"), Some("rally-hook"));
+        assert_eq!(request.header("x-rallyintegrationversion"), Some(env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
 fn a_password_works_with_its_token_which_is_renewed() {
     let (server, clone) = waiting("username = \"connector@acme.example\"\npassword = \"secret-password\"");
     server.rally.settings(|settings| settings.token_lifetime = Some(2));

@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rally_simulator::{Action, Fault, Match};
 
 use crate::support::{Expected, Server, expected};
 
@@ -138,6 +141,31 @@ fn a_range_may_be_posted_later() {
     let ran = server.run(&["backfill", "main"]).succeeds();
     assert!(ran.stderr.contains("1 commit read, 1 of them new to the queue"), "{ran:?}");
     assert!(server.rally.requests().is_empty());
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_backfill_that_is_interrupted_goes_on_where_it_ended() {
+    let server = Server::without_hook();
+    let text = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
+    server.configure_all(&text.replace("timeout = \"2s\"", "timeout = \"20s\"\nbatch = \"off\""));
+    let clone = server.new_clone();
+    for number in 1..=9 {
+        clone.commit(&format!("US{number}"), &[("a", Some(&number.to_string()))]);
+    }
+    clone.push(&["origin", "main"]);
+    let on = Match { path: Some("/change/create"), skip: 3, ..Match::default() };
+    server.rally.fault(Fault { on, times: usize::MAX, action: Action::Hang });
+    let mut child = server.command(&["backfill", "--all"]).stderr(Stdio::null()).spawn().expect("it runs");
+    server.rally.wait_for_requests("Changes that hang", |requests| {
+        requests.iter().filter(|request| request.path == "/change/create").count() > 3
+    });
+    // As Ctrl-C does.
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+    assert!(killed.success() && !child.wait().expect("it ends").success());
+    server.rally.clear_faults();
+    server.run(&["backfill", "--all"]);
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }

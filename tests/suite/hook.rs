@@ -1,5 +1,7 @@
 //! A push becomes what Rally holds.
 
+use std::fs::File;
+
 use crate::support::{Server, expected, ran};
 
 #[test]
@@ -71,6 +73,23 @@ fn the_pusher_sees_one_short_line_and_the_log_names_the_pusher() {
     assert!(server.log().contains("push by jane?[2J: 1 new commits, 1 queued"), "{}", server.log());
     server.deliver_all();
     assert_eq!(server.changesets()[0].artifacts.len(), 9, "those that Rally has");
+}
+
+#[test]
+fn a_push_that_cannot_be_read_in_time_is_left_to_the_deliverer() {
+    let server = Server::new();
+    let lock =
+        File::options().write(true).open(server.git_dir.join("rally-hook/record.lock")).expect("install made it");
+    lock.lock().expect("nobody holds it");
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    let seen = clone.push(&["origin", "main"]);
+    assert!(seen.contains("rally: this push is kept; its commits are being read (repository payments)"), "{seen}");
+    assert_eq!(server.count("recorded"), 0);
+    drop(lock);
+    server.rally.wait_until("the commit", |world| world.changesets().iter().any(|held| held.changes.len() == 1));
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
 
 #[test]

@@ -191,3 +191,27 @@ fn a_head_without_branch_and_orphans_and_symbolic_refs_do_no_harm() {
     assert_eq!(server.count("recorded"), 4);
     assert_eq!(server.status()["refs_behind"].to_string(), "[]");
 }
+
+#[test]
+fn any_bytes_may_make_the_name_of_a_ref() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    let names: [&[u8]; 4] = [b"caf\xe9", b"$(touch;x)'\"&|`", "日本語".as_bytes(), &[b'x'; 200]];
+    let mut refs = Vec::new();
+    for (number, name) in names.iter().enumerate() {
+        let revision = clone.commit(&format!("US{}", number + 1), &[("a", Some(&number.to_string()))]);
+        refs.extend([&b"create refs/heads/"[..], name, format!(" {revision}\n").as_bytes()].concat());
+    }
+    clone.git(&["checkout", "--quiet", "--detach"]);
+    clone.git_with(&["update-ref", "--stdin"], &refs);
+    clone.git(&["branch", "--quiet", "-D", "--", "main"]);
+    for name in ["refs/heads/caf*", "refs/heads/$*", "refs/heads/日*", "refs/heads/x*"] {
+        clone.push(&["origin", &format!("{name}:{name}")]);
+    }
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["--all"]));
+    let branches: Vec<Option<String>> = server.changesets().into_iter().map(|held| held.branch).collect();
+    let readable = [r"caf\xE9", "$(touch;x)'\"&|`", "日本語", &"x".repeat(200)];
+    assert_eq!(branches, readable.map(|name| Some(name.to_owned())));
+    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+}

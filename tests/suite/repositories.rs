@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::support::{Import, Server, expected, expected_of_all, git, program};
+use crate::support::{Import, Server, expected, expected_of_all, git, program, ran};
 
 #[test]
 fn objects_may_lie_in_another_repository() {
@@ -198,4 +198,45 @@ fn a_hook_that_was_linked_into_place_takes_history_as_seen() {
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["topic", &format!("^{old}")]));
     assert_eq!(expected_of_all(&server.git_dir, &["topic"]).len(), 3);
+}
+
+#[test]
+fn a_repository_with_a_work_tree_is_named_after_it() {
+    let server = Server::delivering_later("");
+    let work = server.path().join("shop");
+    git(server.path(), &["init", "--quiet", "--initial-branch=main", "shop"]);
+    git(&work, &["config", "receive.denyCurrentBranch", "ignore"]);
+    let config = server.git_dir.join("rally-hook.toml").display().to_string();
+    let mut install = server.command(&["install", "--config", &config]);
+    install.current_dir(&work);
+    ran(install).succeeds();
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    let seen = clone.push(&[&work.display().to_string(), "main"]);
+    assert!(seen.contains("1 commit queued for US1 (repository shop)"), "{seen}");
+    server.run(&["deliver", "--wait", "--config", &config, "--repo", &work.display().to_string()]).succeeds();
+    assert_eq!(server.changesets()[0].repository, "shop");
+    let here = work.join(".git/hooks/post-receive");
+    assert!(here.exists() && work.join(".git/rally-hook/queue.db").exists());
+}
+
+#[test]
+fn artifacts_are_compared_to_the_letter_and_fields_that_rally_lacks_are_left_out() {
+    let server = Server::delivering_later("");
+    server.rally.settings(|settings| {
+        settings.number_only_match = true;
+        settings.knows_branch = false;
+    });
+    server.rally.world(|world| {
+        world.add_artifact("DS50", "A defect suite");
+        world.set_prefix("DefectSuite", "SUITE");
+    });
+    let clone = server.new_clone();
+    let revision = clone.commit("DE1, US50, DS50, DE50 and US2", &[("a", Some("1"))]);
+    clone.commit("US3", &[("a", Some("2"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    assert_eq!(server.changeset(&revision).artifacts, ["DE1", "US2"]);
+    assert!(server.changesets().iter().all(|held| held.branch.is_none()));
+    assert!(server.log().contains("Rally has no US50, DS50, DE50"), "{}", server.log());
 }
