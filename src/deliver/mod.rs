@@ -32,6 +32,9 @@ const PER_PASS: usize = 500;
 const BYTES_PER_PASS: usize = 16 * 1024 * 1024;
 /// How often a waiting deliverer looks whether a push has brought something new.
 const POLL: Duration = Duration::from_millis(500);
+/// A request that ran into our time limit may be at work in Rally for this many times as long: five minutes at the
+/// default of 30 s, when Rally ends any request (wsapi.md, section 6).
+const TIMEOUT_SETTLES_AFTER: u32 = 10;
 
 /// Who asks for delivery, which decides how long to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,4 +270,26 @@ impl<'d> Deliverer<'d> {
         }
         Ok(())
     }
+}
+
+/// Returns from when on Rally can tell whether a write took place that ended with this error.
+fn settles_at(error: &wsapi::Error, timeout: Duration) -> i64 {
+    match error.is_timeout() {
+        true => now() + millis(timeout * TIMEOUT_SETTLES_AFTER).max(lag()),
+        false => now() + lag(),
+    }
+}
+
+/// How far reads may lag behind writes, in milliseconds: up to about 8 seconds have been seen (wsapi.md, 2.3).
+fn lag() -> i64 {
+    // A fault test of hundreds of rounds cannot wait that long in each; its simulator does not lag.
+    #[cfg(debug_assertions)]
+    if let Some(lag) = std::env::var("RALLY_HOOK_TEST_LAG_MS").ok().and_then(|text| text.parse().ok()) {
+        return lag;
+    }
+    10_000
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

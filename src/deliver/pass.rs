@@ -11,13 +11,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
-use std::time::Duration;
 
 use super::body;
 use super::dispatch::{Done, Job, Limits, dispatch};
 use super::lookup;
 use super::rally::{Artifact, Halt, Rally};
-use super::{Report, states};
+use super::{Report, lag, millis, settles_at, states};
 use crate::artifact::FormattedId;
 use crate::backoff;
 use crate::config::Post;
@@ -30,9 +29,6 @@ use crate::wsapi::{Error, Verdict};
 const STRIKES: u32 = 5;
 /// After this many failed attempts a changeset is sent alone: in a batch one bad entry may fail the others.
 const ALONE_AFTER: u32 = 2;
-/// A request that ran into our time limit may be at work in Rally for this many times as long: five minutes at the
-/// default of 30 s, when Rally ends any request (wsapi.md, section 6).
-const TIMEOUT_SETTLES_AFTER: u32 = 10;
 
 /// Where a row of the pass stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -366,10 +362,7 @@ impl<'p> Pass<'p> {
         let config = &self.context.config;
         let settles_at = match error.is_without_effect() {
             true => row.settles_at,
-            false if error.is_timeout() => {
-                Some(now() + millis(config.rally.timeout * TIMEOUT_SETTLES_AFTER).max(lag()))
-            }
-            false => Some(now() + lag()),
+            false => Some(settles_at(&error, config.rally.timeout)),
         };
         self.queue.settle(&[(row.id, settles_at)])?;
         let verdict = error.verdict();
@@ -406,18 +399,4 @@ impl<'p> Pass<'p> {
     fn rows_where(&self, is: impl Fn(&Row) -> bool) -> Vec<usize> {
         (0..self.rows.len()).filter(|&at| is(&self.rows[at])).collect()
     }
-}
-
-/// How far reads may lag behind writes, in milliseconds: up to about 8 seconds have been seen (wsapi.md, 2.3).
-fn lag() -> i64 {
-    // A fault test of hundreds of rounds cannot wait that long in each; its simulator does not lag.
-    #[cfg(debug_assertions)]
-    if let Some(lag) = std::env::var("RALLY_HOOK_TEST_LAG_MS").ok().and_then(|text| text.parse().ok()) {
-        return lag;
-    }
-    10_000
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

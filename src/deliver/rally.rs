@@ -2,6 +2,7 @@
 //! queue for a day, so that a push of one commit costs few requests.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use super::authors::{Authors, Candidate};
 use super::lookup::{self, ArtifactType, Workspace};
+use super::{lag, settles_at};
 use crate::artifact::FormattedId;
 use crate::changeset::Changeset;
 use crate::config::Config;
@@ -26,6 +28,8 @@ const NOBODY_KEPT: i64 = 3600 * 1000;
 
 /// What stands in the cache for a user that Rally does not have.
 const NOBODY: &str = "";
+/// The kind in the cache that holds, for a repository whose create has no known outcome, when Rally can tell it.
+const UNSETTLED: &str = "repository-settles-at";
 
 /// Why delivery cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -174,13 +178,20 @@ impl Rally {
         Ok(found)
     }
 
-    /// Makes the SCMRepository. Rally lets there be two of a name, so it must have been looked for just before.
+    /// Makes the SCMRepository. Rally lets there be two of a name, so it must have been looked for just before, and
+    /// is not made while an earlier create may be under way or hidden from look-ups.
     pub fn create_repository(&self, queue: &mut Queue, name: &str, config: &Config) -> Result<String, Halt> {
         if !config.repository.create {
             let text = format!(
                 "Rally has no SCMRepository {name:?}, and repository.create is off: make it there, or switch it on"
             );
             return Err(Error::Wrong(text).into());
+        }
+        let unsettled_until = queue.cached(UNSETTLED, &self.key(name), now() - ANSWERS_KEPT)?;
+        let left = unsettled_until.and_then(|at| at.parse().ok()).map_or(0, |at: i64| at - now());
+        if left > 0 {
+            let wait = Duration::from_millis(left.unsigned_abs());
+            return Err(Error::Unsettled { what: format!("the SCMRepository {name:?}"), wait }.into());
         }
         let mut projects = Vec::new();
         for project in &config.repository.projects {
@@ -202,11 +213,23 @@ impl Rally {
         if !projects.is_empty() {
             body["Projects"] = json!(projects);
         }
-        // With its outcome unknown it is looked for before it is made again; see `Pass::repository`.
-        let made =
-            self.client.write(&Write { path: "/scmrepository/create".into(), body: json!({"SCMRepository": body}) })?;
-        queue.remember("repository", &[(self.key(name), made.rally_ref.clone())], now())?;
-        Ok(made.rally_ref)
+        let unsettled = |at: i64| [(self.key(name), at.to_string())];
+        queue.remember(UNSETTLED, &unsettled(now() + lag()), now())?;
+        match self.client.write(&Write { path: "/scmrepository/create".into(), body: json!({"SCMRepository": body}) }) {
+            Ok(made) => {
+                queue.remember("repository", &[(self.key(name), made.rally_ref.clone())], now())?;
+                Ok(made.rally_ref)
+            }
+            Err(error) => {
+                match error.is_without_effect() {
+                    true => queue.forget(UNSETTLED, Some(&self.key(name)))?,
+                    false => {
+                        queue.remember(UNSETTLED, &unsettled(settles_at(&error, config.rally.timeout)), now())?;
+                    }
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Tells whether Changesets may be given a Branch: servers that do not know the field say that they ignore it.

@@ -28,6 +28,8 @@ pub enum Error {
     OddBatch(String),
     #[error("a batch failed: {0}")]
     Batch(Box<Error>),
+    #[error("it is not known yet whether Rally has made {what}; it is asked again before that is made anew")]
+    Unsettled { what: String, wait: Duration },
     /// Something that only a person can put right.
     #[error("{0}")]
     Wrong(String),
@@ -54,7 +56,7 @@ impl Error {
     pub fn verdict(&self) -> Verdict {
         match self {
             Error::Setup(_) | Error::Wrong(_) => Verdict::Stop,
-            Error::Connect { .. } | Error::NotJson { .. } => Verdict::Unavailable,
+            Error::Connect { .. } | Error::NotJson { .. } | Error::Unsettled { .. } => Verdict::Unavailable,
             Error::Timeout { .. } => Verdict::TooLarge,
             Error::Broken { .. } | Error::OddBatch(_) => Verdict::Retry,
             // One bad entry may have failed them all; alone each will show what it is.
@@ -71,6 +73,7 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Error::Status { retry_after, .. } => *retry_after,
+            Error::Unsettled { wait, .. } => Some(*wait),
             Error::Batch(error) => error.retry_after(),
             _ => None,
         }
@@ -79,7 +82,7 @@ impl Error {
     /// Tells whether the write certainly did not take place.
     pub fn is_without_effect(&self) -> bool {
         match self {
-            Error::Setup(_) | Error::Connect { .. } | Error::Wrong(_) => true,
+            Error::Setup(_) | Error::Connect { .. } | Error::Unsettled { .. } | Error::Wrong(_) => true,
             Error::Status { code, .. } => matches!(code, 300..=399 | 401 | 403 | 404 | 405 | 407 | 413 | 429),
             Error::Batch(error) => error.is_without_effect(),
             Error::Rejected(_) => self.is_about_batch_itself(),
@@ -174,6 +177,7 @@ mod tests {
             (Error::Timeout { url: url(), after: Duration::from_secs(1) }, Verdict::TooLarge),
             (Error::Broken { url: url(), reason: String::new() }, Verdict::Retry),
             (Error::NotJson { url: url(), excerpt: String::new() }, Verdict::Unavailable),
+            (Error::Unsettled { what: String::new(), wait: Duration::ZERO }, Verdict::Unavailable),
             (status(302), Verdict::Stop),
             (status(400), Verdict::Reject),
             (status(401), Verdict::Stop),

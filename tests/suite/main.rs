@@ -3,5 +3,9 @@
 mod support;
 
 mod backfill;
+mod crashes;
 mod delivery;
 mod hook;
+mod races;
+mod rally_at_its_worst;
+mod rally_in_odd_ways;

@@ -5,7 +5,10 @@
 
 #![allow(dead_code, reason = "a file of the suite may be left out while another is worked on")]
 
+mod chance;
 mod expected;
+pub mod fault;
+pub mod process;
 
 use std::cell::Cell;
 use std::fs;
@@ -18,7 +21,8 @@ use rally_simulator::{Changeset, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use expected::{Expected, expected, expected_changes};
+pub use chance::{Random, rounds, seed};
+pub use expected::{Expected, expected};
 
 /// How long reads may lag behind writes, for the program under test; the real bound is seconds.
 const LAG_MS: &str = "40";

@@ -1,0 +1,181 @@
+//! Pushes and deliveries at the same moment.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Barrier;
+use std::thread;
+
+use rally_simulator::Action;
+
+use crate::support::fault::{LATER, kill, spawn};
+use crate::support::process::wait_for;
+use crate::support::{Random, Server, expected, git, hermetic, ran, seed};
+
+const CLONES: usize = 10;
+const PUSHES: usize = 4;
+
+/// A push of one clone: what it did to a ref.
+fn push(clone: &PathBuf, refspecs: &[String]) -> bool {
+    let mut command = hermetic("git");
+    command.current_dir(clone).args(["push", "--quiet", "--force", "--atomic", "origin"]).args(refspecs);
+    ran(command).success
+}
+
+/// Makes a history with branches and merges in a clone; returns its commits, each of which the next ones build on.
+fn history(server: &Server) -> (PathBuf, Vec<String>) {
+    let clone = server.new_clone();
+    let mut revisions = Vec::new();
+    for number in 0..12 {
+        let message = format!("US{}: commit {number}", number % 9 + 1);
+        revisions.push(clone.commit(&message, &[(&format!("file{}", number % 4), Some(&message))]));
+        if number % 4 == 3 {
+            clone.git(&["checkout", "--quiet", "-b", &format!("side{number}"), &revisions[number - 2]]);
+            let side = clone.commit(&format!("DE{number}: aside").replace("11", "1"), &[("side", Some(&message))]);
+            clone.git(&["checkout", "--quiet", "main"]);
+            clone.git(&["merge", "--quiet", "--no-ff", "-m", "TA1: merge", &side]);
+            revisions.extend([side, clone.head()]);
+        }
+    }
+    (clone.path, revisions)
+}
+
+fn copy(from: &PathBuf, name: &str) -> PathBuf {
+    let to = from.with_file_name(name);
+    let mut command = Command::new("cp");
+    command.arg("-r").arg(from).arg(&to);
+    assert!(ran(command).success);
+    to
+}
+
+#[test]
+fn ten_clones_that_push_overlapping_commits_at_once_post_each_commit_once() {
+    let server = Server::new();
+    let seed = seed();
+    let (source, revisions) = history(&server);
+    let barrier = Barrier::new(CLONES);
+    let pushed: Vec<String> = thread::scope(|scope| {
+        let clones: Vec<_> = (0..CLONES)
+            .map(|number| {
+                let clone = copy(&source, &format!("racer{number}"));
+                let (barrier, revisions) = (&barrier, &revisions);
+                scope.spawn(move || {
+                    barrier.wait();
+                    race(&clone, number, revisions, Random::part(seed, number as u64))
+                })
+            })
+            .collect();
+        clones.into_iter().flat_map(|clone| clone.join().expect("no clone panics")).collect()
+    });
+    server.assert_ledger_adds_up();
+    server.deliver_all();
+    let tips: Vec<&str> = pushed.iter().map(String::as_str).collect();
+    server.assert_rally_holds(&expected(&server.git_dir, &tips));
+}
+
+/// Pushes to refs of its own and to shared ones, by force, several at once, and deletes some; returns what it got through.
+fn race(clone: &PathBuf, number: usize, revisions: &[String], mut random: Random) -> Vec<String> {
+    let mut pushed = Vec::new();
+    for _ in 0..PUSHES {
+        let mut refs = vec!["main".to_owned(), format!("of-{number}"), "shared".to_owned()];
+        refs.truncate(1 + random.below(3));
+        let tips: Vec<String> = refs.iter().map(|_| random.pick(revisions).clone()).collect();
+        let refspecs: Vec<String> =
+            refs.iter().zip(&tips).map(|(name, tip)| format!("{tip}:refs/heads/{name}")).collect();
+        if push(clone, &refspecs) {
+            pushed.extend(tips);
+        }
+        if random.happens(30) {
+            push(clone, &[format!(":refs/heads/of-{number}")]);
+        }
+    }
+    pushed.push(random.pick(revisions).clone());
+    assert!(push(clone, &[format!("{}:refs/heads/last-{number}", pushed[pushed.len() - 1])]));
+    pushed
+}
+
+#[test]
+fn the_same_commit_pushed_to_two_branches_at_one_moment_is_posted_once() {
+    for _ in 0..5 {
+        let server = Server::new();
+        let clone = server.new_clone();
+        clone.commit("US1", &[("a", Some("1"))]);
+        let (x, y) = (copy(&clone.path, "x"), copy(&clone.path, "y"));
+        let barrier = Barrier::new(2);
+        thread::scope(|scope| {
+            for (clone, name) in [(&x, "x"), (&y, "y")] {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    barrier.wait();
+                    assert!(push(clone, &[format!("HEAD:refs/heads/{name}")]));
+                });
+            }
+        });
+        server.deliver_all();
+        assert_eq!(server.changesets().len(), 1);
+        server.assert_rally_holds(&expected(&server.git_dir, &["x", "y"]));
+    }
+}
+
+#[test]
+fn a_push_that_overtakes_another_hook_loses_nothing() {
+    let server = Server::delivering_later();
+    let first = server.import("refs/heads/main", &["US1: first"]);
+    let second = server.import("refs/heads/main", &["DE2: second"]);
+    // The later push's hook runs first, and the earlier one's when its ref has moved on.
+    server.run_hook(second.as_bytes()).succeeds();
+    assert_eq!(server.count("recorded"), 2);
+    server.run_hook(first.as_bytes()).succeeds();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn two_deliverers_at_once_post_nothing_twice() {
+    let server = Server::delivering_later();
+    server.take_in(&["US1: one", "DE2: two", "TA3: three"]);
+    server.once("GET", "/workspace", Action::Hang);
+    let first = spawn(server.command(&["deliver", "--wait"]));
+    server.rally.wait_for_requests("the first deliverer", |requests| !requests.is_empty());
+    // One that has work to do says that it cannot; one that a hook started leaves without a word.
+    let second = server.run(&["deliver"]).fails_with(1);
+    assert!(second.stderr.contains("another process is delivering"), "{second:?}");
+    assert_eq!(server.rally.requests().len(), 1);
+    // A lock that a dead process held stops nobody.
+    kill(first);
+    let both = [spawn(server.command(&["deliver", "--wait"])), spawn(server.command(&["deliver", "--wait"]))];
+    for mut child in both {
+        assert!(child.wait().expect("it was ours").success());
+    }
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_push_while_the_deliverer_is_about_to_leave_is_delivered() {
+    let server = Server::new();
+    // Each push finds the deliverer of the one before somewhere in its last steps.
+    for round in 0..25 {
+        server.take_in(&[&format!("US1: round {round}")]);
+        let tip = git(&server.git_dir, &["rev-parse", "main"]);
+        server.rally.wait_until("the commit with its files", |world| {
+            world.changesets().iter().any(|held| held.revision == tip && held.changes.len() == 2)
+        });
+    }
+    wait_for("the last receipt", || server.count("pending") == 0);
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_backfill_beside_a_live_hook_posts_nothing_twice() {
+    let server = Server::without_hook();
+    server.import("refs/heads/main", &["US1: old", "DE2: old"]);
+    server.configure(LATER);
+    server.run(&["install"]).succeeds();
+    server.once("POST", "/batch", Action::CutAfter);
+    let mut backfill = server.command(&["backfill", "--all"]);
+    let mut backfill = backfill.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program can be run");
+    server.take_in(&["TA3: new"]);
+    server.run(&["backfill", "--all"]);
+    backfill.wait().expect("it was ours");
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}

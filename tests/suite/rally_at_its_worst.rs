@@ -1,0 +1,224 @@
+//! Each fault at each kind of request: nothing is lost, nothing is there twice, and what follows is right.
+
+use std::thread;
+use std::time::Duration;
+
+use rally_simulator::Action;
+
+use crate::support::fault::{errors, retry_after, status};
+use crate::support::{Server, expected};
+
+const VALIDATION: &str = "Validation error: Changeset.Message is too long";
+const CONFLICT: &str = "Concurrency conflict: [Object has been modified since being read for update in this context]";
+const MESSAGES: [&str; 3] = ["US1: first", "DE2: second", "US1, TA3: third"];
+
+/// A kind of request that delivery makes.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    method: &'static str,
+    path: &'static str,
+    of: Of,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    LookUp,
+    /// Making the SCMRepository.
+    Repository,
+    Write,
+    Batch,
+}
+
+const KINDS: [Kind; 11] = [
+    Kind { method: "GET", path: "/workspace", of: Of::LookUp },
+    Kind { method: "GET", path: "/typedefinition", of: Of::LookUp },
+    Kind { method: "GET", path: "/scmrepository", of: Of::LookUp },
+    Kind { method: "GET", path: "/hierarchicalrequirement", of: Of::LookUp },
+    Kind { method: "GET", path: "/user", of: Of::LookUp },
+    Kind { method: "GET", path: "/changeset", of: Of::LookUp },
+    Kind { method: "GET", path: "/change", of: Of::LookUp },
+    Kind { method: "POST", path: "/scmrepository/create", of: Of::Repository },
+    Kind { method: "POST", path: "/changeset/create", of: Of::Write },
+    Kind { method: "POST", path: "/change/create", of: Of::Write },
+    Kind { method: "POST", path: "/batch", of: Of::Batch },
+];
+
+/// What a fault that lasts means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Means {
+    /// All that met it is tried again by itself.
+    Later,
+    /// Everything stops until a person acts; the text says why.
+    Stop(&'static str),
+    /// Dead letters with these words of the server.
+    Dead(&'static str),
+    /// Nothing: another way is found.
+    Nothing,
+}
+
+/// Lets a fault last at each kind of request, each with a repository of its own.
+fn at_each_request(action: &Action, timeout: &str, means: impl Fn(Kind) -> Means) {
+    thread::scope(|scope| {
+        for kind in KINDS {
+            let means = means(kind);
+            scope.spawn(move || at_request(kind, action.clone(), timeout, means));
+        }
+    });
+}
+
+fn at_request(kind: Kind, action: Action, timeout: &str, means: Means) {
+    let server = scene(kind, timeout);
+    server.every(kind.method, kind.path, action.clone());
+    server.take_in(&MESSAGES);
+    let delivery = server.run(&["deliver"]);
+    let case = format!("{action:?} at {kind:?}: {delivery:?}");
+    assert!(server.was_asked(kind.method, kind.path), "{case}");
+    server.assert_ledger_adds_up();
+    assert_meaning(&server, means, &case);
+    server.take_in(&["DE4: during the fault"]);
+    server.rally.clear_faults();
+    if matches!(means, Means::Dead(_)) {
+        server.run(&["retry", "--all"]).succeeds();
+    }
+    server.let_time_pass();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert_eq!(server.rally.world(|world| world.repositories().len()), 1, "{case}");
+    assert!(server.status()["paused"].is_null(), "{case}");
+}
+
+/// Sets up a repository whose next delivery makes this kind of request. What fails is not due again by itself.
+fn scene(kind: Kind, timeout: &str) -> Server {
+    let server = Server::new();
+    let batch = if kind.of == Of::Batch { "auto" } else { "off" };
+    let rally = format!("timeout = \"{timeout}\"\nbatch = \"{batch}\"\n");
+    // A pause is over when a person asks for delivery, but not the pause that comes of a question put too early.
+    let delay = if kind.of == Of::Repository { "20ms" } else { "1h" };
+    server.configure_rally(&rally, &format!("[queue]\ndeliver = \"later\"\nretry_delay = \"{delay}\"\n"));
+    match kind.path {
+        // They are only asked about where there is a repository already.
+        "/changeset" => {
+            server.take_in(&["US9: before"]);
+            server.deliver_all();
+        }
+        // They are only asked about where a create has failed.
+        "/change" => {
+            server.every("POST", "/changeset/create", Action::CutAfter);
+            server.take_in(&["US9: before"]);
+            server.run(&["deliver"]).fails_with(1);
+            server.rally.clear_faults();
+            server.let_time_pass();
+        }
+        _ => {}
+    }
+    server
+}
+
+fn assert_meaning(server: &Server, means: Means, case: &str) {
+    let status = server.status();
+    let case = format!("{status} after {case}");
+    match means {
+        Means::Later => {
+            assert!(status["pending"].as_i64() > Some(0) && status["failed"] == 0, "{case}");
+            assert!(status["last_error"].is_string() && status["next_attempt"].is_string(), "{case}");
+            assert_ne!(status["paused"]["needs_person"], true, "{case}");
+        }
+        Means::Stop(reason) => {
+            assert!(status["pending"].as_i64() > Some(0) && status["failed"] == 0, "{case}");
+            server.assert_stopped(reason);
+            let seen = server.take_in(&["US5: told"]).stderr;
+            assert!(seen.contains("nothing can be posted since") && seen.contains(reason), "{seen} {case}");
+        }
+        Means::Dead(words) => {
+            let letters = status["dead_letters"].as_array().expect("a list");
+            assert!(!letters.is_empty(), "{case}");
+            assert!(letters.iter().all(|letter| letter["reason"].as_str().unwrap_or("").contains(words)), "{case}");
+            server.run(&["status"]).fails_with(1);
+        }
+        Means::Nothing => {
+            assert!(status["pending"] == 0 && status["failed"] == 0, "{case}");
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_breaks_is_tried_again() {
+    for action in [Action::CutBefore, Action::CutAfter, Action::CutMidBody] {
+        at_each_request(&action, "5s", |_| Means::Later);
+    }
+}
+
+#[test]
+fn a_request_that_hangs_is_given_up_and_tried_again() {
+    for action in [Action::Hang, Action::HangAfter, Action::SlowBody(Duration::from_secs(60))] {
+        at_each_request(&action, "400ms", |_| Means::Later);
+    }
+}
+
+#[test]
+fn a_server_that_is_overloaded_or_down_is_tried_again() {
+    for code in [408, 429, 500, 502, 503, 504, 524] {
+        at_each_request(&status(code), "5s", |_| Means::Later);
+    }
+}
+
+#[test]
+fn a_failure_after_the_effect_makes_nothing_twice() {
+    let after = |code| Action::StatusAfter { code, body: String::new() };
+    for action in [after(500), after(502), after(503), Action::GarbageAfter, Action::ErrorsAfter(vec![CONFLICT.into()])] {
+        at_each_request(&action, "5s", |_| Means::Later);
+    }
+}
+
+#[test]
+fn an_answer_that_is_no_json_is_tried_again() {
+    at_each_request(&Action::Garbage, "5s", |_| Means::Later);
+}
+
+#[test]
+fn a_conflict_is_tried_again() {
+    at_each_request(&errors(CONFLICT), "5s", |_| Means::Later);
+}
+
+#[test]
+fn a_request_that_is_too_large_is_sent_in_parts() {
+    at_each_request(&status(413), "5s", |kind| if kind.of == Of::Batch { Means::Nothing } else { Means::Later });
+}
+
+#[test]
+fn a_refused_key_or_address_stops_everything_until_a_person_acts() {
+    for (code, reason) in [(401, "HTTP 401"), (403, "HTTP 403")] {
+        at_each_request(&status(code), "5s", |_| Means::Stop(reason));
+    }
+    let no_such_place = |kind: Kind| if kind.of == Of::Batch { Means::Nothing } else { Means::Stop("HTTP 404") };
+    at_each_request(&status(404), "5s", no_such_place);
+    let may_not = "Not authorized to create: Changeset";
+    at_each_request(&errors(may_not), "5s", |_| Means::Stop(may_not));
+}
+
+#[test]
+fn what_rally_refuses_for_good_becomes_a_dead_letter_with_its_words() {
+    for action in [errors(VALIDATION), Action::ErrorsAfter(vec![VALIDATION.into()])] {
+        let means = |kind: Kind| if kind.of == Of::Write { Means::Dead(VALIDATION) } else { Means::Later };
+        at_each_request(&action, "5s", means);
+    }
+    let bad = status(400);
+    at_each_request(&bad, "5s", |kind| if kind.of == Of::Write { Means::Dead("HTTP 400") } else { Means::Later });
+}
+
+#[test]
+fn a_server_that_names_a_time_is_not_asked_before() {
+    at_each_request(&retry_after(429, 3600), "5s", |_| Means::Later);
+    at_each_request(&retry_after(503, 3600), "5s", |_| Means::Later);
+    let server = scene(KINDS[8], "5s");
+    server.every("POST", "/changeset/create", retry_after(429, 3600));
+    server.take_in(&MESSAGES);
+    server.run(&["deliver"]).fails_with(1);
+    let status = server.status();
+    let time = |key: &str| humantime::parse_rfc3339(status["paused"][key].as_str().expect("a time")).expect("RFC 3339");
+    let wait = time("until").duration_since(time("since")).expect("until is later");
+    assert!(wait >= Duration::from_secs(3599), "{status}");
+    server.rally.clear_faults();
+    server.let_time_pass();
+    server.run(&["deliver"]).succeeds();
+}

@@ -1,0 +1,210 @@
+//! Faults that are no single answer: connections, credentials, objects that go away, batches, reads that lag.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use rally_simulator::{Action, Batch, Fault, Match};
+
+use crate::support::fault::{LATER, errors, status};
+use crate::support::{Server, expected};
+
+const MESSAGES: [&str; 4] = ["US1: first", "DE2: second", "TA3: third", "US4, DE2: fourth"];
+
+#[test]
+fn a_server_that_cannot_be_reached_is_tried_again() {
+    let refusing = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it has one").port();
+    let addresses = [format!("http://127.0.0.1:{refusing}"), "https://rally.invalid".to_owned()];
+    for address in addresses {
+        let server = Server::delivering_later();
+        let config = server.rally_section().replace(&server.rally.url(), &address);
+        server.configure_all(&format!("{config}api_key = \"_full-access-key\"\n\n{LATER}"));
+        assert_unreachable_then_delivered(&server, &address);
+    }
+}
+
+#[test]
+fn a_server_without_tls_is_not_trusted_and_tried_again() {
+    let server = Server::delivering_later();
+    let address = server.rally.url().replace("http://", "https://");
+    let config = server.rally_section().replace(&server.rally.url(), &address);
+    server.configure_all(&format!("{config}api_key = \"_full-access-key\"\n\n{LATER}"));
+    assert_unreachable_then_delivered(&server, &address);
+}
+
+fn assert_unreachable_then_delivered(server: &Server, address: &str) {
+    let clone = server.new_clone();
+    clone.push_commits(&MESSAGES);
+    server.run(&["deliver"]).fails_with(1);
+    let status = server.status();
+    assert_eq!((status["pending"].as_i64(), status["failed"].as_i64()), (Some(4), Some(0)), "{status}");
+    assert!(status["last_error"].as_str().is_some_and(|text| text.contains(address)), "{status}");
+    assert_eq!(status["paused"]["needs_person"], false, "{status}");
+    server.assert_ledger_adds_up();
+    let seen = clone.push_commits(&["US7: told"]);
+    assert!(seen.contains("nothing can be posted since"), "{seen}");
+    assert!(server.rally.requests().is_empty());
+    server.configure(LATER);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_batch_that_fails_in_part_leaves_no_gap_and_no_double() {
+    for every in [1, 2, 3] {
+        let server = Server::delivering_later();
+        let conflict = vec!["Concurrency conflict: [Object has been modified since being read]".to_owned()];
+        let action = Action::EntryErrors { every, errors: conflict };
+        server.rally.fault(Fault { on: Match { path: Some("/batch"), ..Match::default() }, times: 3, action });
+        server.new_clone().push_commits(&MESSAGES);
+        server.run(&["deliver"]);
+        server.assert_ledger_adds_up();
+        server.deliver_all();
+        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    }
+}
+
+#[test]
+fn a_server_with_no_batch_or_an_odd_one_is_served_all_the_same() {
+    for batch in [Batch::Missing, Batch::Unknown, Batch::Garbage, Batch::AllOrNothing] {
+        let server = Server::delivering_later();
+        server.rally.settings(|settings| settings.batch = batch);
+        let clone = server.new_clone();
+        clone.push_commits(&MESSAGES);
+        let poison = clone.commit("US6: refused alone and in company", &[("a", Some("poison"))]);
+        let on = Match { path: Some("/changeset/create"), body: Some(poison.clone()), ..Match::default() };
+        server.rally.fault(Fault { on, times: usize::MAX, action: errors("Validation error: no") });
+        clone.push_commits(&["US1: after it"]);
+        server.run(&["deliver", "--wait"]);
+        server.assert_ledger_adds_up();
+        assert!(server.was_asked("POST", "/batch"));
+        server.rally.clear_faults();
+        server.run(&["retry", "--all"]).succeeds();
+        server.deliver_all();
+        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    }
+}
+
+#[test]
+fn a_poison_entry_holds_up_nobody() {
+    for batch in ["auto", "off"] {
+        let server = Server::delivering_later();
+        server.configure_rally(&format!("batch = \"{batch}\"\n"), LATER);
+        let clone = server.new_clone();
+        clone.push_commits(&MESSAGES);
+        let poison = clone.commit("US6: poison", &[("a", Some("poison"))]);
+        clone.push_commits(&MESSAGES);
+        for (path, action) in [("/batch", status(400)), ("/changeset/create", errors("Validation error: poison"))] {
+            let on = Match { path: Some(path), body: Some(poison.clone()), ..Match::default() };
+            server.rally.fault(Fault { on, times: usize::MAX, action });
+        }
+        server.run(&["deliver", "--wait"]).fails_with(1);
+        let mut others = expected(&server.git_dir, &["main"]);
+        others.retain(|commit| commit.revision != poison);
+        server.assert_rally_holds(&others);
+        let status = server.status();
+        assert_eq!(status["failed"], 1, "{status}");
+        assert_eq!(status["dead_letters"][0]["revision"], poison.as_str());
+        assert_eq!(status["dead_letters"][0]["reason"], "Rally refused: Validation error: poison");
+        server.rally.clear_faults();
+        server.run(&["retry", &poison[..8]]).succeeds();
+        server.deliver_all();
+        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    }
+}
+
+#[test]
+fn a_read_only_key_stops_everything_until_it_is_replaced() {
+    let server = Server::delivering_later();
+    server.new_clone().push_commits(&MESSAGES);
+    server.write_private("api-key", "_read-only-key\n");
+    server.run(&["deliver", "--wait"]).fails_with(1);
+    server.assert_stopped("Invalid key");
+    server.assert_ledger_adds_up();
+    assert!(server.changesets().is_empty() && server.count("failed") == 0);
+    server.write_private("api-key", "_full-access-key\n");
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_token_that_expires_in_the_middle_is_replaced() {
+    for lifetime in [1, 2, 5] {
+        let server = Server::delivering_later();
+        let basic = "username = \"connector@acme.example\"\npassword = \"secret-password\"\nbatch = \"off\"\n";
+        server.configure_all(&format!("{}{basic}max_concurrent_requests = 1\n\n{LATER}", server.rally_section()));
+        server.rally.settings(|settings| settings.token_lifetime = Some(lifetime));
+        server.once("POST", "/change/create", Action::ExpireToken);
+        server.new_clone().push_commits(&MESSAGES);
+        server.deliver_all();
+        let tokens = server.rally.requests().iter().filter(|request| request.path == "/security/authorize").count();
+        assert!(tokens > 1, "{tokens} tokens for 13 writes");
+        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    }
+}
+
+#[test]
+fn a_workspace_with_changesets_switched_off_is_named_in_the_log() {
+    let server = Server::delivering_later();
+    server.rally.world(|world| world.set_changesets_enabled("Acme", false));
+    server.new_clone().push_commits(&MESSAGES);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert!(server.log().contains("Build and Changeset"), "{}", server.log());
+}
+
+#[test]
+fn an_artifact_that_was_deleted_is_left_out() {
+    for batch in ["auto", "off"] {
+        let server = Server::delivering_later();
+        server.configure_rally(&format!("batch = \"{batch}\"\n"), LATER);
+        let clone = server.new_clone();
+        clone.push_commits(&["US1, DE2: both are known now"]);
+        server.deliver_all();
+        server.rally.world(|world| world.delete_artifact("US1"));
+        let both = clone.commit("US1, DE2: one is gone", &[("a", Some("1"))]);
+        let gone = clone.commit("US1: the only one is gone", &[("a", Some("2"))]);
+        let other = clone.commit("TA3: nothing to do with it", &[("a", Some("3"))]);
+        clone.push(&["origin", "main"]);
+        server.deliver_all();
+        assert_eq!(server.changeset(&both).artifacts, ["DE2"]);
+        assert_eq!(server.changeset(&other).artifacts, ["TA3"]);
+        assert!(server.changesets().iter().all(|held| held.revision != gone));
+        assert_eq!((server.count("unlinked"), server.count("delivered")), (1, 3));
+        server.assert_ledger_adds_up();
+    }
+}
+
+#[test]
+fn a_repository_that_was_deleted_in_rally_is_made_again() {
+    let server = Server::delivering_later();
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: before"]);
+    server.deliver_all();
+    server.rally.world(|world| world.delete_repository("payments"));
+    let before = clone.head();
+    clone.push_commits(&MESSAGES);
+    server.deliver_all();
+    assert_eq!(server.rally.world(|world| world.repositories().len()), 1);
+    for held in server.changesets().iter().filter(|held| held.revision != before) {
+        assert_eq!(held.repository, "payments");
+    }
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn reads_that_lag_behind_writes_make_nothing_twice() {
+    let paths = ["/scmrepository/create", "/changeset/create", "/change/create", "/batch"];
+    for path in paths {
+        for action in [Action::CutAfter, Action::StatusAfter { code: 500, body: String::new() }] {
+            let server = Server::delivering_later();
+            server.configure_rally(if path == "/batch" { "" } else { "batch = \"off\"\n" }, LATER);
+            server.rally.settings(|settings| settings.read_lag = Duration::from_millis(700));
+            server.once("POST", path, action);
+            server.new_clone().push_commits(&MESSAGES);
+            server.run_with_lag(&["deliver", "--wait"], 1000).succeeds();
+            assert!(server.was_asked("POST", path));
+            server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+            assert_eq!(server.rally.world(|world| world.repositories().len()), 1, "repositories after {path}");
+        }
+    }
+}
