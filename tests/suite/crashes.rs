@@ -141,7 +141,8 @@ fn wait_for_effect(server: &Server) {
     let last = server.rally.requests().last().expect("it was asked").clone();
     if last.path == "/changeset/create" || last.path == "/change/create" {
         let creates = server.rally.requests().iter().filter(|one| one.path.starts_with("/change")).count();
-        let looked_up = server.rally.requests().iter().filter(|one| one.method == "GET" && one.path.starts_with("/change")).count();
+        let looked_up =
+            server.rally.requests().iter().filter(|one| one.method == "GET" && one.path.starts_with("/change")).count();
         crate::support::process::wait_for("the effect", || holds() >= creates - looked_up);
     }
 }

@@ -6,6 +6,8 @@ mod backfill;
 mod crashes;
 mod delivery;
 mod hook;
+mod missed_hooks;
 mod races;
 mod rally_at_its_worst;
 mod rally_in_odd_ways;
+mod storage;

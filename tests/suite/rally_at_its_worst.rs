@@ -165,7 +165,8 @@ fn a_server_that_is_overloaded_or_down_is_tried_again() {
 #[test]
 fn a_failure_after_the_effect_makes_nothing_twice() {
     let after = |code| Action::StatusAfter { code, body: String::new() };
-    for action in [after(500), after(502), after(503), Action::GarbageAfter, Action::ErrorsAfter(vec![CONFLICT.into()])] {
+    for action in [after(500), after(502), after(503), Action::GarbageAfter, Action::ErrorsAfter(vec![CONFLICT.into()])]
+    {
         at_each_request(&action, "5s", |_| Means::Later);
     }
 }
