@@ -7,6 +7,8 @@ mod crashes;
 mod delivery;
 mod hook;
 mod missed_hooks;
+mod no_socket;
+mod properties;
 mod races;
 mod rally_at_its_worst;
 mod rally_in_odd_ways;
