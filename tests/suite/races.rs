@@ -30,7 +30,10 @@ fn history(server: &Server) -> (PathBuf, Vec<String>) {
         revisions.push(clone.commit(&message, &[(&format!("file{}", number % 4), Some(&message))]));
         if number % 4 == 3 {
             clone.git(&["checkout", "--quiet", "-b", &format!("side{number}"), &revisions[number - 2]]);
-            let side = clone.commit(&format!("DE{number}: aside").replace("11", "1"), &[("side", Some(&message))]);
+            let side = clone.commit(
+                &format!("DE{number}: aside").replace("11", "1"),
+                &[(&format!("side{number}"), Some(&message))],
+            );
             clone.git(&["checkout", "--quiet", "main"]);
             clone.git(&["merge", "--quiet", "--no-ff", "-m", "TA1: merge", &side]);
             revisions.extend([side, clone.head()]);

@@ -58,8 +58,17 @@ enum Means {
 
 /// Lets a fault last at each kind of request, each with a repository of its own.
 fn at_each_request(action: &Action, timeout: &str, means: impl Fn(Kind) -> Means) {
+    at_requests(&KINDS, action, timeout, means);
+}
+
+/// The same for one request of each sort, for faults that are told apart by a number only.
+fn at_each_sort_of_request(action: &Action, timeout: &str, means: impl Fn(Kind) -> Means) {
+    at_requests(&[KINDS[3], KINDS[7], KINDS[8], KINDS[10]], action, timeout, means);
+}
+
+fn at_requests(kinds: &[Kind], action: &Action, timeout: &str, means: impl Fn(Kind) -> Means) {
     thread::scope(|scope| {
-        for kind in KINDS {
+        for &kind in kinds {
             let means = means(kind);
             scope.spawn(move || at_request(kind, action.clone(), timeout, means));
         }
@@ -157,8 +166,9 @@ fn a_request_that_hangs_is_given_up_and_tried_again() {
 
 #[test]
 fn a_server_that_is_overloaded_or_down_is_tried_again() {
-    for code in [408, 429, 500, 502, 503, 504, 524] {
-        at_each_request(&status(code), "5s", |_| Means::Later);
+    at_each_request(&status(500), "5s", |_| Means::Later);
+    for code in [408, 429, 502, 503, 504, 524] {
+        at_each_sort_of_request(&status(code), "5s", |_| Means::Later);
     }
 }
 
@@ -167,7 +177,7 @@ fn a_failure_after_the_effect_makes_nothing_twice() {
     let after = |code| Action::StatusAfter { code, body: String::new() };
     for action in [after(500), after(502), after(503), Action::GarbageAfter, Action::ErrorsAfter(vec![CONFLICT.into()])]
     {
-        at_each_request(&action, "5s", |_| Means::Later);
+        at_each_sort_of_request(&action, "5s", |_| Means::Later);
     }
 }
 
@@ -189,28 +199,32 @@ fn a_request_that_is_too_large_is_sent_in_parts() {
 #[test]
 fn a_refused_key_or_address_stops_everything_until_a_person_acts() {
     for (code, reason) in [(401, "HTTP 401"), (403, "HTTP 403")] {
-        at_each_request(&status(code), "5s", |_| Means::Stop(reason));
+        at_each_sort_of_request(&status(code), "5s", |_| Means::Stop(reason));
     }
     let no_such_place = |kind: Kind| if kind.of == Of::Batch { Means::Nothing } else { Means::Stop("HTTP 404") };
     at_each_request(&status(404), "5s", no_such_place);
     let may_not = "Not authorized to create: Changeset";
-    at_each_request(&errors(may_not), "5s", |_| Means::Stop(may_not));
+    at_each_sort_of_request(&errors(may_not), "5s", |_| Means::Stop(may_not));
 }
 
 #[test]
 fn what_rally_refuses_for_good_becomes_a_dead_letter_with_its_words() {
     for action in [errors(VALIDATION), Action::ErrorsAfter(vec![VALIDATION.into()])] {
         let means = |kind: Kind| if kind.of == Of::Write { Means::Dead(VALIDATION) } else { Means::Later };
-        at_each_request(&action, "5s", means);
+        at_each_sort_of_request(&action, "5s", means);
     }
     let bad = status(400);
-    at_each_request(&bad, "5s", |kind| if kind.of == Of::Write { Means::Dead("HTTP 400") } else { Means::Later });
+    at_each_sort_of_request(
+        &bad,
+        "5s",
+        |kind| if kind.of == Of::Write { Means::Dead("HTTP 400") } else { Means::Later },
+    );
 }
 
 #[test]
 fn a_server_that_names_a_time_is_not_asked_before() {
-    at_each_request(&retry_after(429, 3600), "5s", |_| Means::Later);
-    at_each_request(&retry_after(503, 3600), "5s", |_| Means::Later);
+    at_each_sort_of_request(&retry_after(429, 3600), "5s", |_| Means::Later);
+    at_each_sort_of_request(&retry_after(503, 3600), "5s", |_| Means::Later);
     let server = scene(KINDS[8], "5s");
     server.every("POST", "/changeset/create", retry_after(429, 3600));
     server.take_in(&MESSAGES);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rally_simulator::{Action, Batch, Fault, Match};
 
 use crate::support::fault::{LATER, errors, status};
+use crate::support::process::wait_for;
 use crate::support::{Server, expected};
 
 const MESSAGES: [&str; 4] = ["US1: first", "DE2: second", "TA3: third", "US4, DE2: fourth"];
@@ -193,18 +194,26 @@ fn a_repository_that_was_deleted_in_rally_is_made_again() {
 
 #[test]
 fn reads_that_lag_behind_writes_make_nothing_twice() {
-    let paths = ["/scmrepository/create", "/changeset/create", "/change/create", "/batch"];
-    for path in paths {
-        for action in [Action::CutAfter, Action::StatusAfter { code: 500, body: String::new() }] {
-            let server = Server::delivering_later("");
-            server.configure_rally(if path == "/batch" { "" } else { "batch = \"off\"\n" }, LATER);
-            server.rally.settings(|settings| settings.read_lag = Duration::from_millis(700));
-            server.once("POST", path, action);
-            server.new_clone().push_commits(&MESSAGES);
-            server.run_with_lag(&["deliver", "--wait"], 1000).succeeds();
-            assert!(server.was_asked("POST", path));
-            server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-            assert_eq!(server.rally.world(|world| world.repositories().len()), 1, "repositories after {path}");
+    let lost = [Action::CutAfter, Action::StatusAfter { code: 500, body: String::new() }];
+    std::thread::scope(|scope| {
+        for path in ["/scmrepository/create", "/changeset/create", "/change/create", "/batch"] {
+            for action in lost.clone() {
+                scope.spawn(move || lose_one_answer_while_reads_lag(path, action));
+            }
         }
-    }
+    });
+}
+
+fn lose_one_answer_while_reads_lag(path: &'static str, action: Action) {
+    let server = Server::delivering_later("");
+    server.configure_rally(if path == "/batch" { "" } else { "batch = \"off\"\n" }, LATER);
+    server.rally.settings(|settings| settings.read_lag = Duration::from_millis(700));
+    // What the world began with is new as well, and hidden for a while.
+    wait_for("the workspace", || !server.run(&["doctor"]).stdout.contains("no open workspace"));
+    server.once("POST", path, action);
+    server.new_clone().push_commits(&MESSAGES);
+    server.run_with_lag(&["deliver", "--wait"], 1500).succeeds();
+    assert!(server.was_asked("POST", path));
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert_eq!(server.rally.world(|world| world.repositories().len()), 1, "repositories after {path}");
 }

@@ -3,8 +3,6 @@
 //! Git runs without this machine's configuration, with fixed names and dates. Nothing here waits for time to pass:
 //! tests wait for what they are about.
 
-#![allow(dead_code, reason = "a file of the suite may be left out while another is worked on")]
-
 mod chance;
 mod expected;
 pub mod fault;

@@ -1,0 +1,188 @@
+//! Hooks that did not run, or could not do their work: the next push or `catch-up` makes up for them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::fault::{errors, kill};
+use crate::support::{Clone, Server, expected, ran};
+
+fn assert_behind(server: &Server, refs: &[&str]) {
+    assert_eq!(server.status()["refs_behind"], json!(refs));
+    if !refs.is_empty() {
+        let ran = server.run(&["status"]).fails_with(1);
+        assert!(refs.iter().all(|name| ran.stdout.contains(name)), "{ran:?}");
+    }
+}
+
+fn push_without_hook(server: &Server, clone: &Clone, refspecs: &[&str]) {
+    let hook = server.git_dir.join("hooks/post-receive");
+    fs::rename(&hook, server.git_dir.join("hooks/away")).expect("the hook is there");
+    clone.push(&[&["origin"], refspecs].concat());
+    fs::rename(server.git_dir.join("hooks/away"), &hook).expect("the hook was there");
+}
+
+#[test]
+fn what_a_missing_hook_left_out_comes_with_the_next_push() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: seen"]);
+    clone.commit("US2: missed", &[("a", Some("missed"))]);
+    push_without_hook(&server, &clone, &["main"]);
+    assert_behind(&server, &["refs/heads/main"]);
+    clone.push_commits(&["DE3: seen again"]);
+    assert_behind(&server, &[]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn catch_up_records_what_was_missed_on_all_refs() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: seen"]);
+    clone.commit("US2: missed", &[("a", Some("missed"))]);
+    clone.git(&["tag", "-a", "-m", "a tag", "v1"]);
+    push_without_hook(&server, &clone, &["main", "main:side", "v1"]);
+    assert_behind(&server, &["refs/heads/main", "refs/heads/side", "refs/tags/v1"]);
+    let ran = server.run(&["catch-up"]).succeeds();
+    assert!(ran.stderr.contains("1 commit queued"), "{ran:?}");
+    assert_behind(&server, &[]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert!(server.run(&["catch-up"]).succeeds().stderr.contains("0 commits queued"));
+}
+
+#[test]
+fn commits_forced_away_before_the_hook_could_read_them_are_posted() {
+    let server = Server::delivering_later("");
+    // A config that cannot be read: the push is kept, nothing is walked.
+    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
+    server.configure_all("[rally]\nservr = 1\n");
+    let clone = server.new_clone();
+    let seen = clone.push_commits(&["US1: forced away"]);
+    assert!(seen.contains("this push waits until the configuration is put right"), "{seen}");
+    let lost = clone.head();
+    clone.git(&["checkout", "--quiet", "--orphan", "other"]);
+    clone.commit("DE2: in its place", &[("a", Some("other"))]);
+    clone.push(&["--force", "origin", "other:main"]);
+    clone.push(&["origin", "other:refs/heads/gone"]);
+    clone.push(&["origin", ":gone"]);
+    server.configure_all(&config);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main", &lost]));
+    assert_behind(&server, &[]);
+}
+
+#[test]
+fn commits_pruned_after_the_hook_ran_are_posted_from_the_queue() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: kept"]);
+    clone.git(&["checkout", "--quiet", "-b", "gone"]);
+    clone.push_commits(&["DE2: pruned"]);
+    let wanted = expected(&server.git_dir, &["main", "gone"]);
+    clone.push(&["origin", ":gone"]);
+    server.git(&["gc", "--quiet", "--prune=now"]);
+    server.deliver_all();
+    server.assert_rally_holds(&wanted);
+}
+
+#[test]
+fn a_pushed_commit_that_is_gone_before_anyone_reads_it_holds_up_nobody() {
+    let server = Server::delivering_later("");
+    let nowhere = format!("{} {} refs/heads/gone\n", "0".repeat(40), "1".repeat(40));
+    let update = server.import("refs/heads/main", &["US1: there"]);
+    server.run_hook((nowhere + &update).as_bytes()).succeeds();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert!(server.log().contains("refs/heads/gone: its commits cannot be recorded"), "{}", server.log());
+}
+
+/// A tmpfs over the state directory, unmounted with the test.
+struct SmallDisk<'p>(&'p Path);
+
+impl<'p> SmallDisk<'p> {
+    /// Returns `None`, and says so, where mounting is not permitted.
+    fn mount(path: &'p Path) -> Option<Self> {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=400k,mode=0700", "tmpfs"]).arg(path);
+        let mounted = ran(command);
+        if !mounted.success {
+            eprintln!("skipped: this user may not mount a small disk: {}", mounted.stderr.trim());
+        }
+        mounted.success.then_some(SmallDisk(path))
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let mut command = Command::new("umount");
+        command.arg("--lazy").arg(self.0);
+        ran(command);
+    }
+}
+
+#[test]
+fn a_full_disk_fails_no_push_and_is_made_up_for() {
+    let server = Server::without_hook();
+    server.configure(crate::support::fault::LATER);
+    let state = server.git_dir.join("rally-hook");
+    fs::create_dir(&state).expect("it is new");
+    let Some(_disk) = SmallDisk::mount(&state) else { return };
+    server.run(&["install"]).succeeds();
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: there is room"]);
+    let filler = state.join("filler");
+    // As much as there is room for; the error says that there is no more.
+    fs::write(&filler, vec![0; 1 << 20]).expect_err("the disk is small");
+    let seen = clone.push_commits(&["DE2: there is none"]);
+    assert_eq!(seen.matches("rally: ").count(), 1, "{seen}");
+    assert!(seen.contains("rally-hook catch-up"), "{seen}");
+    fs::remove_file(&filler).expect("it was there");
+    assert_behind(&server, &["refs/heads/main"]);
+    server.run(&["catch-up"]).succeeds();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_hook_killed_before_it_read_anything_is_made_up_for() {
+    let server = Server::delivering_later("");
+    let update = server.import("refs/heads/main", &["US1: its hook is killed"]);
+    let mut command = server.command(&["post-receive"]);
+    let pipe = std::process::Stdio::piped();
+    let mut child = command.env("GIT_DIR", ".").stdin(pipe).spawn().expect("the program can be run");
+    let stdin = child.stdin.take().expect("a pipe");
+    kill(child);
+    drop((stdin, update));
+    assert_behind(&server, &["refs/heads/main"]);
+    server.take_in(&["DE2: the next one"]);
+    assert_behind(&server, &[]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn retry_times_survive_a_clock_that_is_set_back() {
+    let server = Server::delivering_later("");
+    server.every(
+        "POST",
+        "/changeset/create",
+        errors("Concurrency conflict: [Object has been modified since being read]"),
+    );
+    server.take_in(&["US1"]);
+    server.run(&["deliver"]).fails_with(1);
+    server.rally.clear_faults();
+    // All times are a day ahead of a clock that went back by a day.
+    server.change_queue(
+        "UPDATE changeset SET next_attempt = next_attempt + 86400000, settles_at = settles_at + 86400000, \
+         first_attempt = first_attempt + 86400000, recorded_at = recorded_at + 86400000",
+    );
+    server.take_in(&["DE2: after it"]);
+    server.run(&["deliver"]);
+    assert!(server.count("pending") <= 1, "what is new does not wait for what is old");
+    server.assert_ledger_adds_up();
+}

@@ -1,0 +1,199 @@
+//! The queue's files in trouble: the push succeeds, the trouble is told, and nothing that was delivered is posted again.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::support::fault::LATER;
+use crate::support::{Clone, Server, expected, git, ran};
+
+/// A repository of which two commits are delivered and one waits.
+fn scene() -> (Server, Clone) {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: delivered", "DE2: delivered"]);
+    server.deliver_all();
+    clone.push_commits(&["TA3: waits"]);
+    (server, clone)
+}
+
+fn database(server: &Server) -> PathBuf {
+    server.git_dir.join("rally-hook/queue.db")
+}
+
+/// Moves the log into the database file, so that this one holds everything.
+fn settle(server: &Server) {
+    server.change_queue("PRAGMA wal_checkpoint(TRUNCATE)");
+}
+
+/// Makes sure that whatever happened, each commit is in Rally once when a backfill has made up for it.
+fn assert_each_once_after_backfill(server: &Server) {
+    server.run(&["backfill", "--all"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_damaged_queue_is_set_aside_and_what_can_be_read_is_taken_over() {
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
+        ("emptied", |bytes| bytes.clear()),
+        ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("a page of garbage at its beginning", |bytes| bytes[..4096].fill(0x5a)),
+        ("a page of garbage in its middle", |bytes| {
+            let page = bytes.len() / 4096 / 2 * 4096;
+            bytes[page..page + 4096].fill(0x5a);
+        }),
+    ];
+    for (what, damage) in damages {
+        let (server, clone) = scene();
+        settle(&server);
+        let mut bytes = fs::read(database(&server)).expect("it is there");
+        damage(&mut bytes);
+        fs::write(database(&server), &bytes).expect("it can be written");
+        clone.push_commits(&["US4: the queue is damaged"]);
+        server.run(&["deliver", "--wait"]);
+        let aside = files_like(&server, "queue.db.damaged-");
+        assert!(!aside.is_empty(), "{what}: {}", server.log());
+        assert_each_once_after_backfill(&server);
+        assert!(server.status()["damaged_copy"].is_string(), "{what}");
+    }
+}
+
+fn files_like(server: &Server, beginning: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(server.git_dir.join("rally-hook")).expect("it is there");
+    let paths = entries.map(|entry| entry.expect("it can be read").path());
+    paths.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(beginning))).collect()
+}
+
+#[test]
+fn a_deleted_queue_posts_no_history_and_nothing_twice() {
+    let (server, clone) = scene();
+    for file in files_like(&server, "queue.db") {
+        fs::remove_file(file).expect("it was there");
+    }
+    clone.push_commits(&["US4: the queue is gone"]);
+    server.deliver_all();
+    assert_each_once_after_backfill(&server);
+}
+
+#[test]
+fn a_queue_that_is_a_link_or_somebody_elses_is_not_touched() {
+    for others in [false, true] {
+        let (server, clone) = scene();
+        settle(&server);
+        let elsewhere = server.path().join("elsewhere");
+        fs::rename(database(&server), &elsewhere).expect("it was there");
+        match others {
+            true => {
+                fs::copy(&elsewhere, database(&server)).expect("it can be copied");
+                if std::os::unix::fs::chown(database(&server), Some(65534), None).is_err() {
+                    eprintln!("skipped: this user may not give files away");
+                    return;
+                }
+            }
+            false => symlink(&elsewhere, database(&server)).expect("links can be made"),
+        }
+        let bytes = fs::read(&elsewhere).expect("it is there");
+        clone.push_commits(&["US4: not ours"]);
+        let refused = server.run(&["deliver"]).fails_with(1);
+        let reason = if others { "belongs to user 65534" } else { "is a symbolic link" };
+        assert!(refused.stderr.contains(reason), "{refused:?}");
+        assert_eq!(fs::read(&elsewhere).expect("it is there"), bytes);
+        fs::remove_file(database(&server)).expect("it was there");
+        fs::rename(&elsewhere, database(&server)).expect("it was there");
+        server.deliver_all();
+        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    }
+}
+
+#[test]
+fn a_queue_of_a_newer_version_is_left_alone_and_the_push_kept() {
+    let (server, clone) = scene();
+    server.change_queue("PRAGMA user_version = 99");
+    let seen = clone.push_commits(&["US4: the queue is newer"]);
+    assert!(seen.contains("version 99"), "{seen}");
+    server.run(&["deliver"]).fails_with(1);
+    server.change_queue("PRAGMA user_version = 1");
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn what_the_hook_makes_is_for_its_owner_only_whatever_the_umask() {
+    let server = Server::without_hook();
+    server.configure(LATER);
+    assert_modes_under(&server, "000", 0o700, 0o600);
+}
+
+#[test]
+fn in_a_shared_repository_the_group_may_use_what_the_hook_makes() {
+    let server = Server::of_kind(&["--shared=group"]);
+    server.configure(LATER);
+    assert_modes_under(&server, "077", 0o2770, 0o660);
+}
+
+fn assert_modes_under(server: &Server, umask: &str, directory: u32, file: u32) {
+    let hook = crate::support::program().display();
+    let run = |script: String| {
+        let mut command = crate::support::hermetic("sh");
+        command.current_dir(&server.git_dir).env("GIT_DIR", ".").args(["-c", &format!("umask {umask}; {script}")]);
+        ran(command).succeeds();
+    };
+    run(format!("{hook} install"));
+    let update = server.import("refs/heads/main", &["US1"]);
+    run(format!("printf '%s' '{update}' | {hook} post-receive; {hook} deliver"));
+    let state = server.git_dir.join("rally-hook");
+    let mode = |path: &PathBuf| fs::metadata(path).expect("it is there").permissions().mode() & 0o7777;
+    assert_eq!(mode(&state), directory);
+    let files = files_like(server, "");
+    assert!(files.iter().any(|path| path.ends_with("queue.db")) && files.iter().any(|path| path.ends_with("log")));
+    for path in files {
+        assert_eq!(mode(&path), file, "{}", path.display());
+    }
+    assert_eq!(server.changesets().len(), 1);
+}
+
+#[test]
+fn deliver_all_repos_goes_on_past_a_broken_one() {
+    let (server, _clone) = scene();
+    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
+    let root = server.path().join("root");
+    fs::create_dir(&root).expect("it is new");
+    for name in ["one", "two", "three"] {
+        let copy = root.join(format!("{name}.git"));
+        let mut command = Command::new("cp");
+        command.arg("-r").arg(&server.git_dir).arg(&copy);
+        assert!(ran(command).success);
+        fs::write(copy.join("rally-hook.toml"), format!("{config}\n[repository]\nname = \"{name}\"\n"))
+            .expect("it can be written");
+    }
+    fs::write(root.join("one.git/rally-hook.toml"), "nonsense").expect("it can be written");
+    let root = root.to_str().expect("UTF-8");
+    let seen = server.run(&["deliver", "--all-repos", root]).fails_with(1);
+    let mut of: Vec<String> = server.changesets().iter().map(|held| held.repository.clone()).collect();
+    of.retain(|name| name != "payments");
+    of.sort();
+    assert_eq!(of, ["three", "two"], "{seen:?}");
+}
+
+#[test]
+fn the_log_is_rotated_and_receipts_are_bounded() {
+    let (server, clone) = scene();
+    let log = server.git_dir.join("rally-hook/log");
+    fs::write(&log, vec![b'x'; 6 << 20]).expect("it can be written");
+    server.change_queue(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200100) \
+         INSERT INTO receipt SELECT printf('%040x', i), 'delivered', '/changeset/1', i FROM n",
+    );
+    clone.push_commits(&["US4: the log is full"]);
+    server.deliver_all();
+    assert!(fs::metadata(&log).expect("it is there").size() < 1 << 20);
+    assert_eq!(fs::metadata(log.with_extension("1")).expect("it is kept once").size(), 6 << 20);
+    let database = rusqlite::Connection::open(database(&server)).expect("a database");
+    let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
+    assert!((200_000..=200_010).contains(&count("SELECT count(*) FROM receipt")));
+    let newest = git(&server.git_dir, &["rev-parse", "main"]);
+    assert_eq!(count(&format!("SELECT count(*) FROM receipt WHERE revision = '{newest}'")), 1);
+}
