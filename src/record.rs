@@ -104,7 +104,7 @@ pub fn store_backfill(queue: &mut Queue, changesets: &[Changeset]) -> Result<usi
 }
 
 fn lock(context: &Context, deadline: Option<Instant>) -> Result<Option<File>, Error> {
-    let file = context.state.lock_file("record.lock")?;
+    let file = context.state.lock_file(queue::RECORD_LOCK)?;
     loop {
         match (file.try_lock(), deadline) {
             (Ok(()), _) => return Ok(Some(file)),

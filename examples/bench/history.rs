@@ -90,13 +90,13 @@ pub fn make_history(place: &Path, commits: usize) -> Result<PathBuf> {
         }
         for file in 0..3 {
             let (seed, text) = (number * 7 + file * 131, format!("{number} {file}\n"));
-            writeln!(out, "M 644 inline dir{}/sub{}/file{}", seed % 13, seed % 7, seed % 503)?;
+            writeln!(out, "M 644 inline dir{}/sub{}/file{}", seed % 13, seed % 7, seed % 29)?;
             write!(out, "data {}\n{text}", text.len())?;
         }
         writeln!(out)?;
     }
     drop(out);
     import.wait()?;
-    super::common::git(&bare, &["repack", "-adq"])?;
+    super::common::git(&bare, &["repack", "-adfq"])?;
     Ok(bare)
 }

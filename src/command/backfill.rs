@@ -82,6 +82,7 @@ fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(
         return Err(error.into());
     }
     new += record::store_backfill(queue, &waiting)?;
+    queue.forget_loss()?;
     Ok((commits, new))
 }
 

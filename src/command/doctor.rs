@@ -13,7 +13,7 @@ use crate::deliver::{lookup, rally};
 use crate::git;
 use crate::queue::{Queue, StateDir};
 use crate::text::printable;
-use crate::wsapi::Client;
+use crate::wsapi::{self, Client, Verdict};
 
 /// How one check went.
 enum Finding {
@@ -80,6 +80,7 @@ impl Doctor {
             "credentials",
             Fine(format!("they are of user {}", user["UserName"].as_str().unwrap_or("(unnamed)"))),
         )?;
+        self.say("rights", rights(&client))?;
         let workspace = match lookup::workspace(&client, &name) {
             Ok(workspace) => workspace,
             Err(error) => return self.say("workspace", Wrong(error.to_string())),
@@ -168,6 +169,15 @@ fn proxy(rally: &Rally) -> Finding {
             "the environment's {name} is used, unless NO_PROXY names the server; hooks may have another environment"
         )),
         (None, None) => Fine("none".into()),
+    }
+}
+
+/// Finds out whether the credentials may write, by an update that changes nothing of an object that is not there.
+fn rights(client: &Client) -> Finding {
+    let nothing = wsapi::Write { path: "/changeset/1".into(), body: serde_json::json!({"Changeset": {}}) };
+    match client.write(&nothing) {
+        Err(error) if error.verdict() == Verdict::Stop => Wrong(error.to_string()),
+        _ => Fine("writes are not refused".into()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::{Ended, Error, git_dir};
 use crate::cli::Place;
 use crate::config::Config;
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::git;
 use crate::messages::tell;
 use crate::queue::Walked;
@@ -31,8 +31,14 @@ pub fn install(place: &Place) -> Result<Ended, Error> {
     let context = Context::new(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
     let mut queue = context.open_queue()?;
     if queue.seen_tips(Walked::Commits)?.is_none() {
-        record::mark_all_seen(&context, &mut queue)?;
-        tell("what the repository holds now counts as seen; `rally-hook backfill` posts history on purpose");
+        match record::mark_all_seen(&context, &mut queue) {
+            Ok(_) => {
+                tell("what the repository holds now counts as seen; `rally-hook backfill` posts history on purpose")
+            }
+            // The hook keeps the pushes all the same.
+            Err(context::Error::Git(error @ git::Error::Format { .. })) => tell(&error.to_string()),
+            Err(error) => return Err(error.into()),
+        }
     }
     fs::create_dir_all(&hooks).map_err(|error| failed("create", &hooks, &error))?;
     if hook.symlink_metadata().is_ok() && !is_ours(&hook) {

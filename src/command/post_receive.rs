@@ -137,8 +137,13 @@ fn run_first(hook: &Path, input: &[u8]) {
 fn record_and_deliver(context: &Context, queue: &mut Queue, config: Option<&Path>) -> Result<(), context::Error> {
     let recorded = record(context, queue, Source::Pushes, Some(Instant::now() + BUDGET))?;
     context.log.info(&format!("push by {}: {} new commits, {} queued", pusher(), recorded.commits, recorded.queued));
+    if queue.is_loss_noted()? {
+        context
+            .log
+            .error("the queue's file was gone, and what waited in it is lost: `rally-hook backfill` makes up for it");
+    }
     let pause = queue.pause()?;
-    let waits = !recorded.complete || queue.next_due()?.is_some_and(|due| due <= now());
+    let waits = !recorded.complete || queue.next_due(now())?.is_some_and(|due| due <= now());
     match context.config.queue.deliver {
         Deliver::Later => {}
         _ if !waits => {}

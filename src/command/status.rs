@@ -50,6 +50,7 @@ fn json(status: &Status, behind: &Result<Vec<String>, String>) -> String {
             "needs_person": pause.needs_person,
         })),
         "dead_letters": status.dead_letters,
+        "queue_was_lost": status.lost,
         "damaged_copy": status.damaged_copy,
         "refs_behind": behind.as_ref().ok(),
         "repository_error": behind.as_ref().err(),
@@ -103,6 +104,8 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
     } else if let Some(error) = &status.last_error {
         add(true, format!("last error {}", printable(error)));
     }
+    let backfill = "`rally-hook backfill` over the last pushes makes sure that nothing is missing";
+    add(status.lost, format!("lost       the queue's file was gone, with what waited in it; {backfill}"));
     if let Some(copy) = &status.damaged_copy {
         add(true, format!("repaired   the queue was damaged; it is kept as {copy}"));
     }

@@ -46,8 +46,8 @@ impl Authors {
         );
         for field in &self.config.match_by {
             match field {
-                MatchBy::Email => candidates.push(("EmailAddress", email.clone())),
-                MatchBy::Username => candidates.push(("UserName", email.clone())),
+                MatchBy::Email => candidates.extend(spellings(email).map(|email| ("EmailAddress", email))),
+                MatchBy::Username => candidates.extend(spellings(email).map(|email| ("UserName", email))),
                 MatchBy::DisplayName => candidates.push(("DisplayName", name.clone())),
             }
         }
@@ -61,6 +61,13 @@ impl Authors {
     }
 }
 
+/// Returns an address as it is written and, if that differs, in lower case: whether Rally's comparison heeds case is
+/// not known, and addresses in Git's history are written either way.
+fn spellings(email: &str) -> impl Iterator<Item = String> {
+    let lower = Some(email.to_lowercase()).filter(|lower| lower != email);
+    std::iter::once(email.to_owned()).chain(lower)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,7 +77,7 @@ mod tests {
             revision: String::new(),
             committed_at: 0,
             author_name: "Jane Roe".into(),
-            author_email: "jane@laptop".into(),
+            author_email: "Jane@laptop".into(),
             branch: None,
             message: String::new(),
             artifacts: Vec::new(),
@@ -95,8 +102,9 @@ mod tests {
         let expected = [
             ("UserName", "by.both@acme"),
             ("DisplayName", "Jane Roe"),
+            ("EmailAddress", "Jane@laptop"),
             ("EmailAddress", "jane@laptop"),
-            ("UserName", "jane@acme"),
+            ("UserName", "Jane@acme"),
             ("UserName", "connector@acme"),
         ];
         assert_eq!(candidates, expected.map(|(field, value)| (field, value.to_owned())));

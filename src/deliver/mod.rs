@@ -35,6 +35,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// A request that ran into our time limit may be at work in Rally for this many times as long: five minutes at the
 /// default of 30 s, when Rally ends any request (wsapi.md, section 6).
 const TIMEOUT_SETTLES_AFTER: u32 = 10;
+/// However long the time limit is, Rally is not at work on a request for longer than this.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
 
 /// Who asks for delivery, which decides how long to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl Report {
 
     /// Tells whether a pause that somebody else began keeps this mode from trying.
     fn heeds_pause(&self, queue: &Queue, mode: Mode) -> Result<bool, Error> {
-        Ok(mode == Mode::Background && queue.pause()?.is_some_and(|pause| pause.until > now()))
+        Ok(mode == Mode::Background && queue.pause()?.is_some_and(|pause| pause.holds(now())))
     }
 
     fn failed(&mut self, for_good: bool, error: &wsapi::Error) {
@@ -106,7 +108,7 @@ pub fn deliver(context: &Context, queue: &mut Queue, mode: Mode, report: &mut Re
         drop(background);
         // A push may have come after the last look, and its process may have found the lock held and left.
         let pushes = !report.unrecorded && !queue.pushes()?.is_empty();
-        let due = report.paused.is_none() && queue.next_due()?.is_some_and(|due| due <= now());
+        let due = report.paused.is_none() && queue.next_due(now())?.is_some_and(|due| due <= now());
         if report.busy || !queue.is_current() || !pushes && !due || report.heeds_pause(queue, mode)? {
             return Ok(());
         }
@@ -199,6 +201,8 @@ impl<'d> Deliverer<'d> {
             if rows.is_empty() && states.is_empty() {
                 return Ok(());
             }
+            let (due, asked) = (rows.len(), states.len());
+            self.context.log.debug(&format!("{due} changesets and {asked} requests for state changes are due"));
             let ended = self.pass(rows, &states);
             match ended {
                 Ok(()) => self.queue.set_pause(None)?,
@@ -259,7 +263,7 @@ impl<'d> Deliverer<'d> {
 
     /// Returns when to go on, or `None` if there is nothing to wait for.
     fn next_attempt(&self, mode: Mode) -> Result<Option<i64>, Error> {
-        let Some(due) = self.queue.next_due()? else { return Ok(None) };
+        let Some(due) = self.queue.next_due(now())? else { return Ok(None) };
         match self.queue.pause()? {
             // A person is told and has to act; the next push or call tries again.
             Some(pause) if pause.needs_person => Ok(None),
@@ -285,7 +289,7 @@ impl<'d> Deliverer<'d> {
 /// Returns from when on Rally can tell whether a write took place that ended with this error.
 fn settles_at(error: &wsapi::Error, timeout: Duration) -> i64 {
     match error.is_timeout() {
-        true => now() + millis(timeout * TIMEOUT_SETTLES_AFTER).max(lag()),
+        true => now() + millis((timeout * TIMEOUT_SETTLES_AFTER).min(LONGEST_REQUEST)).max(lag()),
         false => now() + lag(),
     }
 }

@@ -21,7 +21,7 @@ use crate::artifact::FormattedId;
 use crate::backoff;
 use crate::config::Post;
 use crate::context::{Context, now};
-use crate::queue::{Failure, Outcome, Queue, Row};
+use crate::queue::{Failure, LONGEST_WAIT, Outcome, Queue, Row};
 use crate::wsapi::{Error, Verdict};
 
 /// This many requests in a row that fail by the server's fault, with no success between, are taken for an outage:
@@ -94,6 +94,7 @@ impl<'p> Pass<'p> {
 
     /// Finds out what Rally has: the artifacts, and the Changesets that we do not know of.
     fn look_up(&mut self) -> Result<(), Halt> {
+        self.heed_clocks()?;
         let unmade: Vec<usize> = self.rows_where(|row| row.rally_ref.is_none());
         let name = self.context.repository_name();
         let there = match self.rally.repository(self.queue, &name)? {
@@ -126,6 +127,17 @@ impl<'p> Pass<'p> {
             };
         }
         Ok(self.queue.changesets_found(&found)?)
+    }
+
+    /// Renews times of settlement that a clock set which was ahead and has been set back since.
+    fn heed_clocks(&mut self) -> Result<(), Halt> {
+        let (latest, anew) = (now() + LONGEST_WAIT, Some(now() + lag()));
+        let mut renewed = Vec::new();
+        for row in self.rows.iter_mut().filter(|row| row.settles_at > Some(latest)) {
+            row.settles_at = anew;
+            renewed.push((row.id, anew));
+        }
+        Ok(self.queue.settle(&renewed)?)
     }
 
     fn create_changesets(&mut self) -> Result<(), Halt> {

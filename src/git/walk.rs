@@ -52,12 +52,14 @@ pub struct Walk<'a, 'r> {
     /// Parents of new commits that had been known before.
     joined: Vec<CommitId>,
     hands_on: bool,
+    /// Whether a new commit without parents was found.
+    reached_root: bool,
 }
 
 impl<'a, 'r> Walk<'a, 'r> {
     pub(crate) fn new(objects: &'a Objects<'r>) -> Self {
         let (marks, hidden, open) = (HashMap::new(), BinaryHeap::new(), BinaryHeap::new());
-        Walk { objects, marks, hidden, open, joined: Vec::new(), hands_on: false }
+        Walk { objects, marks, hidden, open, joined: Vec::new(), hands_on: false, reached_root: false }
     }
 
     /// Has the raw commits handed on by [`Self::next_new`].
@@ -108,7 +110,9 @@ impl<'a, 'r> Walk<'a, 'r> {
             if self.marks.get(&waiting.tip.id) == Some(&Mark::Hidden) {
                 continue;
             }
-            for parent in waiting.parents.unwrap_or_default() {
+            let parents = waiting.parents.unwrap_or_default();
+            self.reached_root |= parents.is_empty();
+            for parent in parents {
                 if self.marks.contains_key(&parent) {
                     self.joined.push(parent);
                 }
@@ -156,8 +160,9 @@ impl<'a, 'r> Walk<'a, 'r> {
 
     /// Goes on painting as long as that may still reach a commit that was found, and takes back those it reaches.
     fn paint_late(&mut self, found: &mut Vec<CommitId>, oldest: i64) -> Result<(), Error> {
-        // In proportion to what was found: a wrong clock near the border would otherwise let the walk run past it.
-        let allowance = found.len().max(MIN_SLOP);
+        // A walk that ran past the border, because clocks were wrong there, comes to the beginning of history. Then, as
+        // with a new root, all that is hidden is painted; else in proportion to what was found.
+        let allowance = if self.reached_root { usize::MAX } else { found.len().max(MIN_SLOP) };
         let mut slop = allowance;
         while let Some(top) = self.hidden.peek()
             && !found.is_empty()
@@ -168,6 +173,7 @@ impl<'a, 'r> Walk<'a, 'r> {
             }
             slop = if self.paint_one()? { allowance } else { slop.saturating_sub(usize::from(!in_range)) };
         }
+        self.reached_root = false;
         found.retain(|id| self.marks.get(id) == Some(&Mark::New));
         Ok(())
     }

@@ -72,6 +72,20 @@ pub struct Pause {
     pub needs_person: bool,
 }
 
+impl Pause {
+    /// Tells whether it still holds.
+    pub fn holds(&self, now: i64) -> bool {
+        (now..now + LONGEST_WAIT).contains(&self.until)
+    }
+}
+
+/// No wait is as long as this, in milliseconds: what is later still was put off by a clock that was ahead and has been
+/// set back.
+pub const LONGEST_WAIT: i64 = 2 * 3600 * 1000;
+
+/// What is due at time ?1. The number is [`LONGEST_WAIT`].
+const DUE: &str = "(next_attempt <= ?1 OR next_attempt > ?1 + 7200000)";
+
 const COLUMNS: &str = "id, attempts, first_attempt, rally_ref, existed, settles_at, made, json";
 
 impl Queue {
@@ -80,7 +94,7 @@ impl Queue {
     pub fn due(&self, now: i64, limit: usize, max_bytes: usize) -> Result<Vec<Row>, Error> {
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM changeset JOIN facts ON changeset = id WHERE dead = 0 AND next_attempt <= ?1 ORDER BY id LIMIT ?2"
+                "SELECT {COLUMNS} FROM changeset JOIN facts ON changeset = id WHERE dead = 0 AND {DUE} ORDER BY id LIMIT ?2"
             ))?;
             let mut found = Vec::new();
             let mut bytes = 0;
@@ -109,9 +123,9 @@ impl Queue {
     /// Returns the requests for state changes that are due, in the order in which they were recorded.
     pub fn due_state_requests(&self, now: i64, limit: usize) -> Result<Vec<StateRow>, Error> {
         self.read(|db| {
-            let mut statement = db.prepare_cached(
-                "SELECT id, attempts, first_attempt, json FROM state_request WHERE next_attempt <= ?1 ORDER BY id LIMIT ?2",
-            )?;
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT id, attempts, first_attempt, json FROM state_request WHERE {DUE} ORDER BY id LIMIT ?2"
+            ))?;
             let rows = statement.query_map(params![now, limit as i64], |row| {
                 let json: String = row.get(3)?;
                 Ok(StateRow {
@@ -142,11 +156,13 @@ impl Queue {
         })
     }
 
-    /// Returns when the next attempt is due, if anything waits.
-    pub fn next_due(&self) -> Result<Option<i64>, Error> {
-        let first = "SELECT min(first) FROM (SELECT min(next_attempt) AS first FROM changeset WHERE dead = 0 \
-                     UNION ALL SELECT min(next_attempt) FROM state_request)";
-        self.read(|db| db.query_row(first, [], |row| row.get(0)))
+    /// Returns when the next attempt is due, if anything waits; not after `now` for what is due.
+    pub fn next_due(&self, now: i64) -> Result<Option<i64>, Error> {
+        let first = format!(
+            "SELECT min(CASE WHEN {DUE} THEN min(next_attempt, ?1) ELSE next_attempt END) FROM \
+             (SELECT next_attempt FROM changeset WHERE dead = 0 UNION ALL SELECT next_attempt FROM state_request)"
+        );
+        self.read(|db| db.prepare_cached(&first)?.query_row([now], |row| row.get(0)))
     }
 
     /// Returns a number that changes when another process has written something.
@@ -239,7 +255,7 @@ impl Queue {
         self.write("written", |tx| {
             tx.execute(
                 "UPDATE changeset SET dead = 0, attempts = 0, first_attempt = NULL, next_attempt = ?2 \
-                 WHERE dead = 1 AND substr(revision, 1, length(?1)) = ?1",
+                 WHERE dead = 1 AND substr(revision, 1, length(?1)) = ?1 AND id IN (SELECT changeset FROM facts)",
                 params![revision.unwrap_or(""), now],
             )
         })

@@ -1,7 +1,7 @@
 //! The directory that holds a repository's state, and the care that its files need: who owns them, who may read
 //! them, and what is done with a damaged database.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,8 @@ use super::Error;
 const DIRECTORY: &str = "rally-hook";
 const DATABASE: &str = "queue.db";
 const PUSH_FILE: &str = "push-";
+/// Held by whoever records commits. It is there once anything was recorded.
+pub const RECORD_LOCK: &str = "record.lock";
 
 /// Who may use the state, as `core.sharedRepository` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl StateDir {
     }
 
     /// Refuses a file that is a link or belongs to somebody who should not be trusted with our state.
-    pub fn check(&self, path: &Path) -> Result<(), Error> {
+    pub fn check(&self, path: &Path) -> Result<Metadata, Error> {
         let directory = |source| Error::Directory { path: path.to_owned(), source };
         let meta = fs::symlink_metadata(path).map_err(directory)?;
         if meta.is_symlink() {
@@ -64,7 +66,7 @@ impl StateDir {
         let ours = meta.uid() == unsafe { libc::geteuid() };
         let of_group = self.sharing == Sharing::Group
             && fs::metadata(&self.git_dir).is_ok_and(|git_dir| git_dir.gid() == meta.gid());
-        if ours || of_group { Ok(()) } else { Err(Error::Foreign { path: path.to_owned(), owner: meta.uid() }) }
+        if ours || of_group { Ok(meta) } else { Err(Error::Foreign { path: path.to_owned(), owner: meta.uid() }) }
     }
 
     /// Opens a file for writing, made for nobody else's eyes whatever the umask is.

@@ -8,13 +8,14 @@ mod files;
 mod status;
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
-pub use delivery::{Failure, Outcome, Pause, Row, StateRow};
-pub use files::{Sharing, StateDir};
+pub use delivery::{Failure, LONGEST_WAIT, Outcome, Pause, Row, StateRow};
+pub use files::{RECORD_LOCK, Sharing, StateDir};
 pub use status::{DeadLetter, Status};
 
 use crate::changeset::{Changeset, StateRequest};
@@ -121,16 +122,27 @@ impl Queue {
         let path = dir.database();
         if !path.try_exists().unwrap_or(true) && !path.is_symlink() {
             create(dir)?;
+            if dir.path().join(RECORD_LOCK).exists() {
+                let lost = Queue::open(dir, patience)?.note_loss();
+                lost?;
+            }
         }
-        dir.check(&path)?;
+        let meta = dir.check(&path)?;
         let database = |source| Error::Database { path: path.clone(), doing: "opened", source };
         let flags =
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(&path, flags).map_err(database)?;
-        configure(&connection, patience).map_err(database)?;
-        let found = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database)?;
+        connection.busy_timeout(patience).map_err(database)?;
+        // Before the version is known nothing must be written, not even by the pragmas that follow.
+        let found = match meta.len() {
+            0 => 0,
+            _ => connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database)?,
+        };
         match found {
-            VERSION => Ok(Queue { inode: inode(&path), connection, path }),
+            VERSION => {
+                configure(&connection).map_err(database)?;
+                Ok(Queue { inode: Some(meta.ino()), connection, path })
+            }
             // An empty file is what a truncated database leaves, for ours appears under its name only when complete.
             0 => Err(database(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB),
@@ -138,6 +150,21 @@ impl Queue {
             ))),
             found => Err(Error::Newer { path, found }),
         }
+    }
+
+    /// Notes that the database was gone although it had been there.
+    fn note_loss(&mut self) -> Result<(), Error> {
+        self.write("written", |tx| tx.execute("INSERT INTO meta VALUES ('lost', 'yes')", []).map(drop))
+    }
+
+    /// Tells whether the database was gone although it had been there, and nothing has been backfilled since.
+    pub fn is_loss_noted(&self) -> Result<bool, Error> {
+        self.read(|db| Ok(meta::<String>(db, "lost")?.is_some()))
+    }
+
+    /// Takes it that what was lost has been made up for.
+    pub fn forget_loss(&mut self) -> Result<(), Error> {
+        self.write("written", |tx| tx.execute("DELETE FROM meta WHERE key = 'lost'", []).map(drop))
     }
 
     /// Sets a damaged database aside, begins a new one and copies over what can still be read.
@@ -293,8 +320,7 @@ fn create(dir: &StateDir) -> Result<(), Error> {
     made
 }
 
-fn configure(connection: &Connection, patience: Duration) -> rusqlite::Result<()> {
-    connection.busy_timeout(patience)?;
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
     // Whoever opens the queue reads the whole log, so a short one is worth moving it more often.
     connection.pragma_update(None, "wal_autocheckpoint", PAGES_IN_LOG)?;
@@ -304,7 +330,7 @@ fn configure(connection: &Connection, patience: Duration) -> rusqlite::Result<()
 }
 
 fn inode(path: &std::path::Path) -> Option<u64> {
-    std::fs::symlink_metadata(path).ok().map(|meta| std::os::unix::fs::MetadataExt::ino(&meta))
+    std::fs::symlink_metadata(path).ok().map(|meta| meta.ino())
 }
 
 fn move_tips(tx: &Transaction, walked: Walked, moved: &MovedTips) -> rusqlite::Result<()> {
@@ -346,16 +372,27 @@ fn insert_changeset(tx: &Transaction, changeset: &Changeset, now: i64) -> rusqli
     let inserted = tx
         .prepare_cached("INSERT OR IGNORE INTO changeset (revision, recorded_at, next_attempt) VALUES (?1, ?2, ?2)")?
         .execute(params![revision, now])?;
-    if inserted == 0 {
-        return Ok(false);
-    }
     let json = serde_json::to_string(changeset).expect("plain data becomes JSON");
+    if inserted == 0 {
+        return mend_changeset(tx, revision, &json, now);
+    }
     tx.prepare_cached("INSERT INTO facts VALUES (?1, ?2)")?.execute(params![tx.last_insert_rowid(), json])?;
     count(tx, "recorded", 1)?;
     if changeset.omitted > 0 {
         count(tx, "omitted_changes", changeset.omitted as i64)?;
     }
     Ok(true)
+}
+
+/// Gives a changeset back its facts, if they were lost with a damaged database.
+fn mend_changeset(tx: &Transaction, revision: &str, json: &str, now: i64) -> rusqlite::Result<bool> {
+    let mended = tx
+        .prepare_cached("INSERT OR IGNORE INTO facts SELECT id, ?2 FROM changeset WHERE revision = ?1")?
+        .execute([revision, json])?;
+    if mended > 0 {
+        tx.execute("UPDATE changeset SET dead = 0, next_attempt = ?2 WHERE revision = ?1", params![revision, now])?;
+    }
+    Ok(mended > 0)
 }
 
 fn meta<T: std::str::FromStr>(db: &Connection, key: &str) -> rusqlite::Result<Option<T>> {

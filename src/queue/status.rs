@@ -29,6 +29,8 @@ pub struct Status {
     pub dead_letters: Vec<DeadLetter>,
     /// Changed paths that were left out because their commits have more than `max_changes`.
     pub omitted_changes: i64,
+    /// Whether the database was gone, with all that waited in it.
+    pub lost: bool,
     /// Where a damaged database was set aside.
     pub damaged_copy: Option<String>,
 }
@@ -72,6 +74,7 @@ impl Queue {
                 pause,
                 dead_letters: dead_letters.collect::<Result<_, _>>()?,
                 omitted_changes: counter("omitted_changes")?,
+                lost: meta::<String>(db, "lost")?.is_some(),
                 damaged_copy: meta(db, "repaired")?,
             })
         })

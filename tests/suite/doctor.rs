@@ -25,8 +25,18 @@ fn rally_with(server: &Server, server_url: &str, workspace: &str, key: &str) {
 fn a_server_in_order_is_found_in_order() {
     let server = Server::delivering_later("[commits]\nprefixes = [\"US\", \"DE\", \"TA\"]\n");
     let ran = server.run(&["doctor"]).fails_with(0);
-    let subjects =
-        ["configuration", "repository", "hook", "queue", "proxy", "server", "credentials", "workspace", "prefixes"];
+    let subjects = [
+        "configuration",
+        "repository",
+        "hook",
+        "queue",
+        "proxy",
+        "server",
+        "credentials",
+        "rights",
+        "workspace",
+        "prefixes",
+    ];
     for subject in subjects {
         assert!(ran.stdout.contains(&format!("ok    {subject}")), "{subject}: {}", ran.stdout);
     }
@@ -51,6 +61,8 @@ fn each_trouble_with_rally_is_told_apart() {
     assert!(finding(&server, 1, "server").contains(&format!("cannot reach http://{free}")));
     rally_with(&server, &url, "Acme", "_wrong");
     assert!(server.run(&["doctor"]).fails_with(1).stdout.contains("HTTP 401"));
+    rally_with(&server, &url, "Acme", "_read-only-key");
+    assert!(finding(&server, 1, "rights").contains("may be read-only"));
     rally_with(&server, &url, "Amce", "_full-access-key");
     let told = finding(&server, 1, "workspace");
     assert!(told.contains("\"Amce\"") && told.contains(r#"sees: "Acme", "Other""#), "{told}");

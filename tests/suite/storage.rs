@@ -56,6 +56,10 @@ fn a_damaged_queue_is_set_aside_and_what_can_be_read_is_taken_over() {
         server.run(&["deliver", "--wait"]);
         let aside = files_like(&server, "queue.db.damaged-");
         assert!(!aside.is_empty(), "{what}: {}", server.log());
+        if bytes.len() < 4096 || bytes[0] == 0x5a {
+            // What is found out before anything is written is kept to the letter.
+            assert!(aside.iter().any(|path| fs::read(path).is_ok_and(|kept| kept == bytes)), "{what}");
+        }
         assert_each_once_after_backfill(&server);
         assert!(server.status()["damaged_copy"].is_string(), "{what}");
     }
@@ -75,7 +79,12 @@ fn a_deleted_queue_posts_no_history_and_nothing_twice() {
     }
     clone.push_commits(&["US4: the queue is gone"]);
     server.deliver_all();
+    let held = server.changesets();
+    assert_eq!(held.len(), 3, "two were there, and the new one is; what waited is lost");
+    assert!(server.run(&["status"]).stdout.contains("lost       the queue's file was gone"), "and that is told");
+    assert!(server.log().contains("the queue's file was gone"), "{}", server.log());
     assert_each_once_after_backfill(&server);
+    assert_eq!(server.status()["queue_was_lost"], false);
 }
 
 #[test]

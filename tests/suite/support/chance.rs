@@ -7,10 +7,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
-        Random(seed)
-    }
-
     /// Returns a generator of its own for a part of the run: its sequence does not depend on the other parts.
     pub fn part(seed: u64, part: u64) -> Self {
         Random(Random(seed ^ part.wrapping_mul(0xd134_2543_de82_ef95)).next())
