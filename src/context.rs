@@ -38,8 +38,12 @@ impl Context {
 
     pub fn new(git_dir: PathBuf, config: Config) -> Result<Self, queue::Error> {
         let state = StateDir::open(&git_dir, sharing(&git_dir))?;
+        Ok(Context::with_state(git_dir, config, state))
+    }
+
+    pub fn with_state(git_dir: PathBuf, config: Config, state: StateDir) -> Self {
         let log = Log::new(&config.log, &git_dir, &state);
-        Ok(Context { git_dir, config, state, log })
+        Context { git_dir, config, state, log }
     }
 
     /// Opens the queue. A damaged one is set aside and replaced, which is told on stderr and in the log.

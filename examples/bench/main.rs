@@ -1,8 +1,8 @@
 //! How fast it is, as ratios in one run: `cargo run --release --example bench [-- --small] [PATH TO A REPOSITORY]`.
 //!
 //! Each comparison runs both sides in turn for several rounds and prints their medians. Times of this machine mean
-//! little elsewhere; the ratios are what is promised. With `--small` everything is done on little data, and the run
-//! fails if a ratio is off by more than a factor of two.
+//! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history` or `delivery` runs a part. With
+//! `--small` everything is done on little data, and the run fails if a ratio is off by more than a factor of two.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -25,6 +25,8 @@ pub struct Plan {
     pub repository: Option<PathBuf>,
 }
 
+type Measure = fn(&Plan, &mut Table) -> Result<()>;
+
 fn main() -> Result<ExitCode> {
     if cfg!(debug_assertions) {
         eprintln!("This is a debug build, which says nothing about speed: use cargo run --release --example bench");
@@ -34,10 +36,16 @@ fn main() -> Result<ExitCode> {
     let small = arguments.iter().any(|argument| argument == "--small");
     let plan = Plan { program: build_program()?, small, repository };
     let mut table = Table::default();
-    push::start_up(&plan, &mut table)?;
-    push::pushes(&plan, &mut table)?;
-    history::read(&plan, &mut table)?;
-    delivery::deliver(&plan, &mut table)?;
+    let parts: [(&str, Measure); 4] = [
+        ("start", push::start_up),
+        ("push", push::pushes),
+        ("history", history::read),
+        ("delivery", delivery::deliver),
+    ];
+    let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only="));
+    for (_, measure) in parts.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+        measure(&plan, &mut table)?;
+    }
     let cores = std::thread::available_parallelism()?;
     let size = std::fs::metadata(&plan.program)?.len() as f64 / 1e6;
     println!("\n{table}\n{cores} cores; the program has {size:.1} MB.");

@@ -148,10 +148,12 @@ fn start_deliverer(git_dir: &Path, config: Option<&Path>) -> io::Result<()> {
         command.arg("--config").arg(std::path::absolute(config)?);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
-    // SAFETY: between fork and exec only these two system calls are made, which allocate nothing and take no lock.
+    // SAFETY: between fork and exec only these system calls are made, which allocate nothing and take no lock.
     unsafe {
         command.pre_exec(|| {
             libc::setsid();
+            // The push that started it goes first.
+            libc::nice(NICENESS);
             #[cfg(target_os = "linux")]
             libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_ON_EXEC);
             Ok(())
@@ -159,6 +161,9 @@ fn start_deliverer(git_dir: &Path, config: Option<&Path>) -> io::Result<()> {
     }
     command.spawn().map(drop)
 }
+
+/// How much the delivery gives way to other processes.
+const NICENESS: libc::c_int = 10;
 
 /// `CLOSE_RANGE_CLOEXEC` of linux/close_range.h.
 #[cfg(target_os = "linux")]

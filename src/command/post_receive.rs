@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::artifact::FormattedId;
 use crate::cli::{Place, PostReceive};
-use crate::config::{Deliver, PushLog};
+use crate::config::{Config, Deliver, PushLog};
 use crate::context::{self, Context, now};
 use crate::deliver::{Mode, Report, deliver};
 use crate::messages::tell_pusher;
@@ -61,13 +61,13 @@ fn take_in(place: &Place, arguments: &PostReceive, input: &[u8]) {
         run_first(first, input);
     }
     let (Some(state), false) = (state, input.is_empty()) else { return };
-    let context = match Context::load(git_dir.clone(), place.config.as_deref()) {
-        Ok(context) => context,
+    let context = match Config::load(place.config.as_deref(), &git_dir) {
+        Ok(config) => Context::with_state(git_dir, config, state),
         Err(error) => return tell_pusher(&format!("this push waits until the configuration is put right: {error}")),
     };
     let queue = match queue {
         Some(queue) => Ok(queue),
-        None => context::open_queue(&state, PATIENCE, |message| context.log.error(message)),
+        None => context::open_queue(&context.state, PATIENCE, |message| context.log.error(message)),
     };
     let recorded = match queue {
         Ok(mut queue) => record_and_deliver(&context, &mut queue, place.config.as_deref()),
@@ -135,6 +135,7 @@ fn run_first(hook: &Path, input: &[u8]) {
 }
 
 fn record_and_deliver(context: &Context, queue: &mut Queue, config: Option<&Path>) -> Result<(), context::Error> {
+    queue.sync_lazily()?;
     let recorded = record(context, queue, Source::Pushes, Some(Instant::now() + BUDGET))?;
     context.log.info(&format!("push by {}: {} new commits, {} queued", pusher(), recorded.commits, recorded.queued));
     if queue.is_loss_noted()? {

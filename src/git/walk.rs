@@ -12,8 +12,9 @@ use super::{Error, Objects, commit};
 use crate::push::{CommitId, Tip};
 
 /// How many hidden commits are read at least, after the new ones were found, to see whether they lead to one of
-/// them in spite of their times. Git's own walk does the same with 5 (`SLOP` in its revision.c).
-const MIN_SLOP: usize = 32;
+/// them in spite of their times. Git's own walk does the same with as many (`SLOP` in its revision.c); in a push of one
+/// commit to loose objects each is a file to open.
+const MIN_SLOP: usize = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {

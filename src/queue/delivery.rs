@@ -94,7 +94,7 @@ impl Queue {
     pub fn due(&self, now: i64, limit: usize, max_bytes: usize) -> Result<Vec<Row>, Error> {
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM changeset JOIN facts ON changeset = id WHERE dead = 0 AND {DUE} ORDER BY id LIMIT ?2"
+                "SELECT {COLUMNS} FROM changeset NOT INDEXED JOIN facts ON changeset = id WHERE dead = 0 AND {DUE} ORDER BY id LIMIT ?2"
             ))?;
             let mut found = Vec::new();
             let mut bytes = 0;
@@ -296,7 +296,8 @@ impl Queue {
         })
     }
 
-    /// Keeps the database small: drops old receipts and answers, and moves the write-ahead log into the database.
+    /// Keeps the database small: drops old receipts and answers. The write-ahead log is left alone: it moves into the
+    /// database by itself when it is long enough, and begun anew it would cost the next push another sync.
     pub fn tidy(&mut self, answers_before: i64) -> Result<(), Error> {
         self.write("written", |tx| {
             tx.execute("DELETE FROM cache WHERE at < ?1", [answers_before])?;
@@ -307,7 +308,7 @@ impl Queue {
             .map(drop)
         })?;
         // Another process may be reading; then it is done another time.
-        let _ = self.read(|db| db.execute_batch("PRAGMA incremental_vacuum(1000); PRAGMA wal_checkpoint(TRUNCATE);"));
+        let _ = self.read(|db| db.execute_batch("PRAGMA incremental_vacuum(1000);"));
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The durable state of a repository, in one SQLite database: what has been seen, what waits, what is done.
 //!
 //! This module and those below it are the only users of SQLite. Whatever belongs together is one transaction, and
-//! each is on disk (synchronous FULL) when the function returns. Times are arguments, in milliseconds since 1970.
+//! each is on disk (synchronous FULL) when the function returns, unless [`Queue::sync_lazily`] was called. Times are arguments, in milliseconds since 1970.
 
 mod delivery;
 mod files;
@@ -30,7 +30,7 @@ const SCHEMA: &str = include_str!("schema.sql");
 const MAX_RECEIPTS: i64 = 200_000;
 
 /// How long the write-ahead log may get, in pages of 4 KiB: reading it takes a fraction of a millisecond.
-const PAGES_IN_LOG: u32 = 200;
+const PAGES_IN_LOG: u32 = 50;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -198,6 +198,13 @@ impl Queue {
         Ok(aside)
     }
 
+    /// Leaves what is written from now on to be synced with the next durable write. For a hook, which has kept its push
+    /// durably: if power fails before, the push is still there to be recorded again, and nothing was sent, since a
+    /// deliverer notes durably what it is about to send.
+    pub fn sync_lazily(&mut self) -> Result<(), Error> {
+        self.read(|db| db.pragma_update(None, "synchronous", "NORMAL"))
+    }
+
     /// Tells whether the file under the queue's name is still the one that is open here. If it was removed, with its
     /// repository or by a person, what is written here is lost.
     pub fn is_current(&self) -> bool {
@@ -309,6 +316,8 @@ fn create(dir: &StateDir) -> Result<(), Error> {
         connection.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = INCREMENTAL;")?;
         connection.execute_batch(SCHEMA)?;
         connection.pragma_update(None, "user_version", VERSION)?;
+        // This stays with the file, so that no hook has to ask for it.
+        connection.execute_batch("PRAGMA journal_mode = WAL;")?;
         connection.close().map_err(|(_, error)| error)
     };
     let made = make().map_err(database).and_then(|()| match std::fs::hard_link(&temporary, &path) {
@@ -321,7 +330,7 @@ fn create(dir: &StateDir) -> Result<(), Error> {
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")?;
     // Whoever opens the queue reads the whole log, so a short one is worth moving it more often.
     connection.pragma_update(None, "wal_autocheckpoint", PAGES_IN_LOG)?;
     // A hook leaves the moving of the log into the database to the deliverer, which has time.
