@@ -283,6 +283,12 @@ impl Config {
         if self.rally.max_concurrent_requests == 0 {
             return invalid("rally.max_concurrent_requests", "it must be at least 1".into());
         }
+        if self.queue.retry_delay.is_zero() {
+            return invalid(
+                "queue.retry_delay",
+                "it must not be 0: failed attempts would follow each other at once".into(),
+            );
+        }
         if let Some(wrong) = self.commits.prefixes.iter().find(|prefix| !is_prefix(prefix)) {
             return invalid("commits.prefixes", format!("{wrong:?} is not made of letters, as in \"US\""));
         }

@@ -19,7 +19,7 @@ use indicatif::ProgressBar;
 use crate::backoff;
 use crate::config::BatchMode;
 use crate::context::{Context, Error, now};
-use crate::queue::{self, Outcome, Pause, Queue};
+use crate::queue::{self, Failure, Outcome, Pause, Queue};
 use crate::record::{self, Source};
 use crate::wsapi;
 use dispatch::Limits;
@@ -132,13 +132,15 @@ struct Deliverer<'d> {
     report: &'d mut Report,
     limits: Limits,
     rally: Option<Rally>,
+    /// How many changesets the next pass takes.
+    per_pass: usize,
 }
 
 impl<'d> Deliverer<'d> {
     fn new(context: &'d Context, queue: &'d mut Queue, report: &'d mut Report) -> Self {
         let rally = &context.config.rally;
         let limits = Limits::new(rally.max_concurrent_requests, rally.batch == BatchMode::Auto);
-        Deliverer { context, queue, report, limits, rally: None }
+        Deliverer { context, queue, report, limits, rally: None, per_pass: PER_PASS }
     }
 
     fn run(&mut self, mode: Mode) -> Result<(), Error> {
@@ -193,37 +195,62 @@ impl<'d> Deliverer<'d> {
     fn deliver_due(&mut self) -> Result<(), Error> {
         self.report.paused = None;
         loop {
-            let rows = self.queue.due(now(), PER_PASS, BYTES_PER_PASS)?;
+            let rows = self.queue.due(now(), self.per_pass, BYTES_PER_PASS)?;
             let states = match rows.is_empty() {
-                true => self.queue.due_state_requests(now(), PER_PASS)?,
+                true => self.queue.due_state_requests(now(), self.per_pass)?,
                 false => Vec::new(),
             };
             if rows.is_empty() && states.is_empty() {
                 return Ok(());
             }
+            let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
             let (due, asked) = (rows.len(), states.len());
             self.context.log.debug(&format!("{due} changesets and {asked} requests for state changes are due"));
-            let ended = self.pass(rows, &states);
-            match ended {
-                Ok(()) => self.queue.set_pause(None)?,
-                Err(Halt::Queue(error)) => return Err(error.into()),
+            match self.connect().and_then(|()| self.pass(rows, &states)) {
+                Ok(()) => {
+                    self.per_pass = (self.per_pass * 2).min(PER_PASS);
+                    if self.queue.pause()?.is_some() {
+                        self.queue.set_pause(None)?;
+                    }
+                }
+                Err(Halt::Rally(error)) if self.rally.is_some() && self.goes_on_with_less(&ids, &error)? => {}
                 Err(Halt::Rally(error)) => {
                     return self.stop(&error, error.verdict() == wsapi::Verdict::Stop, error.retry_after());
                 }
+                Err(Halt::Queue(error)) => return Err(error.into()),
                 Err(Halt::Config(error)) => return self.stop(&error, true, None),
             }
         }
     }
 
-    fn pass(&mut self, rows: Vec<queue::Row>, states: &[queue::StateRow]) -> Result<(), Halt> {
+    fn connect(&mut self) -> Result<(), Halt> {
         if self.rally.is_none() {
             self.rally = Some(Rally::connect(self.context, self.queue)?);
         }
-        let rally = self.rally.as_ref().expect("it was set just now");
+        Ok(())
+    }
+
+    fn pass(&mut self, rows: Vec<queue::Row>, states: &[queue::StateRow]) -> Result<(), Halt> {
+        let rally = self.rally.as_ref().expect("it is connected before each pass");
         if !rows.is_empty() {
             return Pass::new(self.context, self.queue, rally, &mut self.limits, self.report, rows).run();
         }
         states::update(self.context, self.queue, rally, &mut self.limits, states)
+    }
+
+    /// Asks for less the next time, after a look-up failed. Where Rally refused the question, which is about several
+    /// changesets, they are halved at once until the one that it will not answer for stands alone: a dead letter.
+    fn goes_on_with_less(&mut self, ids: &[i64], error: &wsapi::Error) -> Result<bool, Error> {
+        self.per_pass = (ids.len() / 2).max(1);
+        if error.verdict() != wsapi::Verdict::Reject {
+            return Ok(false);
+        }
+        if let [id] = ids {
+            let failure = Failure { error: error.to_string(), next_attempt: None };
+            self.queue.fail(&[(*id, failure)], now())?;
+            self.report.failed(true, error);
+        }
+        Ok(!ids.is_empty())
     }
 
     /// Puts everything off: Rally cannot be used, or nothing will succeed before a person has acted.

@@ -19,7 +19,7 @@ use crate::context::{Context, now};
 use crate::links::LinkTemplates;
 use crate::queue::{self, Queue};
 use crate::text::cut;
-use crate::wsapi::{Client, Error, MAX_SHORT_TEXT, Write};
+use crate::wsapi::{Client, Error, MAX_SHORT_TEXT, Verdict, Write};
 
 /// How long an answer is remembered, in milliseconds.
 pub const ANSWERS_KEPT: i64 = 24 * 3600 * 1000;
@@ -145,7 +145,11 @@ impl Rally {
         }
         let mut answers: HashMap<(&str, String), String> = HashMap::new();
         for (field, values) in unknown {
-            let found = lookup::users(&self.client, field, &values)?;
+            let found = match lookup::users(&self.client, field, &values) {
+                // A question that Rally will not answer, about names that anybody may choose, costs the author only.
+                Err(error) if error.verdict() == Verdict::Reject => Vec::new(),
+                other => other?,
+            };
             for value in values {
                 // Whether Rally's own comparison heeds case is not known; addresses do not.
                 let user = found.iter().find(|(found, _)| found.eq_ignore_ascii_case(&value));
