@@ -99,7 +99,7 @@ impl<'a, 'r> Walk<'a, 'r> {
         &self.joined
     }
 
-    /// Adds a tip from which [`Self::next`] goes on.
+    /// Adds a tip from which [`Self::next_new`] goes on.
     pub fn start(&mut self, tip: Tip) -> Result<(), Error> {
         self.visit(tip.id)
     }
