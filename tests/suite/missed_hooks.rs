@@ -115,6 +115,12 @@ impl<'p> SmallDisk<'p> {
         }
         mounted.success.then_some(SmallDisk(path))
     }
+
+    fn remount(&self, option: &str) {
+        let mut command = Command::new("mount");
+        command.args(["-o", &format!("remount,{option}")]).arg(self.0);
+        ran(command).succeeds();
+    }
 }
 
 impl Drop for SmallDisk<'_> {
@@ -142,6 +148,26 @@ fn a_full_disk_fails_no_push_and_is_made_up_for() {
     assert_eq!(seen.matches("rally: ").count(), 1, "{seen}");
     assert!(seen.contains("rally-hook catch-up"), "{seen}");
     fs::remove_file(&filler).expect("it was there");
+    assert_behind(&server, &["refs/heads/main"]);
+    server.run(&["catch-up"]).succeeds();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_read_only_disk_fails_no_push_and_is_made_up_for() {
+    let server = Server::without_hook();
+    server.configure(crate::support::fault::LATER);
+    let state = server.git_dir.join("rally-hook");
+    fs::create_dir(&state).expect("it is new");
+    let Some(disk) = SmallDisk::mount(&state) else { return };
+    server.run(&["install"]).succeeds();
+    disk.remount("ro");
+    let clone = server.new_clone();
+    let seen = clone.push_commits(&["US1: nothing can be noted"]);
+    assert_eq!(seen.matches("rally: ").count(), 1, "{seen}");
+    assert!(seen.contains("rally-hook catch-up"), "{seen}");
+    disk.remount("rw");
     assert_behind(&server, &["refs/heads/main"]);
     server.run(&["catch-up"]).succeeds();
     server.deliver_all();

@@ -143,6 +143,54 @@ fn in_a_shared_repository_the_group_may_use_what_the_hook_makes() {
     assert_modes_under(&server, "077", 0o2770, 0o660);
 }
 
+/// Two users of one group, neither of them root.
+const GROUP: u32 = 61_000;
+const USERS: [u32; 2] = [61_001, 61_002];
+
+#[test]
+fn the_hook_works_for_several_users_of_one_group() {
+    let server = Server::of_kind(&["--shared=group"]);
+    server.configure(LATER);
+    let messages = ["US1: by the first", "DE2: by the second", "TA3: by the first again"];
+    let updates = messages.map(|message| server.import("refs/heads/main", &[message]));
+    let mut own = Command::new("chown");
+    own.args(["-R", &format!("{}:{GROUP}", USERS[0])]).arg(&server.git_dir);
+    if !ran(own).success {
+        eprintln!("skipped: this user may not give files away");
+        return;
+    }
+    // The key and the configuration are root's, and reach the users through their group.
+    for name in ["api-key", "rally-hook.toml"] {
+        let path = server.git_dir.join(name);
+        std::os::unix::fs::chown(&path, Some(0), Some(GROUP)).expect("root may do that");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o640)).expect("root may do that");
+    }
+    fs::set_permissions(server.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::write(server.path().join(".gitconfig"), "[safe]\n\tdirectory = *\n").expect("it can be written");
+    for (user, update) in [USERS[0], USERS[1], USERS[0]].into_iter().zip(&updates) {
+        let hook = run_as(&server, user, &format!("printf '%s' '{update}' | $0 post-receive"));
+        assert!(hook.stderr.contains("1 commit queued"), "{hook:?}");
+    }
+    run_as(&server, USERS[1], "$0 deliver --wait").succeeds();
+    run_as(&server, USERS[0], "$0 status").succeeds();
+    assert_eq!(server.changesets().len(), 3);
+}
+
+/// Runs a shell script in the repository as another user, with the program as `$0`.
+fn run_as(server: &Server, user: u32, script: &str) -> crate::support::Ran {
+    let mut command = crate::support::hermetic("setpriv");
+    let ids = [format!("--reuid={user}"), format!("--regid={GROUP}"), "--clear-groups".to_owned()];
+    let program = server.path().join("rally-hook");
+    // The built one may lie where others may not look.
+    if !program.exists() {
+        fs::copy(crate::support::program(), &program).expect("it can be copied");
+    }
+    command.args(ids).args(["sh", "-c", &format!("umask 077; {script}")]).arg(program);
+    command.current_dir(&server.git_dir).env("GIT_DIR", ".").env("HOME", server.path());
+    command.env_remove("GIT_CONFIG_GLOBAL");
+    ran(command)
+}
+
 fn assert_modes_under(server: &Server, umask: &str, directory: u32, file: u32) {
     let hook = crate::support::program().display();
     let run = |script: String| {
