@@ -126,6 +126,9 @@ fn try_lock(context: &Context, file: &File) -> Result<bool, Error> {
     }
 }
 
+/// A row that is due: its number, its failed attempts, and the first of them.
+type Due = (i64, u32, Option<i64>);
+
 struct Deliverer<'d> {
     context: &'d Context,
     queue: &'d mut Queue,
@@ -203,9 +206,9 @@ impl<'d> Deliverer<'d> {
             if rows.is_empty() && states.is_empty() {
                 return Ok(());
             }
-            let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-            let (due, asked) = (rows.len(), states.len());
-            self.context.log.debug(&format!("{due} changesets and {asked} requests for state changes are due"));
+            let due: Vec<Due> = rows.iter().map(|row| (row.id, row.attempts, row.first_attempt)).collect();
+            let (count, asked) = (rows.len(), states.len());
+            self.context.log.debug(&format!("{count} changesets and {asked} requests for state changes are due"));
             match self.connect().and_then(|()| self.pass(rows, &states)) {
                 Ok(()) => {
                     self.per_pass = (self.per_pass * 2).min(PER_PASS);
@@ -213,8 +216,8 @@ impl<'d> Deliverer<'d> {
                         self.queue.set_pause(None)?;
                     }
                 }
-                Err(Halt::Rally(error)) if self.rally.is_some() && self.goes_on_with_less(&ids, &error)? => {}
-                Err(Halt::Rally(error)) => {
+                Err(Halt::Rally(error)) if self.rally.is_some() && self.goes_on_with_less(&due, &error)? => {}
+                Err(Halt::Rally(error) | Halt::Repository(error)) => {
                     return self.stop(&error, error.verdict() == wsapi::Verdict::Stop, error.retry_after());
                 }
                 Err(Halt::Queue(error)) => return Err(error.into()),
@@ -239,18 +242,18 @@ impl<'d> Deliverer<'d> {
     }
 
     /// Asks for less the next time, after a look-up failed. Where Rally refused the question, which is about several
-    /// changesets, they are halved at once until the one that it will not answer for stands alone: a dead letter.
-    fn goes_on_with_less(&mut self, ids: &[i64], error: &wsapi::Error) -> Result<bool, Error> {
-        self.per_pass = (ids.len() / 2).max(1);
+    /// changesets, they are halved at once until the one that it will not answer for stands alone and is put off.
+    fn goes_on_with_less(&mut self, due: &[Due], error: &wsapi::Error) -> Result<bool, Error> {
+        self.per_pass = (due.len() / 2).max(1);
         if error.verdict() != wsapi::Verdict::Reject {
             return Ok(false);
         }
-        if let [id] = ids {
-            let failure = Failure { error: error.to_string(), next_attempt: None };
-            self.queue.fail(&[(*id, failure)], now())?;
-            self.report.failed(true, error);
+        if let [(id, attempts, first_attempt)] = *due {
+            let next_attempt = next_attempt(self.context, attempts, first_attempt, error);
+            self.queue.fail(&[(id, Failure { error: error.to_string(), next_attempt })], now())?;
+            self.report.failed(next_attempt.is_none(), error);
         }
-        Ok(!ids.is_empty())
+        Ok(!due.is_empty())
     }
 
     /// Puts everything off: Rally cannot be used, or nothing will succeed before a person has acted.
@@ -311,6 +314,14 @@ impl<'d> Deliverer<'d> {
         }
         Ok(())
     }
+}
+
+/// Returns when to try again after one more failed attempt; `None` if that has been done for long enough.
+fn next_attempt(context: &Context, attempts: u32, first_attempt: Option<i64>, error: &wsapi::Error) -> Option<i64> {
+    let config = &context.config.queue;
+    let tried_for = now() - first_attempt.unwrap_or_else(now);
+    let wait = backoff::delay(config.retry_delay, attempts + 1, backoff::random(), error.retry_after());
+    (tried_for <= millis(config.retry_for)).then(|| now() + millis(wait))
 }
 
 /// Returns from when on Rally can tell whether a write took place that ended with this error.

@@ -16,9 +16,8 @@ use super::body;
 use super::dispatch::{Done, Job, Limits, dispatch};
 use super::lookup;
 use super::rally::{Artifact, Halt, Rally};
-use super::{Report, lag, millis, settles_at};
+use super::{Report, lag, next_attempt, settles_at};
 use crate::artifact::FormattedId;
-use crate::backoff;
 use crate::config::Post;
 use crate::context::{Context, now};
 use crate::queue::{Failure, LONGEST_WAIT, Outcome, Queue, Row};
@@ -380,10 +379,9 @@ impl<'p> Pass<'p> {
         if verdict == Verdict::Missing {
             self.rally.forget(self.queue, &row.changeset, &self.context.repository_name())?;
         }
-        let tried_for = now() - row.first_attempt.unwrap_or_else(now);
-        let given_up = verdict == Verdict::Reject || tried_for > millis(config.queue.retry_for);
-        let wait = backoff::delay(config.queue.retry_delay, row.attempts + 1, backoff::random(), error.retry_after());
-        let next_attempt = (!given_up).then(|| now() + millis(wait));
+        let again = next_attempt(self.context, row.attempts, row.first_attempt, &error);
+        let next_attempt = again.filter(|_| verdict != Verdict::Reject);
+        let given_up = next_attempt.is_none();
         let what = if given_up { "cannot be posted" } else { "could not be posted yet" };
         self.context.log.warn(&format!("commit {} {what}: {error}", row.changeset.revision));
         self.report.failed(given_up, &error);

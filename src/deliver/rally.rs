@@ -36,6 +36,9 @@ const UNSETTLED: &str = "repository-settles-at";
 pub enum Halt {
     #[error(transparent)]
     Rally(#[from] Error),
+    /// The SCMRepository cannot be made, without which there is nothing to deliver to.
+    #[error("cannot make the SCMRepository: {0}")]
+    Repository(Error),
     #[error(transparent)]
     Config(#[from] crate::config::Error),
     #[error(transparent)]
@@ -227,7 +230,7 @@ impl Rally {
                         queue.remember(UNSETTLED, &unsettled(settles_at(&error, config.rally.timeout)), now())?;
                     }
                 }
-                Err(error.into())
+                Err(Halt::Repository(error))
             }
         }
     }

@@ -8,10 +8,9 @@ use serde_json::{Value, json};
 
 use super::dispatch::{Job, Limits, dispatch};
 use super::lookup::{ArtifactType, object_ref};
-use super::millis;
+use super::next_attempt;
 use super::rally::{Artifact, Halt, Rally};
 use crate::artifact::{FormattedId, Mentions};
-use crate::backoff;
 use crate::context::{Context, now};
 use crate::queue::{Queue, StateRow};
 use crate::state::{self, States};
@@ -81,21 +80,19 @@ fn settle(
     rows: &[StateRow],
     mut failed: HashMap<usize, Error>,
 ) -> Result<(), Halt> {
-    let config = &context.config.queue;
     let (mut done, mut later, mut halt) = (Vec::new(), Vec::new(), None);
     for (at, row) in rows.iter().enumerate() {
         let Some(error) = failed.remove(&at) else {
             done.push(row.id);
             continue;
         };
-        let tried_for = now() - row.first_attempt.unwrap_or_else(now);
-        if tried_for > millis(config.retry_for) {
-            context.log.warn(&format!("commit {} changes no states: {error}", row.request.revision));
-            done.push(row.id);
-            continue;
+        match next_attempt(context, row.attempts, row.first_attempt, &error) {
+            Some(at) => later.push((row.id, at)),
+            None => {
+                context.log.warn(&format!("commit {} changes no states: {error}", row.request.revision));
+                done.push(row.id);
+            }
         }
-        let wait = backoff::delay(config.retry_delay, row.attempts + 1, backoff::random(), error.retry_after());
-        later.push((row.id, now() + millis(wait)));
         if matches!(error.verdict(), Verdict::Stop | Verdict::Unavailable) {
             halt = Some(error);
         }

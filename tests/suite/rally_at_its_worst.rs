@@ -160,7 +160,7 @@ fn a_connection_that_breaks_is_tried_again() {
 #[test]
 fn a_request_that_hangs_is_given_up_and_tried_again() {
     for action in [Action::Hang, Action::HangAfter, Action::SlowBody(Duration::from_secs(60))] {
-        at_each_request(&action, "400ms", |_| Means::Later);
+        at_each_request(&action, "1s", |_| Means::Later);
     }
 }
 

@@ -226,12 +226,11 @@ fn a_look_up_that_rally_will_not_answer_costs_only_the_commit_that_it_is_about()
     let body = Some("\"US9\"".to_owned());
     let on = Match { path: Some("/hierarchicalrequirement"), body, ..Match::default() };
     server.rally.fault(Fault { on, times: usize::MAX, action: errors("Could not parse: it is too long") });
-    server.run(&["deliver", "--wait"]);
+    server.run(&["deliver"]).fails_with(1);
     let status = server.status();
-    assert_eq!((status["failed"].as_i64(), server.changesets().len()), (Some(1), 3), "{status}");
-    assert!(status["dead_letters"][0]["reason"].as_str().is_some_and(|text| text.contains("too long")), "{status}");
+    assert_eq!((status["pending"].as_i64(), server.changesets().len()), (Some(1), 3), "{status}");
+    assert!(status["last_error"].as_str().is_some_and(|text| text.contains("too long")), "{status}");
     server.rally.clear_faults();
-    server.run(&["retry", "--all"]).succeeds();
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
