@@ -114,7 +114,10 @@ fn keep(git_dir: &Path, input: &[u8]) -> (Option<StateDir>, Option<Queue>) {
 /// Returns who pushes, as the hosts' environments tell it.
 fn pusher() -> String {
     let variables = ["GL_USERNAME", "GL_USER", "GITEA_PUSHER_NAME", "REMOTE_USER", "LOGNAME", "USER"];
-    variables.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty())).unwrap_or_default()
+    variables
+        .iter()
+        .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+        .unwrap_or_else(|| "somebody unknown".into())
 }
 
 /// Runs the hook that was there before ours, as Git would.
