@@ -60,12 +60,12 @@ pub struct PostReceive {
 #[derive(Debug, Args)]
 pub struct Backfill {
     /// Revision ranges as Git understands them: A..B, A...B, ^A B
-    #[arg(value_name = "RANGE", required_unless_present = "all")]
+    #[arg(value_name = "RANGE", required_unless_present_any = ["all", "since"])]
     pub ranges: Vec<String>,
     /// Take all refs
     #[arg(long)]
     pub all: bool,
-    /// Leave out commits that are older, for example 2026-01-31 or "3 weeks ago"
+    /// Leave out commits that are older (of HEAD, if nothing else is named), for example 2026-01-31 or "3 weeks ago"
     #[arg(long, value_name = "DATE")]
     pub since: Option<String>,
     /// Print what would be posted; touch nothing, send nothing

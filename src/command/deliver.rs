@@ -64,7 +64,7 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     if let Some(pause) = &report.paused {
         tell(&pause.error);
     } else if let Some(error) =
-        report.last_error.as_ref().filter(|_| report.put_off + report.dead > 0 || report.unrecorded)
+        report.last_error.as_ref().filter(|_| status.pending > 0 || report.dead > 0 || report.unrecorded)
     {
         tell(error);
     }

@@ -91,7 +91,11 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
     add(status.state_requests > 0, format!("states     {} commits whose state changes wait", status.state_requests));
     add(status.omitted_changes > 0, format!("left out   {} changed paths beyond max_changes", status.omitted_changes));
     if let Some(pause) = &status.pause {
-        let what = if pause.needs_person { "somebody has to act" } else { "it is tried again by itself" };
+        let what = if pause.needs_person {
+            "somebody has to act, and then run `rally-hook deliver`"
+        } else {
+            "it is tried again by itself"
+        };
         add(
             true,
             format!(
