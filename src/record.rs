@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::artifact::FormattedId;
 use crate::changeset::Changeset;
 use crate::context::{Context, Error, now};
-use crate::git::{Item, Objects, Read, Reader, Repository, Walk, read_list};
+use crate::git::{self, Item, Objects, Read, Reader, Repository, Walk, read_list};
 use crate::push::{self, CommitId, RefUpdate, Tip};
 use crate::queue::{self, MovedTips, Queue, Settled, Walked};
 use crate::refs::{RefPatterns, Watched};
@@ -55,46 +55,43 @@ pub fn record(
     let repository = context.open_repository()?;
     take_in_kept_pushes(context, queue)?;
     let mut work = Work::gather(context, queue, &repository, source)?;
-    let seen = match queue.seen_tips(Walked::Commits)? {
-        Some(seen) => seen,
-        None => {
-            // The first run, without `install`: what was there before these pushes counts as seen.
-            let tips = work.tips_before(&repository, |_| true)?;
-            queue.set_seen_tips(Walked::Commits, &tips, now())?;
-            tips
-        }
+    if !queue.has_seen_tips(Walked::Commits)? {
+        // The first run, without `install`: what was there before these pushes counts as seen.
+        queue.set_seen_tips(Walked::Commits, &work.tips_before(&repository, |_| true)?, now())?;
+    }
+    let objects = repository.objects()?;
+    let found = work.walk(&Round { context, queue, objects: &objects, deadline });
+    let items = match found.and_then(|items| work.ask_for_states(context, queue, &repository, deadline).map(|()| items))
+    {
+        Err(Error::Git(git::Error::OutOfTime)) => return Ok(Recorded::default()),
+        items => items?,
     };
-    let items = work.walk(context, &repository.objects()?, &seen)?;
-    work.ask_for_states(context, queue, &repository)?;
     let recorded = store(context, queue, &repository, items, work.settled, deadline)?;
     drop(lock);
     Ok(recorded)
 }
 
 /// Marks all present tips as seen: their history is not posted, unless by a backfill.
-pub fn mark_all_seen(context: &Context, queue: &mut Queue) -> Result<usize, Error> {
+pub fn mark_all_seen(context: &Context, queue: &mut Queue) -> Result<(), Error> {
     let _lock = lock(context, None)?;
-    let repository = context.open_repository()?;
-    let tips: Vec<Tip> = repository.tips()?.into_iter().map(|(_, tip)| tip).collect();
-    let tips = thin(&repository, &tips)?;
-    queue.set_seen_tips(Walked::Commits, &tips, now())?;
-    Ok(tips.len())
+    let tips: Vec<Tip> = context.open_repository()?.tips()?.into_iter().map(|(_, tip)| tip).collect();
+    Ok(queue.set_seen_tips(Walked::Commits, &tips, now())?)
 }
 
 /// Returns the names of the watched refs whose tips hold commits that are not recorded.
 pub fn refs_behind(context: &Context, queue: &Queue) -> Result<Vec<String>, Error> {
     let repository = context.open_repository()?;
     let objects = repository.objects()?;
-    let mut walk = Walk::new(&objects);
-    for tip in queue.seen_tips(Walked::Commits)?.unwrap_or_default() {
-        walk.hide(tip);
-    }
     let watched = Watched::new(&context.config.commits);
     let tips: Vec<(String, Tip)> = repository.tips()?.into_iter().filter(|(name, _)| watched.includes(name)).collect();
-    let mut unseen = HashSet::new();
-    for (_, tip) in &tips {
-        unseen.extend(walk.new_commits(*tip)?);
-    }
+    let unseen = queue.with_seen_tips(Walked::Commits, |seen| {
+        let mut walk = Walk::new(&objects, seen);
+        let mut unseen = HashSet::new();
+        for (_, tip) in &tips {
+            unseen.extend(walk.new_commits(*tip)?);
+        }
+        Ok::<_, git::Error>(unseen)
+    })??;
     Ok(tips.into_iter().filter(|(_, tip)| unseen.contains(&tip.id)).map(|(name, _)| name).collect())
 }
 
@@ -155,11 +152,11 @@ impl Work {
     }
 
     /// Finds the new commits of the watched refs. A commit that several refs bring counts for the first of them.
-    fn walk(&mut self, context: &Context, objects: &Objects, seen: &[Tip]) -> Result<Vec<Item>, Error> {
-        let watched = Watched::new(&context.config.commits);
+    fn walk(&mut self, round: &Round) -> Result<Vec<Item>, Error> {
+        let watched = Watched::new(&round.context.config.commits);
         let updates = self.updates.iter().filter(|update| watched.includes(&update.name));
         let mut items = Vec::new();
-        self.settled.commits = walk_refs(context, objects, seen, updates, |update, found| {
+        self.settled.commits = round.walk(Walked::Commits, updates, |update, found| {
             let branch: Option<Arc<str>> = update.branch().map(Arc::from);
             items.extend(found.into_iter().map(|id| Item { id, branch: branch.clone(), data: None }));
         })?;
@@ -168,28 +165,29 @@ impl Work {
 
     /// Finds the commits that are new to the refs on which messages change states. That a commit reaches such a ref has
     /// nothing to do with when it was posted: it may come from a branch that was pushed and posted before.
-    fn ask_for_states(&mut self, context: &Context, queue: &mut Queue, repository: &Repository) -> Result<(), Error> {
-        let seen = queue.seen_tips(Walked::States)?;
+    fn ask_for_states(
+        &mut self,
+        context: &Context,
+        queue: &mut Queue,
+        repository: &Repository,
+        deadline: Option<Instant>,
+    ) -> Result<(), Error> {
         let Some(refs) = state_refs(context, repository) else {
             // What comes in while this is off is never made up for.
-            if seen.is_some() {
+            if queue.has_seen_tips(Walked::States)? {
                 queue.forget_seen_tips(Walked::States)?;
             }
             return Ok(());
         };
+        if !queue.has_seen_tips(Walked::States)? {
+            queue.set_seen_tips(Walked::States, &self.tips_before(repository, |name| refs.matches(name))?, now())?;
+        }
         let objects = repository.objects()?;
-        let seen = match seen {
-            Some(seen) => seen,
-            None => {
-                let tips = self.tips_before(repository, |name| refs.matches(name))?;
-                queue.set_seen_tips(Walked::States, &tips, now())?;
-                tips
-            }
-        };
-        let reader = Reader::new(&context.config.commits);
+        let round = Round { context, queue, objects: &objects, deadline };
         let mut new = Vec::new();
         let updates = self.updates.iter().filter(|update| refs.matches(&update.name));
-        self.settled.states = walk_refs(context, &objects, &seen, updates, |_, found| new.extend(found))?;
+        self.settled.states = round.walk(Walked::States, updates, |_, found| new.extend(found))?;
+        let reader = Reader::new(&context.config.commits);
         for id in new {
             self.settled.state_requests.extend(reader.state_request(&objects, id)?);
         }
@@ -209,37 +207,49 @@ impl Work {
     }
 }
 
-/// Walks from the refs' new values and hands over what is new of each, the oldest first. Returns how the seen tips move.
-fn walk_refs<'u>(
-    context: &Context,
-    objects: &Objects,
-    seen: &[Tip],
-    updates: impl Iterator<Item = &'u RefUpdate>,
-    mut take: impl FnMut(&RefUpdate, Vec<CommitId>),
-) -> Result<MovedTips, Error> {
-    let mut walk = Walk::new(objects);
-    seen.iter().for_each(|tip| walk.hide(*tip));
-    let mut moved = MovedTips::default();
-    for update in updates {
-        let Some(new) = update.new else { continue };
-        let tip = match objects.peel(new) {
-            Ok(Some(tip)) => tip,
-            Ok(None) => continue,
-            Err(error) => {
-                context.log.error(&format!("{}: its commits cannot be recorded: {error}", update.name));
-                continue;
+/// What all walks of one round of recording have in common.
+struct Round<'r> {
+    context: &'r Context,
+    queue: &'r Queue,
+    objects: &'r Objects<'r>,
+    deadline: Option<Instant>,
+}
+
+impl Round<'_> {
+    /// Walks from the refs' new values and hands over what is new of each, the oldest first. Returns how the seen tips
+    /// move.
+    fn walk<'u>(
+        &self,
+        walked: Walked,
+        updates: impl Iterator<Item = &'u RefUpdate>,
+        mut take: impl FnMut(&RefUpdate, Vec<CommitId>),
+    ) -> Result<MovedTips, Error> {
+        self.queue.with_seen_tips(walked, |seen| {
+            let mut walk = Walk::new(self.objects, seen).until(self.deadline);
+            let mut moved = MovedTips::default();
+            for update in updates {
+                let Some(new) = update.new else { continue };
+                let tip = match self.objects.peel(new) {
+                    Ok(Some(tip)) => tip,
+                    Ok(None) => continue,
+                    Err(error) => {
+                        let log = &self.context.log;
+                        log.error(&format!("{}: its commits cannot be recorded: {error}", update.name));
+                        continue;
+                    }
+                };
+                let found = walk.new_commits(tip)?;
+                if found.is_empty() {
+                    moved.covered.push(tip.id);
+                }
+                // Also where nothing is new: what makes it seen today may be pruned tomorrow.
+                moved.new.push(tip);
+                take(update, found);
             }
-        };
-        let found = walk.new_commits(tip)?;
-        if !found.is_empty() {
-            moved.new.push(tip);
-        }
-        take(update, found);
+            moved.covered.extend(walk.joined());
+            Ok(moved)
+        })?
     }
-    let joined: HashSet<CommitId> = walk.joined().iter().copied().collect();
-    moved.new.retain(|tip| !joined.contains(&tip.id));
-    moved.covered = seen.iter().map(|tip| tip.id).filter(|id| joined.contains(id)).collect();
-    Ok(moved)
 }
 
 /// Reads the commits and records what is to be posted.
@@ -291,7 +301,7 @@ fn record_some(
 }
 
 /// Returns the changeset of a commit that is to be posted; says in the log what could not be read.
-pub fn matching(context: &Context, id: CommitId, read: Result<Read, crate::git::Error>) -> Option<Changeset> {
+pub fn matching(context: &Context, id: CommitId, read: Result<Read, git::Error>) -> Option<Changeset> {
     match read {
         Ok(Read::Unmentioned) => None,
         Ok(Read::Matching(changeset)) => {
@@ -321,17 +331,4 @@ fn state_refs(context: &Context, repository: &Repository) -> Option<RefPatterns>
         false => state.refs.clone(),
     };
     state.update.then(|| RefPatterns::new(&patterns))
-}
-
-/// Returns the tips that no other one reaches.
-fn thin(repository: &Repository, tips: &[Tip]) -> Result<Vec<Tip>, Error> {
-    let objects = repository.objects()?;
-    let mut walk = Walk::new(&objects);
-    // All start at once, so a tip that another one reaches is known when that one's child comes to it.
-    for tip in tips {
-        walk.start(*tip)?;
-    }
-    while walk.next_new()?.is_some() {}
-    let reached: HashSet<&CommitId> = walk.joined().iter().collect();
-    Ok(tips.iter().copied().filter(|tip| !reached.contains(&tip.id)).collect())
 }

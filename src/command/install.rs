@@ -30,9 +30,9 @@ pub fn install(place: &Place) -> Result<Ended, Error> {
     let config = Config::load(place.config.as_deref(), &git_dir);
     let context = Context::new(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
     let mut queue = context.open_queue()?;
-    if queue.seen_tips(Walked::Commits)?.is_none() {
+    if !queue.has_seen_tips(Walked::Commits)? {
         match record::mark_all_seen(&context, &mut queue) {
-            Ok(_) => {
+            Ok(()) => {
                 tell("what the repository holds now counts as seen; `rally-hook backfill` posts history on purpose")
             }
             // The hook keeps the pushes all the same.

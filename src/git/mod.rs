@@ -46,6 +46,8 @@ pub enum Error {
     Object { id: CommitId, source: git2::Error },
     #[error("object {id} is damaged: it is no {kind} that Git could have written")]
     Damaged { id: CommitId, kind: &'static str },
+    #[error("there is no time left to walk the history")]
+    OutOfTime,
     #[error("cannot run git to resolve the range")]
     RunGit(#[source] std::io::Error),
     #[error("git cannot resolve the range: {0}")]

@@ -240,12 +240,14 @@ where
 {
     let feed = |repository: &Repository, hand_over: &mut dyn FnMut(Item) -> bool| {
         let objects = repository.objects()?;
-        let mut walk = Walk::new(&objects);
         let mut hand_over = |id, data| hand_over(Item { id, branch: None, data });
-        for hidden in range.hidden.iter().filter_map(|&id| objects.peel(id).transpose()) {
-            walk.hide(hidden?);
-        }
-        let tips = range.tips.iter().filter_map(|&id| objects.peel(id).transpose()).collect::<Result<Vec<_>, _>>()?;
+        let peel = |ids: &[CommitId]| -> Result<Vec<Tip>, Error> {
+            ids.iter().filter_map(|&id| objects.peel(id).transpose()).collect()
+        };
+        let (tips, mut hidden): (Vec<Tip>, Vec<Tip>) = (peel(&range.tips)?, peel(&range.hidden)?);
+        hidden.sort_unstable_by(|a, b| b.cmp(a));
+        let mut hidden = hidden.into_iter();
+        let mut walk = Walk::new(&objects, &mut hidden);
         let is_young = |tip: &Tip| range.not_before.is_none_or(|time| tip.time >= time);
         if range.hidden.is_empty() {
             // Nothing can turn out to be hidden, so no commit has to wait for the end of the walk.

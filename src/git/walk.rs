@@ -6,7 +6,9 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
+use std::iter::Peekable;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Error, Objects, commit};
 use crate::push::{CommitId, Tip};
@@ -20,6 +22,13 @@ const MIN_SLOP: usize = 5;
 enum Mark {
     Hidden,
     New,
+}
+
+/// Whether the walk comes to a commit for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    First,
+    Known,
 }
 
 /// A commit that waits for its turn, with what it holds where it has been read.
@@ -46,6 +55,8 @@ const LARGEST_HANDED_ON: usize = 16 * 1024;
 pub struct Walk<'a, 'r> {
     objects: &'a Objects<'r>,
     marks: HashMap<CommitId, Mark>,
+    /// Tips to hide that are so old that nothing has asked for them yet, the youngest first. There may be a great many.
+    seen: Peekable<&'a mut dyn Iterator<Item = Tip>>,
     /// Hidden commits whose parents are not painted yet.
     hidden: BinaryHeap<Waiting>,
     /// New commits whose parents are not visited yet.
@@ -53,14 +64,34 @@ pub struct Walk<'a, 'r> {
     /// Parents of new commits that had been known before.
     joined: Vec<CommitId>,
     hands_on: bool,
+    deadline: Option<Instant>,
     /// Whether a new commit without parents was found.
     reached_root: bool,
 }
 
 impl<'a, 'r> Walk<'a, 'r> {
-    pub(crate) fn new(objects: &'a Objects<'r>) -> Self {
+    /// Begins a walk that leaves out the tips `seen`, which come the youngest first, and all that they reach. Only
+    /// those are taken that are not older than what the walk comes to.
+    pub(crate) fn new(objects: &'a Objects<'r>, seen: &'a mut dyn Iterator<Item = Tip>) -> Self {
         let (marks, hidden, open) = (HashMap::new(), BinaryHeap::new(), BinaryHeap::new());
-        Walk { objects, marks, hidden, open, joined: Vec::new(), hands_on: false, reached_root: false }
+        let seen = seen.peekable();
+        Walk {
+            objects,
+            marks,
+            seen,
+            hidden,
+            open,
+            joined: Vec::new(),
+            hands_on: false,
+            deadline: None,
+            reached_root: false,
+        }
+    }
+
+    /// Has the walk fail with [`Error::OutOfTime`] once this has passed.
+    pub fn until(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
     }
 
     /// Has the raw commits handed on by [`Self::next_new`].
@@ -70,7 +101,7 @@ impl<'a, 'r> Walk<'a, 'r> {
     }
 
     /// Leaves out this commit and all that it reaches. It need not exist any more.
-    pub fn hide(&mut self, tip: Tip) {
+    fn hide(&mut self, tip: Tip) {
         if self.marks.insert(tip.id, Mark::Hidden) != Some(Mark::Hidden) {
             self.hidden.push(Waiting { tip, parents: None, data: None });
         }
@@ -101,7 +132,7 @@ impl<'a, 'r> Walk<'a, 'r> {
 
     /// Adds a tip from which [`Self::next_new`] goes on.
     pub fn start(&mut self, tip: Tip) -> Result<(), Error> {
-        self.visit(tip.id)
+        self.visit(tip.id).map(drop)
     }
 
     /// Returns the next commit that is new as far as is known by now. With nothing hidden that is final.
@@ -114,27 +145,48 @@ impl<'a, 'r> Walk<'a, 'r> {
             let parents = waiting.parents.unwrap_or_default();
             self.reached_root |= parents.is_empty();
             for parent in parents {
-                if self.marks.contains_key(&parent) {
+                if self.visit(parent)? == Visit::Known {
                     self.joined.push(parent);
                 }
-                self.visit(parent)?;
             }
             return Ok(Some(Visited { tip: waiting.tip, data: waiting.data }));
         }
         Ok(None)
     }
 
-    fn visit(&mut self, id: CommitId) -> Result<(), Error> {
-        if let Entry::Vacant(mark) = self.marks.entry(id) {
-            mark.insert(Mark::New);
-            self.open.extend(self.read(id)?);
+    fn visit(&mut self, id: CommitId) -> Result<Visit, Error> {
+        let Entry::Vacant(mark) = self.marks.entry(id) else { return Ok(Visit::Known) };
+        mark.insert(Mark::New);
+        let Some(waiting) = self.read(id)? else { return Ok(Visit::First) };
+        // It may be a seen tip itself.
+        self.hide_down_to(waiting.tip.time);
+        if self.marks.get(&id) == Some(&Mark::Hidden) {
+            return Ok(Visit::Known);
         }
-        Ok(())
+        self.open.push(waiting);
+        Ok(Visit::First)
+    }
+
+    /// Hides the seen tips that are not older than this.
+    fn hide_down_to(&mut self, time: i64) {
+        while let Some(tip) = self.seen.next_if(|tip| tip.time >= time) {
+            self.hide(tip);
+        }
+    }
+
+    /// Returns the time of the youngest hidden commit whose parents are not painted yet.
+    fn youngest_hidden(&mut self) -> Option<i64> {
+        let top = |hidden: &BinaryHeap<Waiting>| hidden.peek().map(|waiting| waiting.tip.time);
+        let next = self.seen.peek().map(|tip| tip.time);
+        if let Some(time) = next.filter(|time| top(&self.hidden).is_none_or(|top| *time >= top)) {
+            self.hide_down_to(time);
+        }
+        top(&self.hidden)
     }
 
     /// Hides the parents of all hidden commits that are not older than this.
     fn paint_down_to(&mut self, time: i64) -> Result<(), Error> {
-        while self.hidden.peek().is_some_and(|waiting| waiting.tip.time >= time) {
+        while self.youngest_hidden().is_some_and(|youngest| youngest >= time) {
             self.paint_one()?;
         }
         Ok(())
@@ -145,7 +197,7 @@ impl<'a, 'r> Walk<'a, 'r> {
         let Some(Waiting { tip, parents, .. }) = self.hidden.pop() else { return Ok(false) };
         let parents = match parents {
             Some(parents) => parents,
-            // A hidden tip may have been pruned; what it hid beyond is hidden by other tips or never comes up again.
+            // A seen tip may have been pruned. What it reached is still hidden by the tips that were seen before it.
             None => self.read(tip.id)?.and_then(|waiting| waiting.parents).unwrap_or_default(),
         };
         let mut corrected = false;
@@ -165,10 +217,10 @@ impl<'a, 'r> Walk<'a, 'r> {
         // with a new root, all that is hidden is painted; else in proportion to what was found.
         let allowance = if self.reached_root { usize::MAX } else { found.len().max(MIN_SLOP) };
         let mut slop = allowance;
-        while let Some(top) = self.hidden.peek()
-            && !found.is_empty()
+        while !found.is_empty()
+            && let Some(youngest) = self.youngest_hidden()
         {
-            let in_range = top.tip.time >= oldest;
+            let in_range = youngest >= oldest;
             if !in_range && slop == 0 {
                 break;
             }
@@ -181,6 +233,9 @@ impl<'a, 'r> Walk<'a, 'r> {
 
     /// Reads a commit; `None` if it is not there.
     fn read(&self, id: CommitId) -> Result<Option<Waiting>, Error> {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Err(Error::OutOfTime);
+        }
         let Some(object) = super::if_there(self.objects.read(id))? else { return Ok(None) };
         let commit = commit::parse(object.data()).ok_or(Error::Damaged { id, kind: "commit" })?;
         let data = (object.len() <= LARGEST_HANDED_ON && self.hands_on).then(|| Arc::from(object.data()));

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, MAX_RECEIPTS, Queue, count, meta, set_meta};
+use super::{Error, MAX_COVERED_TIPS, MAX_RECEIPTS, Queue, Walked, count, meta, set_meta};
 use crate::changeset::{Changeset, StateRequest};
 
 /// A changeset that waits.
@@ -304,8 +304,15 @@ impl Queue {
             tx.execute(
                 "DELETE FROM receipt WHERE at < (SELECT at FROM receipt ORDER BY at DESC LIMIT 1 OFFSET ?1)",
                 [MAX_RECEIPTS],
-            )
-            .map(drop)
+            )?;
+            for walked in [Walked::Commits, Walked::States] {
+                tx.execute(
+                    "DELETE FROM seen_tip WHERE walked = ?1 AND covered = 1 AND time < \
+                     (SELECT time FROM seen_tip WHERE walked = ?1 AND covered = 1 ORDER BY time DESC LIMIT 1 OFFSET ?2)",
+                    params![walked.name(), MAX_COVERED_TIPS],
+                )?;
+            }
+            Ok(())
         })?;
         // Another process may be reading; then it is done another time.
         let _ = self.read(|db| db.execute_batch("PRAGMA incremental_vacuum(1000);"));

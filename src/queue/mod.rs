@@ -21,13 +21,20 @@ pub use status::{DeadLetter, Status};
 use crate::changeset::{Changeset, StateRequest};
 use crate::push::{CommitId, Tip};
 
-/// The version of the tables in schema.sql.
-const VERSION: i64 = 1;
 const SCHEMA: &str = include_str!("schema.sql");
+/// What makes the next version out of each earlier version of the tables, from version 1 on.
+const MIGRATIONS: [&str; 1] = ["ALTER TABLE seen_tip ADD COLUMN covered INTEGER NOT NULL DEFAULT 0;
+     CREATE INDEX seen_tip_by_time ON seen_tip (walked, time);"];
+/// The version of the tables in schema.sql.
+const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 
 /// Receipts beyond this many are dropped, the oldest first: some 20 MB. A commit whose receipt is gone is still not
 /// posted twice: its ref's tip is seen, and Rally is asked before anything is made.
 const MAX_RECEIPTS: i64 = 200_000;
+
+/// How many seen tips are kept that others reach, the youngest: half a megabyte. They count only if all those others
+/// have been pruned.
+const MAX_COVERED_TIPS: i64 = 10_000;
 
 /// How long the write-ahead log may get, in pages of 4 KiB: reading it takes a fraction of a millisecond.
 const PAGES_IN_LOG: u32 = 50;
@@ -79,7 +86,7 @@ pub struct Settled {
 #[derive(Debug, Default)]
 pub struct MovedTips {
     pub new: Vec<Tip>,
-    /// Seen ones that a new one reaches.
+    /// Commits, seen tips among them, that another seen tip reaches.
     pub covered: Vec<CommitId>,
 }
 
@@ -139,9 +146,13 @@ impl Queue {
             _ => connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database)?,
         };
         match found {
-            VERSION => {
+            1..=VERSION => {
                 configure(&connection).map_err(database)?;
-                Ok(Queue { inode: Some(meta.ino()), connection, path })
+                let mut queue = Queue { inode: Some(meta.ino()), connection, path };
+                if found < VERSION {
+                    queue.migrate()?;
+                }
+                Ok(queue)
             }
             // An empty file is what a truncated database leaves, for ours appears under its name only when complete.
             0 => Err(database(rusqlite::Error::SqliteFailure(
@@ -150,6 +161,16 @@ impl Queue {
             ))),
             found => Err(Error::Newer { path, found }),
         }
+    }
+
+    /// Brings the tables of an earlier version up to date.
+    fn migrate(&mut self) -> Result<(), Error> {
+        self.write("brought up to date", |tx| {
+            // Another process may have done it since this one looked.
+            let found: u32 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            MIGRATIONS.iter().skip(found as usize - 1).try_for_each(|step| tx.execute_batch(step))?;
+            tx.pragma_update(None, "user_version", VERSION)
+        })
     }
 
     /// Notes that the database was gone although it had been there.
@@ -233,16 +254,32 @@ impl Queue {
         })
     }
 
-    /// Returns the seen tips, or `None` where nothing has been marked as seen yet, not even an empty repository.
-    pub fn seen_tips(&self, walked: Walked) -> Result<Option<Vec<Tip>>, Error> {
+    /// Tells whether tips have been marked as seen, be it none, as in an empty repository.
+    pub fn has_seen_tips(&self, walked: Walked) -> Result<bool, Error> {
+        self.read(|db| Ok(meta::<String>(db, &walked.initialised())?.is_some()))
+    }
+
+    /// Hands the seen tips to `work`, the youngest first. They are read as they are taken: there may be many, and most
+    /// walks take a few.
+    pub fn with_seen_tips<T>(
+        &self,
+        walked: Walked,
+        work: impl FnOnce(&mut dyn Iterator<Item = Tip>) -> T,
+    ) -> Result<T, Error> {
         self.read(|db| {
-            if meta::<String>(db, &walked.initialised())?.is_none() {
-                return Ok(None);
-            }
-            let mut statement = db.prepare("SELECT id, time FROM seen_tip WHERE walked = ?1")?;
-            let rows =
-                statement.query_map([walked.name()], |row| Ok(Tip { id: CommitId(row.get(0)?), time: row.get(1)? }))?;
-            rows.collect::<Result<_, _>>().map(Some)
+            let mut statement =
+                db.prepare_cached("SELECT id, time FROM seen_tip WHERE walked = ?1 ORDER BY time DESC")?;
+            let mut rows = statement.query([walked.name()])?;
+            let mut read =
+                || rows.next()?.map(|row| Ok(Tip { id: CommitId(row.get(0)?), time: row.get(1)? })).transpose();
+            let mut failed = None;
+            let done = work(&mut std::iter::from_fn(|| {
+                read().unwrap_or_else(|error| {
+                    failed = Some(error);
+                    None
+                })
+            }));
+            failed.map_or(Ok(done), Err)
         })
     }
 
@@ -343,15 +380,14 @@ fn inode(path: &std::path::Path) -> Option<u64> {
 }
 
 fn move_tips(tx: &Transaction, walked: Walked, moved: &MovedTips) -> rusqlite::Result<()> {
-    for id in &moved.covered {
-        tx.prepare_cached("DELETE FROM seen_tip WHERE walked = ?1 AND id = ?2")?
-            .execute(params![walked.name(), id.0])?;
-    }
-    insert_tips(tx, walked, &moved.new)
+    insert_tips(tx, walked, &moved.new)?;
+    let mut cover =
+        tx.prepare_cached("UPDATE seen_tip SET covered = 1 WHERE walked = ?1 AND id = ?2 AND covered = 0")?;
+    moved.covered.iter().try_for_each(|id| cover.execute(params![walked.name(), id.0]).map(drop))
 }
 
 fn insert_tips(tx: &Transaction, walked: Walked, tips: &[Tip]) -> rusqlite::Result<()> {
-    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO seen_tip VALUES (?1, ?2, ?3)")?;
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO seen_tip (walked, id, time) VALUES (?1, ?2, ?3)")?;
     tips.iter().try_for_each(|tip| insert.execute(params![walked.name(), tip.id.0, tip.time]).map(drop))
 }
 
@@ -426,9 +462,11 @@ fn count(tx: &Transaction, key: &str, by: i64) -> rusqlite::Result<()> {
 /// Copies rows until the first that cannot be read.
 fn copy_readable_rows(damaged: &Connection, tx: &Transaction, table: &str) -> rusqlite::Result<()> {
     let Ok(mut select) = damaged.prepare(&format!("SELECT * FROM {table}")) else { return Ok(()) };
+    // They may be of an earlier version, which had fewer.
+    let names = select.column_names().collect::<Vec<_>>().join(", ");
     let columns = select.column_count();
     let places: Vec<String> = (1..=columns).map(|place| format!("?{place}")).collect();
-    let mut insert = tx.prepare(&format!("INSERT OR IGNORE INTO {table} VALUES ({})", places.join(", ")))?;
+    let mut insert = tx.prepare(&format!("INSERT OR IGNORE INTO {table} ({names}) VALUES ({})", places.join(", ")))?;
     let Ok(mut rows) = select.query([]) else { return Ok(()) };
     while let Ok(Some(row)) = rows.next() {
         let values =

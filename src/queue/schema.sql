@@ -8,14 +8,16 @@ CREATE TABLE push (
     updates     BLOB NOT NULL
 ) STRICT;
 
--- Commits up to which everything has been recorded: as changesets, or as requests for state changes. None of them is
--- reached by another, as far as is known.
+-- Commits up to which everything has been recorded: as changesets, or as requests for state changes. Those that another
+-- one reaches are kept for a time when that one has been pruned.
 CREATE TABLE seen_tip (
-    walked TEXT NOT NULL,                       -- commits, states
-    id     BLOB NOT NULL,
-    time   INTEGER NOT NULL,
+    walked  TEXT NOT NULL,                      -- commits, states
+    id      BLOB NOT NULL,
+    time    INTEGER NOT NULL,                   -- the committer's, in seconds
+    covered INTEGER NOT NULL DEFAULT 0,         -- another one reaches it
     PRIMARY KEY (walked, id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX seen_tip_by_time ON seen_tip (walked, time);
 
 -- What is still to be delivered, in the order in which it was recorded. Times are milliseconds since 1970.
 CREATE TABLE changeset (

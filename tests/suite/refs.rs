@@ -1,6 +1,6 @@
 //! Refs of every kind: a commit counts once, when it is new, and on a ref that is watched.
 
-use crate::support::{Import, Server, expected};
+use crate::support::{Clone, Import, Server, expected};
 
 #[test]
 fn tags_are_peeled_and_what_leads_to_no_commit_is_passed_over() {
@@ -214,4 +214,89 @@ fn any_bytes_may_make_the_name_of_a_ref() {
     let readable = [r"caf\xE9", "$(touch;x)'\"&|`", "日本語", &"x".repeat(200)];
     assert_eq!(branches, readable.map(|name| Some(name.to_owned())));
     assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+}
+
+/// A repository with three commits from before `install`, and a clone of it.
+fn with_history(config: &str) -> (Server, Clone) {
+    let server = Server::without_hook();
+    server.configure_later(config);
+    let clone = server.new_clone();
+    for number in 1..=3 {
+        clone.commit(&format!("US{number} Completed, years ago"), &[("a", Some(&number.to_string()))]);
+    }
+    clone.push(&["origin", "main"]);
+    server.run(&["install"]).succeeds();
+    (server, clone)
+}
+
+fn collect_garbage(server: &Server) {
+    server.git(&["reflog", "expire", "--expire=now", "--all"]);
+    server.git(&["gc", "--quiet", "--prune=now"]);
+}
+
+#[test]
+fn history_stays_seen_when_what_came_after_it_was_deleted_and_pruned() {
+    let (server, clone) = with_history("");
+    clone.git(&["checkout", "--quiet", "-b", "feature"]);
+    for number in 1..=2 {
+        clone.commit(&format!("DE{number} on a feature"), &[("b", Some(&number.to_string()))]);
+        clone.push(&["origin", "feature"]);
+    }
+    clone.push(&["origin", ":feature"]);
+    collect_garbage(&server);
+    clone.git(&["checkout", "--quiet", "main"]);
+    let new = clone.commit("DE3 on main", &[("c", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    assert_eq!(server.count("recorded"), 3, "two of the feature, and the new one");
+    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+    server.deliver_all();
+    assert_eq!(server.changeset(&new).artifacts, ["DE3"]);
+}
+
+#[test]
+fn history_stays_seen_when_a_branch_was_moved_back_and_the_mistake_pruned() {
+    let (server, clone) = with_history("[state]\nupdate = true\n");
+    clone.commit("DE1 a mistake", &[("b", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    clone.git(&["reset", "--quiet", "--hard", "HEAD~1"]);
+    clone.push(&["--force", "origin", "main"]);
+    collect_garbage(&server);
+    clone.commit("Fixed DE2", &[("c", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    let status = server.status();
+    assert_eq!((status["recorded"].as_i64(), status["pending_state_changes"].as_i64()), (Some(2), Some(2)), "{status}");
+    server.deliver_all();
+    let updated = server.rally.world(|world| world.updates());
+    assert_eq!(updated.iter().map(|update| update.formatted_id.as_str()).collect::<Vec<_>>(), ["DE2"]);
+}
+
+#[test]
+fn history_stays_seen_when_only_the_branch_that_reached_all_of_it_is_gone() {
+    let (server, clone) = with_history("");
+    clone.git(&["checkout", "--quiet", "-b", "ahead"]);
+    clone.commit("DE1 ahead, before a second install", &[("b", Some("1"))]);
+    clone.push(&["origin", "ahead"]);
+    // As if it had been installed only now, with one branch ahead of the other.
+    std::fs::remove_dir_all(server.git_dir.join("rally-hook")).expect("it is there");
+    server.run(&["install"]).succeeds();
+    clone.push(&["origin", ":ahead"]);
+    collect_garbage(&server);
+    clone.git(&["checkout", "--quiet", "main"]);
+    clone.commit("DE2 on main", &[("c", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    assert_eq!(server.count("recorded"), 1);
+}
+
+#[test]
+fn history_stays_seen_on_a_branch_that_begins_in_it_when_all_later_tips_are_pruned() {
+    let (server, clone) = with_history("");
+    clone.push(&["origin", "main~1:refs/heads/old"]);
+    clone.push(&["origin", "main~2:refs/heads/main", "--force"]);
+    clone.git(&["checkout", "--quiet", "--detach", "main~1"]);
+    clone.push(&["origin", ":old"]);
+    collect_garbage(&server);
+    clone.git(&["checkout", "--quiet", "-B", "main", "main~2"]);
+    clone.commit("DE2 on main", &[("c", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    assert_eq!(server.count("recorded"), 1);
 }

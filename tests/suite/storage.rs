@@ -124,7 +124,18 @@ fn a_queue_of_a_newer_version_is_left_alone_and_the_push_kept() {
     let seen = clone.push_commits(&["US4: the queue is newer"]);
     assert!(seen.contains("version 99"), "{seen}");
     server.run(&["deliver"]).fails_with(1);
-    server.change_queue("PRAGMA user_version = 1");
+    server.change_queue("PRAGMA user_version = 2");
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_queue_of_an_earlier_version_is_brought_up_to_date_with_all_that_it_holds() {
+    let (server, clone) = scene();
+    server
+        .change_queue("DROP INDEX seen_tip_by_time; ALTER TABLE seen_tip DROP COLUMN covered; PRAGMA user_version = 1");
+    clone.push_commits(&["US4: the queue is older"]);
+    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
