@@ -55,6 +55,9 @@ pub struct PostReceive {
     /// Run this hook first, with the same input
     #[arg(long, value_name = "FILE", hide = true)]
     pub first: Option<PathBuf>,
+    /// The hook's own file, which the kernel names where this program is its interpreter
+    #[arg(hide = true)]
+    pub hook: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -82,11 +85,8 @@ pub struct Deliver {
     #[arg(long)]
     pub wait: bool,
     /// Deliver for every repository below this directory, for a timer
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["wait", "background"])]
+    #[arg(long, value_name = "DIR", conflicts_with = "wait")]
     pub all_repos: Option<PathBuf>,
-    /// Do it as the hook does
-    #[arg(long, hide = true, conflicts_with = "wait")]
-    pub background: bool,
 }
 
 #[derive(Debug, Args)]

@@ -11,9 +11,10 @@
 //! * One module for each outside world, none knowing another: [`git`] (libgit2), [`queue`] (SQLite), [`wsapi`] (HTTP),
 //!   [`config`] (files and environment).
 //! * Where they meet: [`record`] (Git to queue), [`deliver`] (queue to Rally), [`command`] (one file a subcommand).
-//! * [`context`] carries what every command needs; [`log`] and [`messages`] speak to people.
+//! * [`background`] lets work go on that nobody waits for; [`context`] carries what every command needs; [`log`] and [`messages`] speak to people.
 
 pub mod artifact;
+pub mod background;
 pub mod backoff;
 pub mod changeset;
 pub mod cli;

@@ -1,5 +1,6 @@
 //! Parses, runs, and tells the outcome.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -8,10 +9,13 @@ use rally_hook::cli::{Cli, Place, PostReceive};
 use rally_hook::command::{self, Ended, post_receive};
 use rally_hook::messages::tell;
 
+// What unwinds a panic becomes part of the program, so that no libgcc_s has to be found and loaded at each start.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[link(name = "gcc_eh")]
+unsafe extern "C" {}
+
 fn main() -> ExitCode {
-    // Linked or copied to hooks/post-receive, the program is the hook.
-    let name = std::env::args_os().next().unwrap_or_default();
-    if Path::new(&name).file_name().is_some_and(|name| name == "post-receive") {
+    if is_hook() {
         post_receive::run(&Place::default(), &PostReceive::default());
         return ExitCode::SUCCESS;
     }
@@ -23,6 +27,18 @@ fn main() -> ExitCode {
             tell(&chain(&error));
             error.exit_code()
         }
+    }
+}
+
+/// Tells whether there is nothing to parse: the program was linked or copied to `hooks/post-receive`, or is the
+/// interpreter of the file that `install` wrote there.
+fn is_hook() -> bool {
+    let is_named_so = |argument: &OsString| Path::new(argument).file_name().is_some_and(|name| name == "post-receive");
+    let arguments: Vec<OsString> = std::env::args_os().take(4).collect();
+    match arguments.as_slice() {
+        [program, ..] if is_named_so(program) => true,
+        [_, command, hook] => command == "post-receive" && is_named_so(hook),
+        _ => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `rally-hook catch-up`: makes up for hooks that did not run.
 
-use super::{Ended, Error, load, plural, start_deliverer, with_queue};
+use super::{Ended, Error, deliver_apart, load, plural, with_queue};
 use crate::cli::Place;
 use crate::config::Deliver;
 use crate::messages::tell;
@@ -17,7 +17,7 @@ pub fn run(place: &Place) -> Result<Ended, Error> {
     match context.config.queue.deliver {
         _ if recorded.queued == 0 => {}
         Deliver::Background => {
-            start_deliverer(&context.git_dir, place.config.as_deref()).map_err(|error| {
+            deliver_apart(&context).map_err(|error| {
                 Error::Failed(format!("cannot start the delivery ({error}); run `rally-hook deliver`"))
             })?;
             tell("they are being delivered; `rally-hook status` shows how it goes");

@@ -19,23 +19,17 @@ pub fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
     }
     let mode = match arguments {
         Deliver { wait: true, .. } => Mode::Wait,
-        Deliver { background: true, .. } => Mode::Background,
         _ => Mode::Once,
     };
-    if mode == Mode::Background {
-        return in_background(place);
-    }
     one_repository(&load(place)?, mode)
 }
 
-/// Does the work of the process that a hook started: nobody sees its output, so trouble goes to the log.
-fn in_background(place: &Place) -> Result<Ended, Error> {
-    let context = load(place)?;
-    let done = with_queue(&context, |queue| deliver(&context, queue, Mode::Background, &mut Report::default()));
-    if let Err(error) = &done {
+/// Delivers with nobody to see it: trouble goes to the log.
+pub(super) fn deliver_unseen(context: &Context, mode: Mode) {
+    let done = with_queue(context, |queue| deliver(context, queue, mode, &mut Report::default()));
+    if let Err(error) = done {
         context.log.error(&format!("delivery ended: {error}"));
     }
-    done.map(|()| Ended::Done)
 }
 
 fn one_repository(context: &Context, mode: Mode) -> Result<Ended, Error> {

@@ -1,4 +1,4 @@
-//! The subcommands, one file each, and what they share: the repository's place, exit codes, starting a deliverer.
+//! The subcommands, one file each, and what they share: the repository's place, exit codes, starting a delivery.
 
 mod backfill;
 mod catch_up;
@@ -11,14 +11,15 @@ mod status;
 
 use std::env;
 use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, ExitCode, Stdio};
+use std::process::{self, ExitCode};
 
 use clap::CommandFactory;
 
+use crate::background::{self, Side};
 use crate::cli::{Cli, Command, Place};
 use crate::context::{self, Context};
+use crate::deliver::Mode;
 use crate::{config, git, queue};
 
 /// How a command that did not fail ended.
@@ -139,35 +140,16 @@ fn with_queue<T>(
     }
 }
 
-/// Starts a process that delivers, in a session of its own and with none of our descriptors: a push waits for
-/// everything that holds the hook's output.
-fn start_deliverer(git_dir: &Path, config: Option<&Path>) -> io::Result<()> {
-    let mut command = process::Command::new(env::current_exe()?);
-    command.args(["deliver", "--background", "--repo"]).arg(git_dir).env("GIT_DIR", git_dir);
-    if let Some(config) = config {
-        command.arg("--config").arg(std::path::absolute(config)?);
+/// Delivers in a process of its own, which is not waited for.
+fn deliver_apart(context: &Context) -> io::Result<()> {
+    match background::split()? {
+        Side::Front(_) => Ok(()),
+        Side::Worker(front) => {
+            let done = front.let_go().map(|()| deliver::deliver_unseen(context, Mode::Background));
+            process::exit(i32::from(done.is_err()))
+        }
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
-    // SAFETY: between fork and exec only these system calls are made, which allocate nothing and take no lock.
-    unsafe {
-        command.pre_exec(|| {
-            libc::setsid();
-            // The push that started it goes first.
-            libc::nice(NICENESS);
-            #[cfg(target_os = "linux")]
-            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_ON_EXEC);
-            Ok(())
-        });
-    }
-    command.spawn().map(drop)
 }
-
-/// How much the delivery gives way to other processes.
-const NICENESS: libc::c_int = 10;
-
-/// `CLOSE_RANGE_CLOEXEC` of linux/close_range.h.
-#[cfg(target_os = "linux")]
-const CLOSE_ON_EXEC: libc::c_uint = 4;
 
 /// Returns "1 commit" or "3 commits".
 fn plural(count: usize, thing: &str) -> String {

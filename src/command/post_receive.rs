@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::deliver::deliver_unseen;
 use crate::artifact::FormattedId;
+use crate::background::{self, Front, Side};
 use crate::cli::{Place, PostReceive};
 use crate::config::{Config, Deliver, PushLog};
 use crate::context::{self, Context, now};
-use crate::deliver::{Mode, Report, deliver};
+use crate::deliver::Mode;
 use crate::messages::tell_pusher;
 use crate::queue::{Queue, StateDir};
 use crate::record::{Recorded, Source, record};
@@ -24,6 +26,8 @@ use crate::record::{Recorded, Source, record};
 const BUDGET: Duration = Duration::from_secs(1);
 /// How long the hook waits for another process that writes to the queue.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the delivery waits before it begins: Git ends the push first, and pushes that come in a row share requests.
+const HEAD_START: Duration = Duration::from_millis(100);
 /// How many artifacts the pusher's line names.
 const NAMED: usize = 5;
 
@@ -34,6 +38,16 @@ pub fn run(place: &Place, arguments: &PostReceive) {
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
         libc::signal(libc::SIGHUP, libc::SIG_IGN);
     }
+    match background::split() {
+        Ok(Side::Front(worker)) => worker.wait(),
+        Ok(Side::Worker(front)) => work(place, arguments, Some(front)),
+        // There may be no more processes to be had. What is recorded is delivered another time.
+        Err(_) => work(place, arguments, None),
+    }
+}
+
+/// Takes in the push, lets the hook end, and delivers.
+fn work(place: &Place, arguments: &PostReceive, front: Option<Front>) {
     let mut input = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut input);
     let hook = AssertUnwindSafe(|| {
@@ -42,40 +56,78 @@ pub fn run(place: &Place, arguments: &PostReceive) {
                 "cannot read what was pushed ({error}); an administrator should run `rally-hook catch-up`"
             ));
         }
-        take_in(place, arguments, &input);
+        take_in(place, arguments, &input)
     });
-    if catch_unwind(hook).is_err() {
-        tell_pusher(
+    match catch_unwind(hook) {
+        Ok(Some(taken_in)) => taken_in.finish(front),
+        Ok(None) => {}
+        Err(_) => tell_pusher(
             "the hook failed by a fault of its own; the push is fine, an administrator should run `rally-hook catch-up`",
-        );
+        ),
     }
 }
 
-fn take_in(place: &Place, arguments: &PostReceive, input: &[u8]) {
+/// A push that has been kept and, if there was time, recorded.
+struct TakenIn {
+    context: Context,
+    recorded: Recorded,
+    /// Whether something is to be delivered now.
+    waits: bool,
+}
+
+impl TakenIn {
+    /// Lets the push go on and delivers, in the order that the configuration asks for.
+    fn finish(self, front: Option<Front>) {
+        let TakenIn { context, recorded, waits } = self;
+        let log = &context.log;
+        let deliver = context.config.queue.deliver;
+        if waits && deliver == Deliver::Inline {
+            deliver_unseen(&context, Mode::Once);
+        }
+        let let_go = front.map_or_else(|| Err(io::Error::other("there is no process for it")), Front::let_go);
+        log.info(&format!("push by {}: {} new commits, {} queued", pusher(), recorded.commits, recorded.queued));
+        match let_go {
+            _ if !waits || deliver != Deliver::Background => {}
+            Ok(()) => {
+                std::thread::sleep(HEAD_START);
+                deliver_unseen(&context, Mode::Background);
+            }
+            Err(error) => log.error(&format!("cannot deliver in the background: {error}")),
+        }
+    }
+}
+
+fn take_in(place: &Place, arguments: &PostReceive, input: &[u8]) -> Option<TakenIn> {
     let git_dir = match git_dir(place) {
         Ok(dir) => dir,
-        Err(error) => return tell_pusher(&format!("the hook does not know its repository: {error}")),
+        Err(error) => {
+            tell_pusher(&format!("the hook does not know its repository: {error}"));
+            return None;
+        }
     };
     let (state, queue) = if input.is_empty() { (None, None) } else { keep(&git_dir, input) };
     if let Some(first) = &arguments.first {
         run_first(first, input);
     }
-    let (Some(state), false) = (state, input.is_empty()) else { return };
+    let state = state?;
     let context = match Config::load(place.config.as_deref(), &git_dir) {
         Ok(config) => Context::with_state(git_dir, config, state),
-        Err(error) => return tell_pusher(&format!("this push waits until the configuration is put right: {error}")),
+        Err(error) => {
+            tell_pusher(&format!("this push waits until the configuration is put right: {error}"));
+            return None;
+        }
     };
     let queue = match queue {
         Some(queue) => Ok(queue),
         None => context::open_queue(&context.state, PATIENCE, |message| context.log.error(message)),
     };
-    let recorded = match queue {
-        Ok(mut queue) => record_and_deliver(&context, &mut queue, place.config.as_deref()),
-        Err(error) => Err(error.into()),
-    };
-    if let Err(error) = recorded {
-        context.log.error(&format!("a push was kept but not recorded: {error}"));
-        tell_pusher(&format!("this push is kept, but its commits cannot be read yet: {error}"));
+    match queue.map_err(context::Error::from).and_then(|mut queue| record_push(&context, &mut queue)) {
+        Ok((recorded, waits)) => Some(TakenIn { context, recorded, waits }),
+        Err(error) => {
+            context.log.error(&format!("a push was kept but not recorded: {error}"));
+            tell_pusher(&format!("this push is kept, but its commits cannot be read yet: {error}"));
+            None
+        }
     }
 }
 
@@ -137,10 +189,10 @@ fn run_first(hook: &Path, input: &[u8]) {
     }
 }
 
-fn record_and_deliver(context: &Context, queue: &mut Queue, config: Option<&Path>) -> Result<(), context::Error> {
+/// Records the push and tells the pusher. Returns also whether something is to be delivered.
+fn record_push(context: &Context, queue: &mut Queue) -> Result<(Recorded, bool), context::Error> {
     queue.sync_lazily()?;
     let recorded = record(context, queue, Source::Pushes, Some(Instant::now() + BUDGET))?;
-    context.log.info(&format!("push by {}: {} new commits, {} queued", pusher(), recorded.commits, recorded.queued));
     if queue.is_loss_noted()? {
         context
             .log
@@ -148,24 +200,13 @@ fn record_and_deliver(context: &Context, queue: &mut Queue, config: Option<&Path
     }
     let pause = queue.pause()?;
     let waits = !recorded.complete || queue.next_due(now())?.is_some_and(|due| due <= now());
-    match context.config.queue.deliver {
-        Deliver::Later => {}
-        _ if !waits => {}
-        Deliver::Inline => deliver(context, queue, Mode::Once, &mut Report::default())?,
-        Deliver::Background => {
-            if let Err(error) = super::start_deliverer(&context.git_dir, config) {
-                context.log.error(&format!("cannot start the delivery: {error}"));
-                tell_pusher(&format!("cannot start the delivery ({error}); the next push tries again"));
-            }
-        }
-    }
     let trouble = pause.map(|pause| {
         let since = humantime::format_rfc3339_seconds(time(pause.since));
         format!("nothing can be posted since {since}: {}", pause.error)
     });
     let line = line(&recorded, trouble.as_deref(), &context.repository_name(), context.config.log.push);
     line.into_iter().for_each(|line| tell_pusher(&line));
-    Ok(())
+    Ok((recorded, waits))
 }
 
 /// Returns the one line for the pusher, if there is anything to say.

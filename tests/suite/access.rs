@@ -9,6 +9,7 @@ use std::thread;
 
 use rally_simulator::{Action, Fault, Match};
 
+use crate::support::process::deliverers;
 use crate::support::{Clone, Server, expected, ran};
 
 /// Sets up a server with one pushed commit that waits, and this `[rally]` section, whose end is the given lines.
@@ -242,13 +243,6 @@ fn no_more_requests_at_once_than_configured_and_batches_only_where_they_are_wish
     }
 }
 
-/// Returns the arguments of all processes that mention this text.
-fn arguments_with(text: &str) -> Vec<String> {
-    let processes = fs::read_dir("/proc").expect("Linux").flatten();
-    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
-    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).filter(|line| line.contains(text)).collect()
-}
-
 #[test]
 fn a_secret_appears_nowhere_but_in_its_header() {
     let key = "_canary-5f3a9d";
@@ -262,9 +256,11 @@ fn a_secret_appears_nowhere_but_in_its_header() {
         clone.commit("US1", &[("a", Some("1"))]);
         let mut shown = clone.push(&["origin", "main"]);
         server.rally.wait_for_requests("the delivery in the background", |requests| !requests.is_empty());
-        let running = arguments_with(&server.git_dir.display().to_string());
-        assert!(running.iter().any(|line| line.contains("deliver --background")), "{running:?}");
-        shown += &running.concat();
+        let running = deliverers(&server.git_dir);
+        assert_eq!(running.len(), 1);
+        for file in ["cmdline", "environ"] {
+            shown += &String::from_utf8_lossy(&fs::read(format!("/proc/{}/{file}", running[0])).expect("it lives"));
+        }
         // The server says back what it was sent, as some do.
         let body = format!("{{\"OperationResult\":{{\"Errors\":[\"refused\"]}}}} {key}");
         server.rally.fault(Fault {

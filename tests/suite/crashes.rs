@@ -3,6 +3,7 @@
 //! `RALLY_HOOK_SEED` repeats a run and `RALLY_HOOK_ROUNDS` makes it longer.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,9 @@ fn in_lanes(usual: usize, lane: impl Fn(usize, Random) + Sync) {
 
 fn start_hook(server: &Server, input: &str) -> Child {
     let mut command = server.command(&["post-receive"]);
-    command.env("GIT_DIR", ".").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // The hook is two processes, and both are killed.
+    command.process_group(0).env("GIT_DIR", ".");
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().expect("the program can be run");
     // It may be killed before it has read.
     let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::support::{Server, expected};
+use crate::support::{Server, expected, hermetic, program, ran};
 
 /// A hook that keeps its input and its environment's Git directory, and fails.
 const FOREIGN: &str =
@@ -110,4 +110,26 @@ fn installing_takes_history_as_seen_and_needs_no_configuration_yet() {
     server.run(&["install"]).succeeds();
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main", &format!("^{old}")]));
+}
+
+#[test]
+fn a_program_in_any_directory_is_found_by_the_hook() {
+    for directory in ["plain", "it's a directory with spaces", &"long".repeat(40)] {
+        let server = Server::without_hook();
+        server.configure_later("");
+        let place = server.path().join(directory);
+        fs::create_dir(&place).expect("it is new");
+        let copy = place.join("rally-hook");
+        fs::copy(program(), &copy).expect("there is room");
+        let mut install = hermetic(&copy);
+        install.args(["install", "--repo"]).arg(&server.git_dir);
+        ran(install).succeeds();
+        let clone = server.new_clone();
+        let seen = clone.push_commits(&["US1"]);
+        assert!(seen.contains("rally: 1 commit queued for US1"), "{seen}");
+        // Git passes over a hook that is a link to nowhere; of one that cannot be run it tells.
+        fs::remove_file(&copy).expect("it was there");
+        let seen = clone.push_commits(&["DE2"]);
+        assert!(seen.contains("rally-hook") && seen.contains("not found") || seen.contains("cannot"), "{seen}");
+    }
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use rally_simulator::Action;
 
 use crate::support::fault::{kill, status};
-use crate::support::process::wait_for;
+use crate::support::process::{deliverers, wait_for};
 use crate::support::{Clone, Server, expected, git, hermetic};
 
 #[test]
@@ -26,24 +26,12 @@ fn a_push_returns_while_rally_still_holds_the_request() {
     assert_eq!(server.rally.requests().len(), 1, "it still waits for its first answer");
     assert_eq!(server.count("pending"), 3);
     server.assert_ledger_adds_up();
-    for pid in deliverers(&server) {
+    for pid in deliverers(&server.git_dir) {
         kill_by_id(pid);
     }
     server.rally.clear_faults();
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-}
-
-/// Returns the processes that deliver for this repository.
-fn deliverers(server: &Server) -> Vec<i32> {
-    let dir = server.git_dir.canonicalize().expect("it is there");
-    let of_repository = |pid: &i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        line.contains("deliver --background") && line.contains(&*dir.to_string_lossy())
-    };
-    let entries = fs::read_dir("/proc").expect("Linux").flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(of_repository).collect()
 }
 
 fn kill_by_id(pid: i32) {
@@ -64,7 +52,7 @@ fn the_deliverer_holds_nothing_of_the_push_and_has_a_session_of_its_own() {
     server.always(Action::Hang);
     server.new_clone().push_commits(&["US1"]);
     server.rally.wait_for_requests("the deliverer", |requests| !requests.is_empty());
-    let found = deliverers(&server);
+    let found = deliverers(&server.git_dir);
     assert_eq!(found.len(), 1);
     let pid = found[0];
     for number in 0..=2 {
@@ -91,7 +79,7 @@ fn the_hook_itself_talks_to_nobody() {
     let seen = clone.push_commits(&["US1", "DE2"]);
     assert!(seen.contains("2 commits queued"), "{seen}");
     assert!(server.rally.requests().is_empty());
-    assert!(deliverers(&server).is_empty());
+    assert!(deliverers(&server.git_dir).is_empty());
 }
 
 #[test]

@@ -135,3 +135,10 @@ pub fn kill(mut child: Child) {
     let _ = child.kill();
     child.wait().expect("it was ours");
 }
+
+/// Kills a process with the group if it leads one.
+pub fn kill_group(child: Child) {
+    // SAFETY: the child has not been waited for, so that its number is still its own.
+    unsafe { libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL) };
+    kill(child);
+}

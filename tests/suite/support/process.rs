@@ -1,5 +1,7 @@
 //! Processes that a test starts, kills or waits for, and events to wait for.
 
+use std::fs;
+use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,18 @@ pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Lets a process run for that long, then kills it; returns whether it had ended before.
+/// Returns the processes that deliver for this repository in the background.
+pub fn deliverers(git_dir: &Path) -> Vec<i32> {
+    let dir = git_dir.canonicalize().expect("it is there");
+    let is_one = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "rally-deliver")
+            && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir)
+    };
+    let entries = fs::read_dir("/proc").expect("Linux").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
+}
+
+/// Lets a process run for that long, then kills it and the group that it leads; returns whether it had ended before.
 pub fn kill_after(mut child: Child, delay: Duration) -> bool {
     let end = Instant::now() + delay;
     while Instant::now() < end {
@@ -24,6 +37,6 @@ pub fn kill_after(mut child: Child, delay: Duration) -> bool {
         }
         std::thread::sleep(Duration::from_micros(200).min(end.saturating_duration_since(Instant::now())));
     }
-    super::fault::kill(child);
+    super::fault::kill_group(child);
     false
 }
