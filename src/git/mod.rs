@@ -57,6 +57,7 @@ pub enum Error {
 /// An open repository.
 pub struct Repository {
     inner: git2::Repository,
+    recent: RefCell<Recent>,
 }
 
 impl Repository {
@@ -68,14 +69,14 @@ impl Repository {
         let flags = if from_env { RepositoryOpenFlags::FROM_ENV } else { RepositoryOpenFlags::empty() };
         let flags = flags | RepositoryOpenFlags::NO_SEARCH;
         match git2::Repository::open_ext(git_dir, flags, std::iter::empty::<&Path>()) {
-            Ok(inner) => Ok(Repository { inner }),
+            Ok(inner) => Ok(Repository { inner, recent: RefCell::default() }),
             Err(source) => Err(open_error(git_dir.to_owned(), source)),
         }
     }
 
     pub(crate) fn objects(&self) -> Result<Objects<'_>, Error> {
         let open = |source| Error::Open { path: self.inner.path().to_owned(), source };
-        Ok(Objects { odb: self.inner.odb().map_err(open)?, recent: RefCell::default() })
+        Ok(Objects { odb: self.inner.odb().map_err(open)?, recent: &self.recent })
     }
 
     /// Returns all refs that lead to commits, each with the commit. Symbolic refs are left out: their target is there itself.
@@ -103,7 +104,7 @@ impl Repository {
 /// The objects of a repository.
 pub(crate) struct Objects<'r> {
     odb: Odb<'r>,
-    recent: RefCell<Recent>,
+    recent: &'r RefCell<Recent>,
 }
 
 /// A copy of an object's kind and bytes.
@@ -151,13 +152,13 @@ impl Objects<'_> {
     pub fn peel(&self, id: CommitId) -> Result<Option<Tip>, Error> {
         let mut id = id;
         loop {
-            let object = self.read(id)?;
-            match object.kind() {
+            let object = self.read_often(id)?;
+            match object.kind {
                 ObjectType::Commit => {
-                    let commit = commit::parse(object.data()).ok_or(Error::Damaged { id, kind: "commit" })?;
+                    let commit = commit::parse(&object.data).ok_or(Error::Damaged { id, kind: "commit" })?;
                     return Ok(Some(Tip { id, time: commit.committed_at }));
                 }
-                ObjectType::Tag => id = commit::tag_target(object.data()).ok_or(Error::Damaged { id, kind: "tag" })?,
+                ObjectType::Tag => id = commit::tag_target(&object.data).ok_or(Error::Damaged { id, kind: "tag" })?,
                 _ => return Ok(None),
             }
         }

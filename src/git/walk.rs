@@ -236,9 +236,18 @@ impl<'a, 'r> Walk<'a, 'r> {
         if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(Error::OutOfTime);
         }
+        if !self.hands_on {
+            // Whoever asked for the walk will read it too.
+            let Some(object) = super::if_there(self.objects.read_often(id))? else { return Ok(None) };
+            return Self::waiting(id, &object.data, None).map(Some);
+        }
         let Some(object) = super::if_there(self.objects.read(id))? else { return Ok(None) };
-        let commit = commit::parse(object.data()).ok_or(Error::Damaged { id, kind: "commit" })?;
-        let data = (object.len() <= LARGEST_HANDED_ON && self.hands_on).then(|| Arc::from(object.data()));
-        Ok(Some(Waiting { tip: Tip { id, time: commit.committed_at }, parents: Some(commit.parents), data }))
+        let data = (object.len() <= LARGEST_HANDED_ON).then(|| Arc::from(object.data()));
+        Self::waiting(id, object.data(), data).map(Some)
+    }
+
+    fn waiting(id: CommitId, raw: &[u8], data: Option<Arc<[u8]>>) -> Result<Waiting, Error> {
+        let commit = commit::parse(raw).ok_or(Error::Damaged { id, kind: "commit" })?;
+        Ok(Waiting { tip: Tip { id, time: commit.committed_at }, parents: Some(commit.parents), data })
     }
 }
