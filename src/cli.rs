@@ -52,10 +52,7 @@ pub enum Command {
 
 #[derive(Debug, Default, Args)]
 pub struct PostReceive {
-    /// Run this hook first, with the same input
-    #[arg(long, value_name = "FILE", hide = true)]
-    pub first: Option<PathBuf>,
-    /// The hook's own file, which the kernel names where this program is its interpreter
+    /// The hook's own file
     #[arg(hide = true)]
     pub hook: Option<PathBuf>,
 }

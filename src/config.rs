@@ -26,7 +26,7 @@ pub const FILE_VARIABLE: &str = "RALLY_HOOK_CONFIG";
 /// The prefixes that Rally gives a new workspace and that everyday text does not use.
 pub const DEFAULT_PREFIXES: [&str; 6] = ["US", "DE", "DS", "TA", "TC", "TS"];
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     pub rally: Rally,
@@ -38,7 +38,7 @@ pub struct Config {
     pub log: Log,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rally {
     pub server: String,
@@ -63,7 +63,7 @@ pub enum BatchMode {
     Off,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Repository {
     pub name: Option<String>,
@@ -75,7 +75,7 @@ pub struct Repository {
     pub file_link: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Commits {
     pub refs: Vec<String>,
@@ -96,7 +96,7 @@ pub enum Post {
     All,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct State {
     pub update: bool,
@@ -104,7 +104,7 @@ pub struct State {
     pub backwards: bool,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Authors {
     pub map_file: Option<PathBuf>,
@@ -123,7 +123,7 @@ pub enum MatchBy {
     DisplayName,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Queue {
     pub deliver: Deliver,
@@ -145,7 +145,7 @@ pub enum Deliver {
     Later,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     pub push: PushLog,
@@ -318,8 +318,11 @@ impl Rally {
     /// Says what is wrong with the server's address. A secret must not travel unencrypted, except within the machine.
     fn server_problem(&self) -> Option<String> {
         let Ok(url) = reqwest::Url::parse(&self.server) else {
-            return Some(format!("{:?} is no address; it looks like \"https://rally1.rallydev.com\"", self.server));
+            return Some("it is no address; one looks like \"https://rally1.rallydev.com\"".into());
         };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Some("it holds a user name or password; set username and password_file instead".into());
+        }
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let loopback = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         match url.scheme() {

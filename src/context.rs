@@ -25,6 +25,8 @@ pub struct Context {
     /// Absolute.
     pub git_dir: PathBuf,
     pub config: Config,
+    /// The file that was named for it, if one was.
+    config_file: Option<PathBuf>,
     pub state: StateDir,
     pub log: Log,
 }
@@ -33,17 +35,23 @@ impl Context {
     /// Loads what is known about the repository.
     pub fn load(git_dir: PathBuf, config_file: Option<&Path>) -> Result<Self, Error> {
         let config = Config::load(config_file, &git_dir)?;
-        Ok(Context::new(git_dir, config)?)
+        Ok(Context { config_file: config_file.map(Path::to_owned), ..Context::new(git_dir, config)? })
+    }
+
+    /// Loads the configuration again.
+    pub fn reloaded(&self) -> Result<Self, config::Error> {
+        let config = Config::load(self.config_file.as_deref(), &self.git_dir)?;
+        Ok(Context::with_state(self.git_dir.clone(), config, self.config_file.clone(), self.state.clone()))
     }
 
     pub fn new(git_dir: PathBuf, config: Config) -> Result<Self, queue::Error> {
         let state = StateDir::open(&git_dir, sharing(&git_dir))?;
-        Ok(Context::with_state(git_dir, config, state))
+        Ok(Context::with_state(git_dir, config, None, state))
     }
 
-    pub fn with_state(git_dir: PathBuf, config: Config, state: StateDir) -> Self {
+    pub fn with_state(git_dir: PathBuf, config: Config, config_file: Option<PathBuf>, state: StateDir) -> Self {
         let log = Log::new(&config.log, &git_dir, &state);
-        Context { git_dir, config, state, log }
+        Context { git_dir, config, config_file, state, log }
     }
 
     /// Opens the queue. A damaged one is set aside and replaced, which is told on stderr and in the log.

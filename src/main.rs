@@ -1,7 +1,7 @@
 //! Parses, runs, and tells the outcome.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -15,8 +15,8 @@ use rally_hook::messages::tell;
 unsafe extern "C" {}
 
 fn main() -> ExitCode {
-    if is_hook() {
-        post_receive::run(&Place::default(), &PostReceive::default());
+    if let Some(hook) = hook_file() {
+        post_receive::run(&Place::default(), &PostReceive { hook: Some(hook) });
         return ExitCode::SUCCESS;
     }
     match command::run(Cli::parse()) {
@@ -30,15 +30,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tells whether there is nothing to parse: the program was linked or copied to `hooks/post-receive`, or is the
-/// interpreter of the file that `install` wrote there.
-fn is_hook() -> bool {
-    let is_named_so = |argument: &OsString| Path::new(argument).file_name().is_some_and(|name| name == "post-receive");
+/// Returns the hook that is run, where there is nothing to parse: the program was linked or copied to
+/// `hooks/post-receive`, or is the interpreter of the file that `install` wrote there.
+fn hook_file() -> Option<PathBuf> {
+    let is_named_so = |path: &OsString| Path::new(path).file_name().is_some_and(|name| name == "post-receive");
     let arguments: Vec<OsString> = std::env::args_os().take(4).collect();
     match arguments.as_slice() {
-        [program, ..] if is_named_so(program) => true,
-        [_, command, hook] => command == "post-receive" && is_named_so(hook),
-        _ => false,
+        [hook, ..] if is_named_so(hook) => Some(hook.into()),
+        [_, command, hook] if command == "post-receive" && is_named_so(hook) => Some(hook.into()),
+        _ => None,
     }
 }
 

@@ -16,9 +16,12 @@ use crate::git::{self, Item, Objects, Read, Reader, Repository, Walk, read_list}
 use crate::push::{self, CommitId, RefUpdate, Tip};
 use crate::queue::{self, MovedTips, Queue, Settled, Walked};
 use crate::refs::{RefPatterns, Watched};
+use crate::text::printable;
 
 /// How many changesets go into one transaction.
 const PER_TRANSACTION: usize = 500;
+/// What the seen tips of [`Walked::Commits`] are about.
+const EVERYTHING: &str = "all refs";
 /// How often a lock that somebody holds is tried again.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
@@ -55,9 +58,9 @@ pub fn record(
     let repository = context.open_repository()?;
     take_in_kept_pushes(context, queue)?;
     let mut work = Work::gather(context, queue, &repository, source)?;
-    if !queue.has_seen_tips(Walked::Commits)? {
+    if queue.seen_scope(Walked::Commits)?.is_none() {
         // The first run, without `install`: what was there before these pushes counts as seen.
-        queue.set_seen_tips(Walked::Commits, &work.tips_before(&repository, |_| true)?, now())?;
+        queue.add_seen_tips(Walked::Commits, &work.tips_before(&repository, |_| true)?, EVERYTHING)?;
     }
     let objects = repository.objects()?;
     let found = work.walk(&Round { context, queue, objects: &objects, deadline });
@@ -71,11 +74,14 @@ pub fn record(
     Ok(recorded)
 }
 
-/// Marks all present tips as seen: their history is not posted, unless by a backfill.
+/// Marks what the repository holds as seen: it is not posted, unless by a backfill. Pushes that wait in the queue, from
+/// a hook that ran before, are left to be recorded.
 pub fn mark_all_seen(context: &Context, queue: &mut Queue) -> Result<(), Error> {
     let _lock = lock(context, None)?;
-    let tips: Vec<Tip> = context.open_repository()?.tips()?.into_iter().map(|(_, tip)| tip).collect();
-    Ok(queue.set_seen_tips(Walked::Commits, &tips, now())?)
+    let repository = context.open_repository()?;
+    take_in_kept_pushes(context, queue)?;
+    let waiting = Work::gather(context, queue, &repository, Source::Pushes)?;
+    Ok(queue.add_seen_tips(Walked::Commits, &waiting.tips_before(&repository, |_| true)?, EVERYTHING)?)
 }
 
 /// Returns the names of the watched refs whose tips hold commits that are not recorded.
@@ -172,15 +178,16 @@ impl Work {
         repository: &Repository,
         deadline: Option<Instant>,
     ) -> Result<(), Error> {
-        let Some(refs) = state_refs(context, repository) else {
+        let Some(patterns) = state_refs(context, repository) else {
             // What comes in while this is off is never made up for.
-            if queue.has_seen_tips(Walked::States)? {
-                queue.forget_seen_tips(Walked::States)?;
-            }
-            return Ok(());
+            return Ok(queue.forget_seen_tips(Walked::States)?);
         };
-        if !queue.has_seen_tips(Walked::States)? {
-            queue.set_seen_tips(Walked::States, &self.tips_before(repository, |name| refs.matches(name))?, now())?;
+        let refs = RefPatterns::new(&patterns);
+        let scope = patterns.join("\n");
+        if queue.seen_scope(Walked::States)?.as_ref() != Some(&scope) {
+            // It was switched on, or the branches are others now: what those hold already changes nothing.
+            let tips = self.tips_before(repository, |name| refs.matches(name))?;
+            queue.add_seen_tips(Walked::States, &tips, &scope)?;
         }
         let objects = repository.objects()?;
         let round = Round { context, queue, objects: &objects, deadline };
@@ -197,13 +204,18 @@ impl Work {
     /// Returns where these refs were before the pushes that are being recorded, as far as one can tell.
     fn tips_before(&self, repository: &Repository, is_meant: impl Fn(&str) -> bool) -> Result<Vec<Tip>, Error> {
         let objects = repository.objects()?;
-        let pushes = &self.updates[..self.pushed];
-        let pushed: HashSet<&str> = pushes.iter().map(|update| update.name.as_str()).collect();
-        let others =
-            repository.tips()?.into_iter().filter(|(name, _)| is_meant(name) && !pushed.contains(name.as_str()));
-        let old = pushes.iter().filter(|update| is_meant(&update.name));
-        let old = old.filter_map(|update| objects.peel(update.old?).ok().flatten());
-        Ok(others.map(|(_, tip)| tip).chain(old).collect())
+        let mut pushed: HashSet<&str> = HashSet::new();
+        let mut tips = Vec::new();
+        for update in self.updates[..self.pushed].iter().filter(|update| is_meant(&update.name)) {
+            // What a later push of the same ref found there is what an earlier one brought.
+            if pushed.insert(&update.name) {
+                tips.extend(update.old.and_then(|id| objects.peel(id).ok().flatten()));
+            }
+        }
+        let others = repository.tips()?.into_iter();
+        let others = others.filter(|(name, _)| is_meant(name) && !pushed.contains(name.as_str()));
+        tips.extend(others.map(|(_, tip)| tip));
+        Ok(tips)
     }
 }
 
@@ -233,8 +245,9 @@ impl Round<'_> {
                     Ok(Some(tip)) => tip,
                     Ok(None) => continue,
                     Err(error) => {
-                        let log = &self.context.log;
-                        log.error(&format!("{}: its commits cannot be recorded: {error}", update.name));
+                        let reason = format!("{}: its commits cannot be recorded: {error}", printable(&update.name));
+                        self.context.log.error(&reason);
+                        moved.unreadable.push((new, reason));
                         continue;
                     }
                 };
@@ -266,9 +279,11 @@ fn store(
     let mut waiting: Vec<Changeset> = Vec::new();
     let mut failed = None;
     let mut in_time = true;
+    let mut settled = settled;
     read_list(&context.git_dir, repository, &reader, items, |id, read| {
-        if let Some(changeset) = matching(context, id, read) {
-            waiting.push(changeset);
+        match matching(context, id, read) {
+            Ok(changeset) => waiting.extend(changeset),
+            Err(reason) => settled.commits.unreadable.push((id, reason)),
         }
         if waiting.len() >= PER_TRANSACTION {
             match record_some(queue, &mut waiting, None, &mut recorded) {
@@ -301,34 +316,38 @@ fn record_some(
 }
 
 /// Returns the changeset of a commit that is to be posted; says in the log what could not be read.
-pub fn matching(context: &Context, id: CommitId, read: Result<Read, git::Error>) -> Option<Changeset> {
+///
+/// # Errors
+/// Why the commit cannot be read at all.
+pub fn matching(context: &Context, id: CommitId, read: Result<Read, git::Error>) -> Result<Option<Changeset>, String> {
     match read {
-        Ok(Read::Unmentioned) => None,
+        Ok(Read::Unmentioned) => Ok(None),
         Ok(Read::Matching(changeset)) => {
             if changeset.omitted > 0 {
                 context
                     .log
                     .warn(&format!("commit {id}: {} changed paths beyond max_changes are left out", changeset.omitted));
             }
-            Some(changeset)
+            Ok(Some(changeset))
         }
         Ok(Read::WithoutPaths(changeset, error)) => {
             context.log.error(&format!("commit {id} is posted without its changed paths: {error}"));
-            Some(changeset)
+            Ok(Some(changeset))
         }
         Err(error) => {
-            context.log.error(&format!("commit {id} cannot be read and is not posted: {error}"));
-            None
+            let reason = format!("it cannot be read and is not posted: {error}");
+            context.log.error(&format!("commit {id}: {reason}"));
+            Err(reason)
         }
     }
 }
 
-/// Returns the refs on which messages change states, if they do at all.
-fn state_refs(context: &Context, repository: &Repository) -> Option<RefPatterns> {
+/// Returns the patterns of the refs on which messages change states, if they do at all.
+fn state_refs(context: &Context, repository: &Repository) -> Option<Vec<String>> {
     let state = &context.config.state;
     let patterns = match state.refs.is_empty() {
         true => repository.head_branch().into_iter().collect(),
         false => state.refs.clone(),
     };
-    state.update.then(|| RefPatterns::new(&patterns))
+    state.update.then_some(patterns)
 }

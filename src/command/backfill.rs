@@ -21,7 +21,7 @@ use crate::messages::tell;
 use crate::push::CommitId;
 use crate::queue::{self, Queue};
 use crate::record;
-use crate::text::printable;
+use crate::text::{json_safe, printable};
 
 /// How many changesets go into one transaction.
 const PER_TRANSACTION: usize = 500;
@@ -33,11 +33,13 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
         return dry_run(place, &git_dir, &range, arguments.json);
     }
     let context = load(place)?;
-    let (commits, new) = with_queue(&context, |queue| record_range(&context, queue, &range))?;
+    let (commits, new, unreadable) = with_queue(&context, |queue| record_range(&context, queue, &range))?;
     tell(&format!("{} read, {new} of them new to the queue", plural(commits, "commit")));
     if context.config.queue.deliver == Deliver::Later {
-        tell("they are delivered by the next `rally-hook deliver`, as queue.deliver = \"later\" says");
-        return Ok(Ended::Done);
+        if new > 0 {
+            tell("they are delivered by the next `rally-hook deliver`, as queue.deliver = \"later\" says");
+        }
+        return Ok(if unreadable == 0 { Ended::Done } else { Ended::NotAll });
     }
     let mut report = Report { progress: Some(progress("delivering", Some(new as u64))), ..Report::default() };
     let status = with_queue(&context, |queue| {
@@ -49,7 +51,7 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     if status.pending > 0 {
         tell("`rally-hook deliver --wait` goes on with what waits");
     }
-    Ok(ended)
+    Ok(if unreadable == 0 { ended } else { Ended::NotAll })
 }
 
 /// Returns what `git rev-parse` is asked.
@@ -59,15 +61,21 @@ fn range_arguments(arguments: &Backfill) -> Vec<String> {
     since.chain(all).chain(arguments.ranges.iter().cloned()).collect()
 }
 
-fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(usize, usize), context::Error> {
+fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(usize, usize, usize), context::Error> {
     let reader = Reader::new(&context.config.commits);
     let bar = progress("reading", None);
-    let (mut waiting, mut commits, mut new) = (Vec::new(), 0, 0);
+    let (mut waiting, mut commits, mut new, mut unreadable) = (Vec::new(), 0, 0, 0);
     let mut failed: Option<queue::Error> = None;
-    read_range(&context.git_dir, &reader, range, |id, read| {
+    let read = read_range(&context.git_dir, &reader, range, |id, read| {
         commits += 1;
         bar.inc(1);
-        waiting.extend(record::matching(context, id, read));
+        match record::matching(context, id, read) {
+            Ok(changeset) => waiting.extend(changeset),
+            Err(reason) => {
+                unreadable += 1;
+                tell(&format!("commit {id}: {reason}"));
+            }
+        }
         if waiting.len() >= PER_TRANSACTION {
             match record::store_backfill(queue, &waiting) {
                 Ok(stored) => new += stored,
@@ -76,14 +84,15 @@ fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(
             waiting.clear();
         }
         failed.is_none()
-    })?;
+    });
     bar.finish_and_clear();
     if let Some(error) = failed {
         return Err(error.into());
     }
     new += record::store_backfill(queue, &waiting)?;
+    read?;
     queue.forget_loss()?;
-    Ok((commits, new))
+    Ok((commits, new, unreadable))
 }
 
 /// Prints what would be posted. It needs no network, no queue, and no configuration either.
@@ -97,16 +106,17 @@ fn dry_run(place: &Place, git_dir: &Path, range: &Range, json: bool) -> Result<E
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let (mut read_count, mut matching, mut ended) = (0, 0, Ended::Done);
-    read_range(git_dir, &reader, range, |id, read| {
+    let all_read = read_range(git_dir, &reader, range, |id, read| {
         read_count += 1;
         if let Some(changeset) = readable(id, read, &mut ended) {
             matching += 1;
             written = if json { print_json(&mut out, &changeset) } else { print_text(&mut out, &changeset) };
         }
         written.is_ok()
-    })?;
+    });
     written?;
     out.flush()?;
+    all_read?;
     if !json {
         tell(&format!("{} read, {matching} would be posted", plural(read_count, "commit")));
     }
@@ -140,8 +150,8 @@ fn is_zero(count: &usize) -> bool {
 
 fn print_json(out: &mut impl Write, changeset: &Changeset) -> io::Result<()> {
     let Changeset { revision, artifacts, changes, omitted, .. } = changeset;
-    serde_json::to_writer(&mut *out, &Line { revision, artifacts, changes, omitted_changes: *omitted })?;
-    out.write_all(b"\n")
+    let json = serde_json::to_string(&Line { revision, artifacts, changes, omitted_changes: *omitted })?;
+    writeln!(out, "{}", json_safe(&json))
 }
 
 fn print_text(out: &mut impl Write, changeset: &Changeset) -> io::Result<()> {

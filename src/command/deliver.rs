@@ -1,5 +1,6 @@
 //! `rally-hook deliver`: posts what waits.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -54,18 +55,21 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     add(report.unlinked, "without an artifact that Rally has");
     add(report.dead, "refused for good");
     add(status.pending as usize, "waiting");
+    add(status.state_requests as usize, "whose state changes wait");
     tell(&parts.join(", "));
     if let Some(pause) = &report.paused {
         tell(&pause.error);
-    } else if let Some(error) =
-        report.last_error.as_ref().filter(|_| status.pending > 0 || report.dead > 0 || report.unrecorded)
+    } else if let Some(error) = report
+        .last_error
+        .as_ref()
+        .filter(|_| status.pending + status.state_requests > 0 || report.dead > 0 || report.unrecorded)
     {
         tell(error);
     }
     if report.dead > 0 {
         tell("see `rally-hook status` for what was refused; `rally-hook retry` tries it again");
     }
-    let all_done = status.pending == 0 && report.dead == 0 && !report.unrecorded;
+    let all_done = status.pending + status.state_requests == 0 && report.dead == 0 && !report.unrecorded;
     if all_done { Ended::Done } else { Ended::NotAll }
 }
 
@@ -74,7 +78,7 @@ fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
     if !root.is_dir() {
         return Err(Error::Usage(format!("{} is not a directory", root.display())));
     }
-    let mut found = Vec::new();
+    let mut found = BTreeSet::new();
     find_queues(root, MAX_DEPTH, &mut found);
     let mut ended = Ended::Done;
     for git_dir in found {
@@ -92,19 +96,14 @@ fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
     Ok(ended)
 }
 
-/// Collects the Git directories below `dir` that have our state in them.
-fn find_queues(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+/// Collects the Git directories below `dir` that have our state in them, each once however many links lead there.
+fn find_queues(dir: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {
     if dir.join("HEAD").is_file() && dir.join("objects").is_dir() {
-        found.extend(dir.join("rally-hook").is_dir().then(|| dir.to_owned()));
+        found.extend(dir.join("rally-hook").is_dir().then(|| dir.canonicalize().ok()).flatten());
         return;
     }
     let Some(depth) = depth.checked_sub(1) else { return };
     let Ok(entries) = fs::read_dir(dir) else { return };
-    let mut below: Vec<PathBuf> = entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect();
-    below.sort();
-    below.iter().for_each(|dir| find_queues(dir, depth, found));
+    let below = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+    below.for_each(|dir| find_queues(&dir, depth, found));
 }

@@ -4,8 +4,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use super::{Ended, Error, git_dir};
 use crate::cli::Place;
@@ -17,8 +17,9 @@ use crate::queue::Walked;
 use crate::record;
 
 const HOOK: &str = "post-receive";
-/// What the hook that was there before is called while ours is there.
-const KEPT: &str = "post-receive.before-rally-hook";
+/// What the hook that was there before is called while ours is there. Ours finds it beside itself, wherever the
+/// repository is moved to.
+pub(super) const KEPT: &str = "post-receive.before-rally-hook";
 /// Tells our hook from others.
 const MARK: &str = "# Installed by rally-hook; `rally-hook uninstall` removes it.";
 
@@ -30,7 +31,7 @@ pub fn install(place: &Place) -> Result<Ended, Error> {
     let config = Config::load(place.config.as_deref(), &git_dir);
     let context = Context::new(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
     let mut queue = context.open_queue()?;
-    if !queue.has_seen_tips(Walked::Commits)? {
+    if queue.seen_scope(Walked::Commits)?.is_none() {
         match record::mark_all_seen(&context, &mut queue) {
             Ok(()) => {
                 tell("what the repository holds now counts as seen; `rally-hook backfill` posts history on purpose")
@@ -39,8 +40,13 @@ pub fn install(place: &Place) -> Result<Ended, Error> {
             Err(context::Error::Git(error @ git::Error::Format { .. })) => tell(&error.to_string()),
             Err(error) => return Err(error.into()),
         }
+    } else {
+        tell(
+            "it has been installed before and goes on there: what was pushed since is recorded with the next push, or now by `rally-hook catch-up`",
+        );
     }
     fs::create_dir_all(&hooks).map_err(|error| failed("create", &hooks, &error))?;
+    let script = script(place.config.as_deref())?;
     if hook.symlink_metadata().is_ok() && !is_ours(&hook) {
         if kept.symlink_metadata().is_ok() {
             return Err(Error::Failed(format!(
@@ -48,11 +54,11 @@ pub fn install(place: &Place) -> Result<Ended, Error> {
                 kept.display()
             )));
         }
-        fs::rename(&hook, &kept).map_err(|error| failed("rename", &hook, &error))?;
+        // Under both names until ours takes its place: at no moment is there no hook.
+        fs::hard_link(&hook, &kept).map_err(|error| failed("keep", &hook, &error))?;
         tell(&format!("the hook that was there is kept as {} and runs first", kept.display()));
     }
-    let first = kept.symlink_metadata().is_ok().then_some(kept.as_path());
-    write_hook(&hook, &script(first, place.config.as_deref())?).map_err(|error| failed("write", &hook, &error))?;
+    write_hook(&hook, &script).map_err(|error| failed("write", &hook, &error))?;
     tell(&format!("installed {}", hook.display()));
     match config {
         Ok(_) => tell("`rally-hook doctor` checks whether everything is in place"),
@@ -81,28 +87,34 @@ pub fn uninstall(place: &Place) -> Result<Ended, Error> {
     Ok(Ended::Done)
 }
 
+/// Tells whether it is a hook that we wrote, or a link to this program, or a copy of it.
 fn is_ours(hook: &Path) -> bool {
-    fs::read(hook).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).lines().any(|line| line == MARK))
+    let is_same_file = || {
+        let (program, hook) = (fs::metadata(std::env::current_exe().ok()?).ok()?, fs::metadata(hook).ok()?);
+        Some((program.dev(), program.ino()) == (hook.dev(), hook.ino()))
+    };
+    let is_written_by_us = |bytes: &[u8]| bytes.split(|&byte| byte == b'\n').any(|line| line == MARK.as_bytes());
+    let is_copy = |bytes: &[u8]| std::env::current_exe().and_then(fs::read).is_ok_and(|program| program == bytes);
+    is_same_file() == Some(true)
+        || fs::read(hook)
+            .is_ok_and(|bytes| is_written_by_us(&bytes) || bytes.starts_with(b"\x7fELF") && is_copy(&bytes))
 }
 
 /// Returns the hook's text: a script that names the program in full. If that is ever gone, the pusher is told, while Git
 /// passes over a link that leads nowhere without a word.
-fn script(first: Option<&Path>, config: Option<&Path>) -> Result<String, Error> {
+fn script(config: Option<&Path>) -> Result<String, Error> {
     let program = std::env::current_exe()
         .map_err(|error| Error::Failed(format!("cannot find this program's own file: {error}")))?;
-    let mut options = String::new();
-    if let Some(first) = first {
-        options += &format!(" --first {}", quoted(first)?);
-    }
-    if let Some(config) = config {
-        let config = std::path::absolute(config).map_err(|error| failed("find", config, &error))?;
-        options += &format!(" --config {}", quoted(&config)?);
-    }
-    if options.is_empty() && can_be_interpreter(&program) {
+    if config.is_none() && can_be_interpreter(&program) {
         // Without a shell in between: starting one costs the push half a millisecond.
         return Ok(format!("#!{} post-receive\n{MARK}\n", program.display()));
     }
-    Ok(format!("#!/bin/sh\n{MARK}\nexec {} post-receive{options}\n", quoted(&program)?))
+    let mut options = String::new();
+    if let Some(config) = config {
+        let config = std::path::absolute(config).map_err(|error| failed("find", config, &error))?;
+        options = format!(" --config {}", quoted(&config)?);
+    }
+    Ok(format!("#!/bin/sh\n{MARK}\nexec {} post-receive{options} \"$0\"\n", quoted(&program)?))
 }
 
 /// Tells whether the kernel can find the program by the first line of a script: it stops at white space, and older
@@ -120,7 +132,7 @@ fn quoted(path: &Path) -> Result<String, Error> {
 }
 
 fn write_hook(hook: &Path, script: &str) -> io::Result<()> {
-    let temporary = PathBuf::from(format!("{}.tmp-{}", hook.display(), std::process::id()));
+    let temporary = hook.with_file_name(format!("{HOOK}.tmp-{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o755).open(&temporary)?;
     file.write_all(script.as_bytes())?;
     file.sync_all()?;

@@ -5,12 +5,14 @@
 
 use std::env;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::deliver::deliver_unseen;
+use super::install::KEPT;
 use crate::artifact::FormattedId;
 use crate::background::{self, Front, Side};
 use crate::cli::{Place, PostReceive};
@@ -71,23 +73,21 @@ fn work(place: &Place, arguments: &PostReceive, front: Option<Front>) {
 struct TakenIn {
     context: Context,
     recorded: Recorded,
-    /// Whether something is to be delivered now.
-    waits: bool,
 }
 
 impl TakenIn {
     /// Lets the push go on and delivers, in the order that the configuration asks for.
     fn finish(self, front: Option<Front>) {
-        let TakenIn { context, recorded, waits } = self;
+        let TakenIn { context, recorded } = self;
         let log = &context.log;
         let deliver = context.config.queue.deliver;
-        if waits && deliver == Deliver::Inline {
+        if deliver == Deliver::Inline {
             deliver_unseen(&context, Mode::Once);
         }
         let let_go = front.map_or_else(|| Err(io::Error::other("there is no process for it")), Front::let_go);
         log.info(&format!("push by {}: {} new commits, {} queued", pusher(), recorded.commits, recorded.queued));
         match let_go {
-            _ if !waits || deliver != Deliver::Background => {}
+            _ if deliver != Deliver::Background => {}
             Ok(()) => {
                 std::thread::sleep(HEAD_START);
                 deliver_unseen(&context, Mode::Background);
@@ -106,23 +106,19 @@ fn take_in(place: &Place, arguments: &PostReceive, input: &[u8]) -> Option<Taken
         }
     };
     let (state, queue) = if input.is_empty() { (None, None) } else { keep(&git_dir, input) };
-    if let Some(first) = &arguments.first {
-        run_first(first, input);
+    if let Some(hook) = &arguments.hook {
+        run_first(&hook.with_file_name(KEPT), input);
     }
     let state = state?;
     let context = match Config::load(place.config.as_deref(), &git_dir) {
-        Ok(config) => Context::with_state(git_dir, config, state),
+        Ok(config) => Context::with_state(git_dir, config, place.config.clone(), state),
         Err(error) => {
             tell_pusher(&format!("this push waits until the configuration is put right: {error}"));
             return None;
         }
     };
-    let queue = match queue {
-        Some(queue) => Ok(queue),
-        None => context::open_queue(&context.state, PATIENCE, |message| context.log.error(message)),
-    };
-    match queue.map_err(context::Error::from).and_then(|mut queue| record_push(&context, &mut queue)) {
-        Ok((recorded, waits)) => Some(TakenIn { context, recorded, waits }),
+    match record_push(&context, queue) {
+        Ok(recorded) => Some(TakenIn { context, recorded }),
         Err(error) => {
             context.log.error(&format!("a push was kept but not recorded: {error}"));
             tell_pusher(&format!("this push is kept, but its commits cannot be read yet: {error}"));
@@ -172,15 +168,28 @@ fn pusher() -> String {
         .unwrap_or_else(|| "somebody unknown".into())
 }
 
-/// Runs the hook that was there before ours, as Git would.
+/// Runs the hook that was there before ours, if there was one, as Git would: not if it is not executable, and by the
+/// shell if the kernel cannot tell what it is.
 fn run_first(hook: &Path, input: &[u8]) {
-    let run = || {
-        let mut child = Command::new(hook).stdin(Stdio::piped()).spawn()?;
+    if !hook.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0) {
+        return;
+    }
+    let run = |mut command: Command| {
+        let mut child = command.stdin(Stdio::piped()).spawn()?;
         // A hook need not read its input.
         let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
         child.wait()
     };
-    match run() {
+    let by_shell = || {
+        let mut shell = Command::new("/bin/sh");
+        shell.arg(hook);
+        shell
+    };
+    let ended = match run(Command::new(hook)) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => run(by_shell()),
+        other => other,
+    };
+    match ended {
         Ok(status) if !status.success() => {
             tell_pusher(&format!("the other hook, {}, ended with {status}", hook.display()))
         }
@@ -189,24 +198,32 @@ fn run_first(hook: &Path, input: &[u8]) {
     }
 }
 
-/// Records the push and tells the pusher. Returns also whether something is to be delivered.
-fn record_push(context: &Context, queue: &mut Queue) -> Result<(Recorded, bool), context::Error> {
+/// Records the push and tells the pusher.
+fn record_push(context: &Context, queue: Option<Queue>) -> Result<Recorded, context::Error> {
+    let tell = |message: &str| context.log.error(message);
+    let open = || context::open_queue(&context.state, PATIENCE, tell);
+    let mut queue = queue.map_or_else(open, Ok)?;
     queue.sync_lazily()?;
-    let recorded = record(context, queue, Source::Pushes, Some(Instant::now() + BUDGET))?;
+    let deadline = Some(Instant::now() + BUDGET);
+    let recorded = match record(context, &mut queue, Source::Pushes, deadline) {
+        Err(context::Error::Queue(error)) if error.is_damage() => {
+            drop(queue);
+            context::replace_damaged_queue(&context.state, tell)?;
+            queue = open()?;
+            record(context, &mut queue, Source::Pushes, deadline)
+        }
+        recorded => recorded,
+    }?;
     if queue.is_loss_noted()? {
-        context
-            .log
-            .error("the queue's file was gone, and what waited in it is lost: `rally-hook backfill` makes up for it");
+        tell("the queue's file was gone, and what waited in it is lost: `rally-hook backfill` makes up for it");
     }
-    let pause = queue.pause()?;
-    let waits = !recorded.complete || queue.next_due(now())?.is_some_and(|due| due <= now());
-    let trouble = pause.map(|pause| {
+    let trouble = queue.pause()?.map(|pause| {
         let since = humantime::format_rfc3339_seconds(time(pause.since));
         format!("nothing can be posted since {since}: {}", pause.error)
     });
     let line = line(&recorded, trouble.as_deref(), &context.repository_name(), context.config.log.push);
     line.into_iter().for_each(|line| tell_pusher(&line));
-    Ok((recorded, waits))
+    Ok(recorded)
 }
 
 /// Returns the one line for the pusher, if there is anything to say.

@@ -2,8 +2,11 @@
 
 use super::{Ended, Error, load, plural, with_queue};
 use crate::cli::{Place, Retry};
-use crate::context::now;
+use crate::context::{self, Context, now};
+use crate::git::{Item, Reader, read_list};
 use crate::messages::tell;
+use crate::queue::Queue;
+use crate::record;
 
 pub fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
     let context = load(place)?;
@@ -23,8 +26,10 @@ pub fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
     let mut ended = Ended::Done;
     let mut total = 0;
     for revision in wanted {
+        let revision = revision.map(str::to_ascii_lowercase);
+        let revision = revision.as_deref();
         let count =
-            with_queue(&context, |queue| Ok(queue.retry(revision.map(str::to_ascii_lowercase).as_deref(), now())?))?;
+            with_queue(&context, |queue| Ok(read_again(&context, queue, revision)? + queue.retry(revision, now())?))?;
         total += count;
         if let (0, Some(revision)) = (count, revision) {
             tell(&format!("no dead letter has the revision {revision}; `rally-hook status` lists them"));
@@ -33,4 +38,29 @@ pub fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
     }
     tell(&format!("{} pending again; `rally-hook deliver` posts what is due", plural(total, "dead letter")));
     Ok(ended)
+}
+
+/// Reads the commits of dead letters that have lost their data, or never had any. Returns how many wait again.
+fn read_again(context: &Context, queue: &mut Queue, revision: Option<&str>) -> Result<usize, context::Error> {
+    let revisions = queue.letters_without_facts(revision)?;
+    if revisions.is_empty() {
+        return Ok(0);
+    }
+    let reader = Reader::new(&context.config.commits);
+    let ids = revisions.iter().filter_map(|revision| revision.parse().ok());
+    let items = ids.map(|id| Item { id, branch: None, data: None }).collect();
+    let (mut found, mut gone) = (Vec::new(), Vec::new());
+    read_list(&context.git_dir, &context.open_repository()?, &reader, items, |id, read| {
+        match record::matching(context, id, read) {
+            Ok(Some(changeset)) => found.push(changeset),
+            Ok(None) => gone.push((id.to_string(), "it names no artifact".to_owned())),
+            Err(reason) => gone.push((id.to_string(), reason)),
+        }
+        true
+    })?;
+    for (revision, reason) in &gone {
+        tell(&format!("commit {revision} is forgotten: {reason}"));
+    }
+    queue.forget_letters(&gone.into_iter().map(|(revision, _)| revision).collect::<Vec<_>>())?;
+    Ok(record::store_backfill(queue, &found)?)
 }

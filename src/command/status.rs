@@ -10,11 +10,13 @@ use crate::cli::{self, Place};
 use crate::context::now;
 use crate::queue::Status;
 use crate::record;
-use crate::text::printable;
+use crate::text::{json_safe, printable};
 
 pub fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
     let context = load(place)?;
-    let status = with_queue(&context, |queue| Ok(queue.status()?))?;
+    let mut status = with_queue(&context, |queue| Ok(queue.status()?))?;
+    // Those that the queue could not take stand beside it.
+    status.pushes += context.state.kept_pushes()?.len() as i64;
     // A repository that cannot be opened is worth a line, not the loss of the others.
     let behind = with_queue(&context, |queue| record::refs_behind(&context, queue)).map_err(|error| error.to_string());
     let text = match arguments.json {
@@ -23,6 +25,7 @@ pub fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
     };
     io::stdout().write_all(text.as_bytes())?;
     let fine = status.failed == 0
+        && !status.lost
         && behind.as_ref().is_ok_and(Vec::is_empty)
         && !status.pause.is_some_and(|pause| pause.needs_person);
     Ok(if fine { Ended::Done } else { Ended::NotAll })
@@ -55,7 +58,7 @@ fn json(status: &Status, behind: &Result<Vec<String>, String>) -> String {
         "refs_behind": behind.as_ref().ok(),
         "repository_error": behind.as_ref().err(),
     });
-    format!("{object}\n")
+    json_safe(&format!("{object}\n")).into_owned()
 }
 
 fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
@@ -84,8 +87,9 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
     add(
         status.pushes > 0,
         format!(
-            "unread     {} whose commits are not recorded yet; `rally-hook deliver` reads them",
-            super::plural(status.pushes as usize, "push")
+            "unread     {} push{} whose commits are not recorded yet; `rally-hook deliver` reads them",
+            status.pushes,
+            if status.pushes == 1 { "" } else { "es" }
         ),
     );
     add(status.state_requests > 0, format!("states     {} commits whose state changes wait", status.state_requests));
@@ -109,10 +113,10 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
         add(true, format!("last error {}", printable(error)));
     }
     let backfill = "`rally-hook backfill` over the last pushes makes sure that nothing is missing";
-    add(status.lost, format!("lost       the queue's file was gone, with what waited in it; {backfill}"));
     if let Some(copy) = &status.damaged_copy {
         add(true, format!("repaired   the queue was damaged; it is kept as {copy}"));
     }
+    add(status.lost, format!("lost       some of what waited in the queue may be gone with its file; {backfill}"));
     match behind {
         Ok(refs) if refs.is_empty() => {}
         Ok(refs) => {

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Keys whose values no message may repeat.
+const SECRETS: [&str; 3] = ["api_key", "password", "proxy"];
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("no configuration: {} does not exist; copy config.sample.toml there and fill in [rally]", list(.0))]
@@ -34,16 +37,26 @@ impl Error {
         let mut names = message.split('`').skip(1).step_by(2);
         if message.starts_with("unknown field") {
             let key = names.next().unwrap_or_default().to_owned();
+            if key.starts_with('_') {
+                let problem = "an API key stands here by itself; write api_key = \"…\"".to_owned();
+                return Error::Parse { path, line, problem };
+            }
             let nearest = names
                 .map(|known| (strsim::damerau_levenshtein(&key, known), known))
                 .min_by_key(|(distance, _)| *distance)
                 .map(|(_, known)| known.to_owned());
             return Error::UnknownKey { path, line, key, nearest };
         }
-        let key = text[line_start..].split(['=', '\n']).next().unwrap_or_default().trim();
-        let problem = message.replace('\n', ", ");
-        let known_key =
-            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        let whole_line = text[line_start..].lines().next().unwrap_or_default();
+        let key = whole_line.split('=').next().unwrap_or_default().trim();
+        let problem = match SECRETS.iter().any(|secret| whole_line.contains(secret)) {
+            // What it found may be the secret, or a part of it.
+            true => "its value must be text in quotes, on one line".to_owned(),
+            false => message.replace('\n', ", "),
+        };
+        let known_key = !key.is_empty()
+            && !key.starts_with('_')
+            && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
         Error::Parse { path, line, problem: if known_key { format!("`{key}`: {problem}") } else { problem } }
     }
 }

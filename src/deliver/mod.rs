@@ -17,7 +17,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 
 use crate::backoff;
-use crate::config::BatchMode;
+use crate::config::{self, BatchMode};
 use crate::context::{Context, Error, now};
 use crate::queue::{self, Failure, Outcome, Pause, Queue};
 use crate::record::{self, Source};
@@ -98,13 +98,27 @@ impl Report {
 /// Delivers. One process at a time does so for a repository, and one at most waits in the background: a second one
 /// leaves at once, and the first one sees to what the second would have done.
 pub fn deliver(context: &Context, queue: &mut Queue, mode: Mode, report: &mut Report) -> Result<(), Error> {
+    let mut pace = Pace::new(&context.config.rally);
+    let mut reloaded: Option<Context> = None;
     loop {
         let background = context.state.lock_file("background.lock")?;
         if mode == Mode::Background && !try_lock(context, &background)? {
             report.busy = true;
             return Ok(());
         }
-        Deliverer::new(context, queue, report).run(mode)?;
+        loop {
+            let context = reloaded.as_ref().unwrap_or(context);
+            let Some(next) = Deliverer { context, queue, report, pace: &mut pace, rally: None }.run(mode)? else {
+                break;
+            };
+            wait_until(queue, next)?;
+            // Somebody may have mended the configuration meanwhile; then there is no reason to wait any longer.
+            let renewed = context.reloaded()?;
+            if renewed.config != context.config {
+                queue.set_pause(None)?;
+            }
+            reloaded = Some(renewed);
+        }
         drop(background);
         // A push may have come after the last look, and its process may have found the lock held and left.
         let pushes = !report.unrecorded && !queue.pushes()?.is_empty();
@@ -113,6 +127,19 @@ pub fn deliver(context: &Context, queue: &mut Queue, mode: Mode, report: &mut Re
             return Ok(());
         }
     }
+}
+
+/// Waits, but not longer than until a push brings something new to do.
+fn wait_until(queue: &Queue, next: i64) -> Result<(), Error> {
+    let version = queue.version()?;
+    while now() < next {
+        let left = Duration::from_millis((next - now()).max(0) as u64);
+        std::thread::sleep(left.min(POLL));
+        if !queue.is_current() || queue.version()? != version {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Takes a lock if nobody holds it.
@@ -129,49 +156,49 @@ fn try_lock(context: &Context, file: &File) -> Result<bool, Error> {
 /// A row that is due: its number, its failed attempts, and the first of them.
 type Due = (i64, u32, Option<i64>);
 
-struct Deliverer<'d> {
-    context: &'d Context,
-    queue: &'d mut Queue,
-    report: &'d mut Report,
+/// How much is asked of Rally at once; what was learned of it stays for as long as the process lives.
+struct Pace {
     limits: Limits,
-    rally: Option<Rally>,
     /// How many changesets the next pass takes.
     per_pass: usize,
 }
 
-impl<'d> Deliverer<'d> {
-    fn new(context: &'d Context, queue: &'d mut Queue, report: &'d mut Report) -> Self {
-        let rally = &context.config.rally;
+impl Pace {
+    fn new(rally: &config::Rally) -> Self {
         let limits = Limits::new(rally.max_concurrent_requests, rally.batch == BatchMode::Auto);
-        Deliverer { context, queue, report, limits, rally: None, per_pass: PER_PASS }
+        Pace { limits, per_pass: PER_PASS }
     }
+}
 
-    fn run(&mut self, mode: Mode) -> Result<(), Error> {
+struct Deliverer<'d> {
+    context: &'d Context,
+    queue: &'d mut Queue,
+    report: &'d mut Report,
+    pace: &'d mut Pace,
+    rally: Option<Rally>,
+}
+
+impl Deliverer<'_> {
+    /// Delivers what is due. Returns when to go on, if this mode does and anything waits.
+    fn run(&mut self, mode: Mode) -> Result<Option<i64>, Error> {
         let lock = self.context.state.lock_file("deliver.lock")?;
-        loop {
-            if mode == Mode::Once && !try_lock(self.context, &lock)? {
-                self.report.busy = true;
-                return Ok(());
-            }
-            let waited = |source| queue::Error::Directory { path: self.context.state.path().to_owned(), source };
-            lock.lock().map_err(waited)?;
-            if !self.queue.is_current() {
-                return Ok(());
-            }
-            self.record_rest();
-            if !self.report.heeds_pause(self.queue, mode)? {
-                self.deliver_due()?;
-            }
-            self.queue.tidy(now() - ANSWERS_KEPT)?;
-            // Nobody is kept from delivering while this process only waits.
-            lock.unlock().map_err(waited)?;
-            let next = match self.next_attempt(mode)? {
-                Some(next) if mode != Mode::Once => next,
-                _ => break,
-            };
-            self.wait_until(next)?;
+        if mode == Mode::Once && !try_lock(self.context, &lock)? {
+            self.report.busy = true;
+            return Ok(None);
         }
-        Ok(())
+        let waited = |source| queue::Error::Directory { path: self.context.state.path().to_owned(), source };
+        lock.lock().map_err(waited)?;
+        if !self.queue.is_current() {
+            return Ok(None);
+        }
+        self.record_rest();
+        if !self.report.heeds_pause(self.queue, mode)? {
+            self.deliver_due()?;
+        }
+        self.queue.tidy(now() - ANSWERS_KEPT)?;
+        // Nobody is kept from delivering while this process only waits.
+        drop(lock);
+        Ok(self.next_attempt(mode)?.filter(|_| mode != Mode::Once))
     }
 
     /// Records what a hook had no time for. If that fails the delivery of the rest goes on.
@@ -198,9 +225,9 @@ impl<'d> Deliverer<'d> {
     fn deliver_due(&mut self) -> Result<(), Error> {
         self.report.paused = None;
         loop {
-            let rows = self.queue.due(now(), self.per_pass, BYTES_PER_PASS)?;
+            let rows = self.queue.due(now(), self.pace.per_pass, BYTES_PER_PASS)?;
             let states = match rows.is_empty() {
-                true => self.queue.due_state_requests(now(), self.per_pass)?,
+                true => self.queue.due_state_requests(now(), self.pace.per_pass)?,
                 false => Vec::new(),
             };
             if rows.is_empty() && states.is_empty() {
@@ -211,7 +238,7 @@ impl<'d> Deliverer<'d> {
             self.context.log.debug(&format!("{count} changesets and {asked} requests for state changes are due"));
             match self.connect().and_then(|()| self.pass(rows, &states)) {
                 Ok(()) => {
-                    self.per_pass = (self.per_pass * 2).min(PER_PASS);
+                    self.pace.per_pass = (self.pace.per_pass * 2).min(PER_PASS);
                     if self.queue.pause()?.is_some() {
                         self.queue.set_pause(None)?;
                     }
@@ -236,15 +263,15 @@ impl<'d> Deliverer<'d> {
     fn pass(&mut self, rows: Vec<queue::Row>, states: &[queue::StateRow]) -> Result<(), Halt> {
         let rally = self.rally.as_ref().expect("it is connected before each pass");
         if !rows.is_empty() {
-            return Pass::new(self.context, self.queue, rally, &mut self.limits, self.report, rows).run();
+            return Pass::new(self.context, self.queue, rally, &mut self.pace.limits, self.report, rows).run();
         }
-        states::update(self.context, self.queue, rally, &mut self.limits, states)
+        states::update(self.context, self.queue, rally, &mut self.pace.limits, states)
     }
 
     /// Asks for less the next time, after a look-up failed. Where Rally refused the question, which is about several
     /// changesets, they are halved at once until the one that it will not answer for stands alone and is put off.
     fn goes_on_with_less(&mut self, due: &[Due], error: &wsapi::Error) -> Result<bool, Error> {
-        self.per_pass = (due.len() / 2).max(1);
+        self.pace.per_pass = (due.len() / 2).max(1);
         if error.verdict() != wsapi::Verdict::Reject {
             return Ok(false);
         }
@@ -300,19 +327,6 @@ impl<'d> Deliverer<'d> {
             Some(pause) if mode != Mode::Once => Ok(Some(due.max(pause.until))),
             _ => Ok(Some(due)),
         }
-    }
-
-    /// Waits, but not longer than until a push brings something new to do.
-    fn wait_until(&mut self, next: i64) -> Result<(), Error> {
-        let version = self.queue.version()?;
-        while now() < next {
-            let left = Duration::from_millis((next - now()).max(0) as u64);
-            std::thread::sleep(left.min(POLL));
-            if !self.queue.is_current() || self.queue.version()? != version {
-                break;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -26,6 +26,8 @@ use crate::wsapi::{Error, Verdict};
 /// This many requests in a row that fail by the server's fault, with no success between, are taken for an outage:
 /// there is no use in trying the rest.
 const STRIKES: u32 = 5;
+/// A Changeset that Rally has not found for this many times the lag of its reads has been deleted.
+const GONE_AFTER_LAGS: i64 = 6;
 /// After this many failed attempts a changeset is sent alone: in a batch one bad entry may fail the others.
 const ALONE_AFTER: u32 = 2;
 
@@ -53,6 +55,8 @@ pub struct Pass<'p> {
     rows: Vec<Row>,
     stages: Vec<Stage>,
     artifacts: HashMap<FormattedId, Artifact>,
+    /// Rows of which a write that is being sent, or was, has no known outcome.
+    unclear: BTreeSet<usize>,
     strikes: u32,
     halt: Option<Halt>,
 }
@@ -67,7 +71,8 @@ impl<'p> Pass<'p> {
         rows: Vec<Row>,
     ) -> Self {
         let stages = vec![Stage::New; rows.len()];
-        Pass { context, queue, rally, limits, report, rows, stages, artifacts: HashMap::new(), strikes: 0, halt: None }
+        let (artifacts, unclear) = (HashMap::new(), BTreeSet::new());
+        Pass { context, queue, rally, limits, report, rows, stages, artifacts, unclear, strikes: 0, halt: None }
     }
 
     /// Does what can be done.
@@ -311,8 +316,8 @@ impl<'p> Pass<'p> {
                         }
                     }
                 }
-                // One failure of a row is enough to put it off.
-                (Err(_), Stage::Left) => {}
+                // One failure of a row is enough to put it off, but each may leave something unclear.
+                (Err(error), Stage::Left) => self.note_unclear(at, &error)?,
                 (Err(error), _) => self.failed(at, error)?,
             }
         }
@@ -337,6 +342,7 @@ impl<'p> Pass<'p> {
         if jobs.is_empty() || self.halt.is_some() {
             return Ok(());
         }
+        self.unclear.clear();
         let rows: BTreeSet<usize> = jobs.iter().map(|job| job.row).collect();
         let intended: Vec<_> = rows.iter().map(|&at| (self.rows[at].id, Some(now() + lag()))).collect();
         self.queue.settle(&intended)?;
@@ -352,25 +358,37 @@ impl<'p> Pass<'p> {
         if let Some(halt) = broken {
             return Err(halt);
         }
-        // A row of which some jobs were sent keeps its mark: what it has is asked for.
-        let mut never_sent: BTreeSet<usize> = unsent.iter().map(|job| job.row).collect();
-        never_sent.retain(|&at| self.stages[at] != Stage::Left && self.rows[at].made.is_empty());
-        let taken_back: Vec<_> = never_sent.iter().map(|&at| (self.rows[at].id, self.rows[at].settles_at)).collect();
+        // Nothing is unknown of a row whose writes were not sent, or all failed for sure or are noted as made. One of
+        // which some were made and others not sent keeps its mark: what it has is asked for.
+        let not_sent: BTreeSet<usize> = unsent.iter().map(|job| job.row).collect();
+        let mut known = rows;
+        known.retain(|at| match self.stages[*at] {
+            Stage::Left => !self.unclear.contains(at),
+            _ => not_sent.contains(at) && self.rows[*at].made.is_empty(),
+        });
+        let taken_back: Vec<_> = known.iter().map(|&at| (self.rows[at].id, self.rows[at].settles_at)).collect();
         self.queue.settle(&taken_back)?;
         unsent.iter().for_each(|job| self.stages[job.row] = Stage::Left);
         Ok(())
     }
 
+    /// Notes when Rally can tell what became of a write that failed, unless it is clear that nothing did. Of several
+    /// the latest counts.
+    fn note_unclear(&mut self, at: usize, error: &Error) -> Result<(), Halt> {
+        if error.is_without_effect() {
+            return Ok(());
+        }
+        self.unclear.insert(at);
+        let row = &mut self.rows[at];
+        row.settles_at = row.settles_at.max(Some(settles_at(error, self.context.config.rally.timeout)));
+        Ok(self.queue.settle(&[(row.id, row.settles_at)])?)
+    }
+
     /// Decides what becomes of a row whose write failed.
     fn failed(&mut self, at: usize, error: Error) -> Result<(), Halt> {
-        let row = &self.rows[at];
         self.stages[at] = Stage::Left;
-        let config = &self.context.config;
-        let settles_at = match error.is_without_effect() {
-            true => row.settles_at,
-            false => Some(settles_at(&error, config.rally.timeout)),
-        };
-        self.queue.settle(&[(row.id, settles_at)])?;
+        self.note_unclear(at, &error)?;
+        let row = &self.rows[at];
         let verdict = error.verdict();
         if matches!(verdict, Verdict::Stop | Verdict::Unavailable) {
             self.halt.get_or_insert(error.into());
@@ -378,6 +396,11 @@ impl<'p> Pass<'p> {
         }
         if verdict == Verdict::Missing {
             self.rally.forget(self.queue, &row.changeset, &self.context.repository_name())?;
+            // A Changeset that was made just now may only be hidden yet. After a while it was deleted.
+            let failing_since = row.first_attempt.unwrap_or_else(now);
+            if row.rally_ref.is_some() && now() - failing_since > GONE_AFTER_LAGS * lag() {
+                self.queue.unmake(row.id)?;
+            }
         }
         let again = next_attempt(self.context, row.attempts, row.first_attempt, &error);
         let next_attempt = again.filter(|_| verdict != Verdict::Reject);

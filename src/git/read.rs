@@ -185,12 +185,12 @@ where
         let (result_in, result_out) = sync_channel(1);
         order.send(result_out).is_ok() && work.send((std::mem::take(chunk), result_in)).is_ok()
     };
-    feed(&repository, &mut |item| {
+    let fed = feed(&repository, &mut |item| {
         chunk.push(item);
         chunk.len() < CHUNK || send(&mut chunk)
-    })?;
+    });
     send(&mut chunk);
-    Ok(())
+    fed
 }
 
 fn work_through(
@@ -241,10 +241,16 @@ where
     let feed = |repository: &Repository, hand_over: &mut dyn FnMut(Item) -> bool| {
         let objects = repository.objects()?;
         let mut hand_over = |id, data| hand_over(Item { id, branch: None, data });
-        let peel = |ids: &[CommitId]| -> Result<Vec<Tip>, Error> {
-            ids.iter().filter_map(|&id| objects.peel(id).transpose()).collect()
-        };
-        let (tips, mut hidden): (Vec<Tip>, Vec<Tip>) = (peel(&range.tips)?, peel(&range.hidden)?);
+        let peel = |ids: &[CommitId]| ids.iter().filter_map(|&id| objects.peel(id).transpose()).collect::<Vec<_>>();
+        let mut hidden = peel(&range.hidden).into_iter().collect::<Result<Vec<_>, _>>()?;
+        // A tip that cannot be read, such as a broken ref among all, does not keep the others from being read.
+        let (mut tips, mut broken) = (Vec::new(), None);
+        for tip in peel(&range.tips) {
+            match tip {
+                Ok(tip) => tips.push(tip),
+                Err(error) => drop(broken.get_or_insert(error)),
+            }
+        }
         hidden.sort_unstable_by(|a, b| b.cmp(a));
         let mut hidden = hidden.into_iter();
         let mut walk = Walk::new(&objects, &mut hidden);
@@ -258,7 +264,7 @@ where
                     break;
                 }
             }
-            return Ok(());
+            return broken.map_or(Ok(()), Err);
         }
         let mut found = Vec::new();
         for tip in tips {
@@ -271,7 +277,7 @@ where
                 break;
             }
         }
-        Ok(())
+        broken.map_or(Ok(()), Err)
     };
     read_all(git_dir, reader, feed, sink)
 }

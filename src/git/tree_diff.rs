@@ -14,6 +14,12 @@ use crate::text;
 /// input, and each level takes some of the stack.
 const MAX_DEPTH: usize = 2048;
 
+/// How many bytes of trees are compared for one commit: less than a second of work, and some millions of entries. Trees
+/// that hold each other twice, forty levels deep, take a few kilobytes and have more paths than anybody can count.
+const MAX_COMPARED: usize = 256 * 1024 * 1024;
+/// What a comparison of two directories counts for besides their bytes.
+const COMPARISON_COST: usize = 256;
+
 /// What a path must be compared to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
@@ -51,14 +57,15 @@ impl Entry<'_> {
 #[derive(Debug, Default)]
 pub struct Changes {
     pub list: Vec<Change>,
-    /// How many more there are.
+    /// How many more there are; at least, if the trees are too large to compare them whole.
     pub omitted: usize,
 }
 
 /// Compares a commit's tree with those of its parents (none for a root commit, whose every path is added).
 /// Only the first `limit` paths are kept, the rest is counted.
 pub fn compare(objects: &Objects, tree: CommitId, parents: &[CommitId], limit: usize) -> Result<Changes, Error> {
-    let mut walk = TreeDiff { objects, limit, path: Vec::new(), depth: 0, found: Changes::default() };
+    let mut walk =
+        TreeDiff { objects, limit, path: Vec::new(), depth: 0, left: MAX_COMPARED, found: Changes::default() };
     let parents: Vec<Option<CommitId>> = match parents {
         [] => vec![None],
         parents => parents.iter().copied().map(Some).collect(),
@@ -75,6 +82,8 @@ struct TreeDiff<'a, 'r> {
     /// The directory that is being compared, with a slash at its end unless it is the root.
     path: Vec<u8>,
     depth: usize,
+    /// How many bytes may still be compared.
+    left: usize,
     found: Changes,
 }
 
@@ -86,6 +95,13 @@ impl TreeDiff<'_, '_> {
         let our_tree = read(&ours_id)?;
         let parent_trees = parents.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let mut ours = Entries::of(our_tree.as_deref());
+        let size = parent_trees.iter().chain([&our_tree]).flatten().map(|tree| tree.len()).sum::<usize>();
+        let Some(left) = self.left.checked_sub(size + COMPARISON_COST) else {
+            self.left = 0;
+            self.found.omitted += 1;
+            return Ok(());
+        };
+        self.left = left;
         let mut theirs: Vec<Entries> = parent_trees.iter().map(|tree| Entries::of(tree.as_deref())).collect();
         let mut their_entries = Vec::with_capacity(theirs.len());
         loop {
@@ -96,6 +112,9 @@ impl TreeDiff<'_, '_> {
                 next = next.filter(|smallest| smallest.order(&head).is_le()).or(Some(head));
             }
             let Some(next) = next else { break };
+            if self.left == 0 {
+                return Ok(());
+            }
             let our_entry = ours.take(&next);
             their_entries.clear();
             their_entries.extend(theirs.iter_mut().map(|side| side.take(&next)));

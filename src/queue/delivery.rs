@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, MAX_COVERED_TIPS, MAX_RECEIPTS, Queue, Walked, count, meta, set_meta};
+use super::{Error, MAX_COVERED_TIPS, MAX_RECEIPTS, MAX_SETTLED_REQUESTS, Queue, Walked, count, meta, set_meta};
 use crate::changeset::{Changeset, StateRequest};
 
 /// A changeset that waits.
@@ -124,7 +124,7 @@ impl Queue {
     pub fn due_state_requests(&self, now: i64, limit: usize) -> Result<Vec<StateRow>, Error> {
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT id, attempts, first_attempt, json FROM state_request WHERE {DUE} ORDER BY id LIMIT ?2"
+                "SELECT id, attempts, first_attempt, json FROM state_request WHERE done = 0 AND {DUE} ORDER BY id LIMIT ?2"
             ))?;
             let rows = statement.query_map(params![now, limit as i64], |row| {
                 let json: String = row.get(3)?;
@@ -141,7 +141,9 @@ impl Queue {
 
     /// Notes that these requests are settled, one way or another.
     pub fn finish_state_requests(&mut self, ids: &[i64]) -> Result<(), Error> {
-        self.each(ids, |tx, id| tx.prepare_cached("DELETE FROM state_request WHERE id = ?1")?.execute([id]).map(drop))
+        self.each(ids, |tx, id| {
+            tx.prepare_cached("UPDATE state_request SET done = 1, json = '' WHERE id = ?1")?.execute([id]).map(drop)
+        })
     }
 
     /// Notes when failed requests are tried again.
@@ -160,7 +162,7 @@ impl Queue {
     pub fn next_due(&self, now: i64) -> Result<Option<i64>, Error> {
         let first = format!(
             "SELECT min(CASE WHEN {DUE} THEN min(next_attempt, ?1) ELSE next_attempt END) FROM \
-             (SELECT next_attempt FROM changeset WHERE dead = 0 UNION ALL SELECT next_attempt FROM state_request)"
+             (SELECT next_attempt FROM changeset WHERE dead = 0 UNION ALL SELECT next_attempt FROM state_request WHERE done = 0)"
         );
         self.read(|db| db.prepare_cached(&first)?.query_row([now], |row| row.get(0)))
     }
@@ -261,6 +263,37 @@ impl Queue {
         })
     }
 
+    /// Returns the dead letters of which nothing but the revision is known, among all or those that begin so.
+    pub fn letters_without_facts(&self, revision: Option<&str>) -> Result<Vec<String>, Error> {
+        self.read(|db| {
+            let mut statement = db.prepare(
+                "SELECT revision FROM changeset WHERE dead = 1 AND substr(revision, 1, length(?1)) = ?1 \
+                 AND id NOT IN (SELECT changeset FROM facts)",
+            )?;
+            let rows = statement.query_map([revision.unwrap_or("")], |row| row.get(0))?;
+            rows.collect()
+        })
+    }
+
+    /// Forgets dead letters that nobody can ever post.
+    pub fn forget_letters(&mut self, revisions: &[String]) -> Result<(), Error> {
+        self.each(revisions, |tx, revision| {
+            tx.execute("DELETE FROM changeset WHERE revision = ?1 AND dead = 1", [revision])?;
+            count(tx, "recorded", -1)
+        })
+    }
+
+    /// Notes that a Changeset is not in Rally any more, with all that is known of its Changes.
+    pub fn unmake(&mut self, id: i64) -> Result<(), Error> {
+        self.write("written", |tx| {
+            tx.execute(
+                "UPDATE changeset SET rally_ref = NULL, existed = 0, made = '[]', settles_at = NULL WHERE id = ?1",
+                [id],
+            )
+            .map(drop)
+        })
+    }
+
     pub fn pause(&self) -> Result<Option<Pause>, Error> {
         self.read(|db| Ok(meta::<String>(db, "pause")?.and_then(|json| serde_json::from_str(&json).ok())))
     }
@@ -304,6 +337,11 @@ impl Queue {
             tx.execute(
                 "DELETE FROM receipt WHERE at < (SELECT at FROM receipt ORDER BY at DESC LIMIT 1 OFFSET ?1)",
                 [MAX_RECEIPTS],
+            )?;
+            tx.execute(
+                "DELETE FROM state_request WHERE done = 1 AND id < \
+                 (SELECT id FROM state_request WHERE done = 1 ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+                [MAX_SETTLED_REQUESTS],
             )?;
             for walked in [Walked::Commits, Walked::States] {
                 tx.execute(

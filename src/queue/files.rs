@@ -38,6 +38,14 @@ impl StateDir {
     pub fn open(git_dir: &Path, sharing: Sharing) -> Result<Self, Error> {
         let state = StateDir { path: git_dir.join(DIRECTORY), git_dir: git_dir.to_owned(), sharing };
         let failed = |source| Error::Directory { path: state.path.clone(), source };
+        // What root made, the owner could not use. Others can make something only where they are meant to.
+        // SAFETY: geteuid has no preconditions and cannot fail.
+        if unsafe { libc::geteuid() } == 0
+            && let Ok(meta) = fs::metadata(git_dir)
+            && meta.uid() != 0
+        {
+            return Err(Error::Foreign { path: git_dir.to_owned(), owner: meta.uid() });
+        }
         match DirBuilder::new().mode(0o700).create(&state.path) {
             Ok(()) => state.share(&state.path, 0o2770).map_err(failed)?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -72,7 +80,7 @@ impl StateDir {
     /// Opens a file for writing, made for nobody else's eyes whatever the umask is.
     pub fn open_file(&self, path: &Path, options: &mut OpenOptions) -> io::Result<File> {
         let is_new = !path.exists();
-        let file = options.write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
+        let file = options.write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
         if is_new {
             self.share(path, 0o660)?;
         }
@@ -144,18 +152,17 @@ impl StateDir {
 
     /// Moves a damaged database out of the way, with what belongs to it. Nothing is deleted.
     pub(super) fn set_aside(&self) -> Result<PathBuf, Error> {
-        let database = self.database();
-        let aside = self.path.join(format!("{DATABASE}.damaged-{}", since_epoch().as_nanos()));
+        let aside = format!("{DATABASE}.damaged-{}", since_epoch().as_nanos());
         for suffix in ["-wal", "-shm", ""] {
-            let name = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
-            match fs::rename(name(&database), name(&aside)) {
+            let from = self.path.join(format!("{DATABASE}{suffix}"));
+            match fs::rename(&from, self.path.join(format!("{aside}{suffix}"))) {
                 Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::Directory { path: name(&database), source });
+                    return Err(Error::Directory { path: from, source });
                 }
                 _ => {}
             }
         }
-        Ok(aside)
+        Ok(self.path.join(aside))
     }
 }
 

@@ -24,7 +24,9 @@ use crate::push::{CommitId, Tip};
 const SCHEMA: &str = include_str!("schema.sql");
 /// What makes the next version out of each earlier version of the tables, from version 1 on.
 const MIGRATIONS: [&str; 1] = ["ALTER TABLE seen_tip ADD COLUMN covered INTEGER NOT NULL DEFAULT 0;
-     CREATE INDEX seen_tip_by_time ON seen_tip (walked, time);"];
+     CREATE INDEX seen_tip_by_time ON seen_tip (walked, time);
+     ALTER TABLE state_request ADD COLUMN done INTEGER NOT NULL DEFAULT 0;
+     CREATE INDEX state_request_due ON state_request (next_attempt) WHERE done = 0;"];
 /// The version of the tables in schema.sql.
 const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 
@@ -35,6 +37,10 @@ const MAX_RECEIPTS: i64 = 200_000;
 /// How many seen tips are kept that others reach, the youngest: half a megabyte. They count only if all those others
 /// have been pruned.
 const MAX_COVERED_TIPS: i64 = 10_000;
+
+/// How many settled requests for state changes are remembered, the latest: a commit that is pushed again after all that
+/// tells of it was pruned changes nothing a second time.
+const MAX_SETTLED_REQUESTS: i64 = 10_000;
 
 /// How long the write-ahead log may get, in pages of 4 KiB: reading it takes a fraction of a millisecond.
 const PAGES_IN_LOG: u32 = 50;
@@ -88,6 +94,8 @@ pub struct MovedTips {
     pub new: Vec<Tip>,
     /// Commits, seen tips among them, that another seen tip reaches.
     pub covered: Vec<CommitId>,
+    /// What was pushed and cannot be read, with the reason.
+    pub unreadable: Vec<(CommitId, String)>,
 }
 
 /// What the seen tips are about.
@@ -107,9 +115,12 @@ impl Walked {
         }
     }
 
-    /// Returns the key that tells that tips have been marked as seen, be it none.
-    fn initialised(self) -> String {
-        format!("{} initialised", self.name())
+    /// Returns the key under which stands what tips have been marked as seen for.
+    fn scope_key(self) -> &'static str {
+        match self {
+            Walked::Commits => "commits initialised",
+            Walked::States => "states initialised",
+        }
     }
 }
 
@@ -175,17 +186,17 @@ impl Queue {
 
     /// Notes that the database was gone although it had been there.
     fn note_loss(&mut self) -> Result<(), Error> {
-        self.write("written", |tx| tx.execute("INSERT INTO meta VALUES ('lost', 'yes')", []).map(drop))
+        self.write("written", |tx| set_meta(tx, "lost", "yes"))
     }
 
-    /// Tells whether the database was gone although it had been there, and nothing has been backfilled since.
+    /// Tells whether the database was gone or damaged, and nothing has been backfilled since.
     pub fn is_loss_noted(&self) -> Result<bool, Error> {
         self.read(|db| Ok(meta::<String>(db, "lost")?.is_some()))
     }
 
-    /// Takes it that what was lost has been made up for.
+    /// Takes it that what was lost, or may have been with a damaged file, has been made up for.
     pub fn forget_loss(&mut self) -> Result<(), Error> {
-        self.write("written", |tx| tx.execute("DELETE FROM meta WHERE key = 'lost'", []).map(drop))
+        self.write("written", |tx| tx.execute("DELETE FROM meta WHERE key IN ('lost', 'repaired')", []).map(drop))
     }
 
     /// Sets a damaged database aside, begins a new one and copies over what can still be read.
@@ -208,12 +219,17 @@ impl Queue {
         let salvaged = Connection::open_with_flags(&aside, OpenFlags::SQLITE_OPEN_READ_WRITE);
         if let Ok(damaged) = salvaged {
             queue.write("repaired", |tx| {
-                for table in ["meta", "seen_tip", "receipt", "changeset", "facts", "push", "state_request"] {
+                for table in ["meta", "receipt", "changeset", "facts", "push", "state_request"] {
                     copy_readable_rows(&damaged, tx, table)?;
+                }
+                if !copy_readable_rows(&damaged, tx, "seen_tip")? {
+                    // With some of them gone history would look new. With none, what is there counts as seen.
+                    [Walked::Commits, Walked::States].into_iter().try_for_each(|walked| forget_tips(tx, walked))?;
                 }
                 // A changeset without its facts cannot be posted, nor be forgotten: its receipt is not written.
                 tx.execute("UPDATE changeset SET dead = 1, last_error = 'its data was damaged; backfill this revision' WHERE id NOT IN (SELECT changeset FROM facts)", [])?;
-                tx.execute("INSERT INTO meta VALUES ('repaired', ?1) ON CONFLICT DO UPDATE SET value = ?1", [aside.display().to_string()]).map(drop)
+                set_meta(tx, "lost", "yes")?;
+                set_meta(tx, "repaired", &aside.display().to_string())
             })?;
         }
         Ok(aside)
@@ -254,9 +270,9 @@ impl Queue {
         })
     }
 
-    /// Tells whether tips have been marked as seen, be it none, as in an empty repository.
-    pub fn has_seen_tips(&self, walked: Walked) -> Result<bool, Error> {
-        self.read(|db| Ok(meta::<String>(db, &walked.initialised())?.is_some()))
+    /// Returns what tips have been marked as seen for, be it none of them, as in an empty repository.
+    pub fn seen_scope(&self, walked: Walked) -> Result<Option<String>, Error> {
+        self.read(|db| meta(db, walked.scope_key()))
     }
 
     /// Hands the seen tips to `work`, the youngest first. They are read as they are taken: there may be many, and most
@@ -283,21 +299,20 @@ impl Queue {
         })
     }
 
-    /// Marks these tips as seen, in place of all that were seen before.
-    pub fn set_seen_tips(&mut self, walked: Walked, tips: &[Tip], now: i64) -> Result<(), Error> {
+    /// Marks these tips as seen too, and notes what for.
+    pub fn add_seen_tips(&mut self, walked: Walked, tips: &[Tip], scope: &str) -> Result<(), Error> {
         self.write("written", |tx| {
-            tx.execute("DELETE FROM seen_tip WHERE walked = ?1", [walked.name()])?;
             insert_tips(tx, walked, tips)?;
-            set_meta(tx, &walked.initialised(), &now.to_string())
+            set_meta(tx, walked.scope_key(), scope)
         })
     }
 
     /// Returns to where nothing has been marked as seen.
     pub fn forget_seen_tips(&mut self, walked: Walked) -> Result<(), Error> {
-        self.write("written", |tx| {
-            tx.execute("DELETE FROM seen_tip WHERE walked = ?1", [walked.name()])?;
-            tx.execute("DELETE FROM meta WHERE key = ?1", [walked.initialised()]).map(drop)
-        })
+        if self.seen_scope(walked)?.is_none() {
+            return Ok(());
+        }
+        self.write("written", |tx| forget_tips(tx, walked))
     }
 
     /// Records changesets and, with the last ones of a walk, moves the seen tips and forgets the pushes.
@@ -309,6 +324,9 @@ impl Queue {
                 new += usize::from(insert_changeset(tx, changeset, now)?);
             }
             if let Some(settled) = settled {
+                for (id, reason) in &settled.commits.unreadable {
+                    insert_unreadable(tx, &id.to_string(), reason, now)?;
+                }
                 move_tips(tx, Walked::Commits, &settled.commits)?;
                 move_tips(tx, Walked::States, &settled.states)?;
                 for request in &settled.state_requests {
@@ -386,6 +404,11 @@ fn move_tips(tx: &Transaction, walked: Walked, moved: &MovedTips) -> rusqlite::R
     moved.covered.iter().try_for_each(|id| cover.execute(params![walked.name(), id.0]).map(drop))
 }
 
+fn forget_tips(tx: &Transaction, walked: Walked) -> rusqlite::Result<()> {
+    tx.execute("DELETE FROM seen_tip WHERE walked = ?1", [walked.name()])?;
+    tx.execute("DELETE FROM meta WHERE key = ?1", [walked.scope_key()]).map(drop)
+}
+
 fn insert_tips(tx: &Transaction, walked: Walked, tips: &[Tip]) -> rusqlite::Result<()> {
     let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO seen_tip (walked, id, time) VALUES (?1, ?2, ?3)")?;
     tips.iter().try_for_each(|tip| insert.execute(params![walked.name(), tip.id.0, tip.time]).map(drop))
@@ -429,6 +452,16 @@ fn insert_changeset(tx: &Transaction, changeset: &Changeset, now: i64) -> rusqli
     Ok(true)
 }
 
+/// Makes a dead letter of a commit of which nothing is known but that it was pushed.
+fn insert_unreadable(tx: &Transaction, revision: &str, reason: &str, now: i64) -> rusqlite::Result<()> {
+    let inserted = tx.execute(
+        "INSERT OR IGNORE INTO changeset (revision, recorded_at, next_attempt, dead, last_error) SELECT ?1, ?2, ?2, 1, ?3 \
+         WHERE NOT EXISTS (SELECT 1 FROM receipt WHERE revision = ?1)",
+        params![revision, now, reason],
+    )?;
+    count(tx, "recorded", inserted as i64)
+}
+
 /// Gives a changeset back its facts, if they were lost with a damaged database.
 fn mend_changeset(tx: &Transaction, revision: &str, json: &str, now: i64) -> rusqlite::Result<bool> {
     let mended = tx
@@ -459,21 +492,24 @@ fn count(tx: &Transaction, key: &str, by: i64) -> rusqlite::Result<()> {
         .map(drop)
 }
 
-/// Copies rows until the first that cannot be read.
-fn copy_readable_rows(damaged: &Connection, tx: &Transaction, table: &str) -> rusqlite::Result<()> {
-    let Ok(mut select) = damaged.prepare(&format!("SELECT * FROM {table}")) else { return Ok(()) };
+/// Copies rows until the first that cannot be read. Returns whether there was none such.
+fn copy_readable_rows(damaged: &Connection, tx: &Transaction, table: &str) -> rusqlite::Result<bool> {
+    let Ok(mut select) = damaged.prepare(&format!("SELECT * FROM {table}")) else { return Ok(false) };
     // They may be of an earlier version, which had fewer.
     let names = select.column_names().collect::<Vec<_>>().join(", ");
     let columns = select.column_count();
     let places: Vec<String> = (1..=columns).map(|place| format!("?{place}")).collect();
     let mut insert = tx.prepare(&format!("INSERT OR IGNORE INTO {table} ({names}) VALUES ({})", places.join(", ")))?;
-    let Ok(mut rows) = select.query([]) else { return Ok(()) };
-    while let Ok(Some(row)) = rows.next() {
+    let Ok(mut rows) = select.query([]) else { return Ok(false) };
+    loop {
+        let row = match rows.next() {
+            Ok(Some(row)) => row,
+            end => return Ok(end.is_ok()),
+        };
         let values =
             (0..columns).map(|column| row.get::<_, rusqlite::types::Value>(column)).collect::<Result<Vec<_>, _>>();
-        let Ok(values) = values else { break };
+        let Ok(values) = values else { return Ok(false) };
         // A row that breaks a rule of the tables is damaged as well.
         let _ = insert.execute(rusqlite::params_from_iter(values));
     }
-    Ok(())
 }

@@ -49,8 +49,10 @@ CREATE TABLE state_request (
     json          TEXT NOT NULL,
     attempts      INTEGER NOT NULL DEFAULT 0,
     first_attempt INTEGER,
-    next_attempt  INTEGER NOT NULL
+    next_attempt  INTEGER NOT NULL,
+    done          INTEGER NOT NULL DEFAULT 0    -- settled, and kept so that it is not asked for again
 ) STRICT;
+CREATE INDEX state_request_due ON state_request (next_attempt) WHERE done = 0;
 
 -- What is done with: never to be posted again.
 CREATE TABLE receipt (

@@ -66,7 +66,7 @@ impl Queue {
                 pending: number("SELECT count(*) FROM changeset WHERE dead = 0")?.unwrap_or(0),
                 failed: number("SELECT count(*) FROM changeset WHERE dead = 1")?.unwrap_or(0),
                 pushes: number("SELECT count(*) FROM push")?.unwrap_or(0),
-                state_requests: number("SELECT count(*) FROM state_request")?.unwrap_or(0),
+                state_requests: number("SELECT count(*) FROM state_request WHERE done = 0")?.unwrap_or(0),
                 oldest_pending: number("SELECT min(recorded_at) FROM changeset WHERE dead = 0")?,
                 next_attempt: number("SELECT min(next_attempt) FROM changeset WHERE dead = 0")?,
                 last_delivery: number("SELECT max(at) FROM receipt WHERE outcome = 'delivered'")?,

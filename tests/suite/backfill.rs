@@ -169,3 +169,25 @@ fn a_backfill_that_is_interrupted_goes_on_where_it_ended() {
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
+
+#[test]
+fn a_broken_ref_keeps_no_other_from_being_read() {
+    let server = Server::delivering_later("");
+    server.take_in(&["US1: there"]);
+    fs::write(server.git_dir.join("refs/heads/broken"), format!("{}\n", "1".repeat(40))).expect("a ref");
+    let ran = server.run(&["backfill", "--all", "--dry-run", "--json"]).fails_with(1);
+    assert!(ran.stdout.contains("US1") && ran.stderr.contains(&"1".repeat(40)), "{ran:?}");
+}
+
+#[test]
+fn json_holds_nothing_that_a_terminal_would_act_on() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    let path = "csi\u{9b}2J right-to-left\u{202e} delete\u{7f}";
+    clone.commit("US1", &[(path, Some("1"))]);
+    clone.push(&["origin", "main"]);
+    let shown = server.run(&["backfill", "main", "--dry-run", "--json"]).succeeds().stdout;
+    assert!(!shown.contains(['\u{9b}', '\u{202e}', '\u{7f}']), "{shown:?}");
+    let parsed: serde_json::Value = serde_json::from_str(&shown).expect("one object");
+    assert_eq!(parsed["changes"][0]["path"], path);
+}

@@ -75,3 +75,30 @@ fn a_file_that_is_named_is_the_only_one_that_is_read() {
     assert!(seen.contains("1 commit queued for US1"), "{seen}");
     server.rally.wait_until("the commit", |world| world.changesets().iter().any(|held| held.changes.len() == 1));
 }
+
+#[test]
+fn no_error_repeats_a_secret() {
+    let server = Server::new();
+    let rally = "[rally]\nworkspace = \"Acme\"\n";
+    let url = server.rally.url();
+    let wrong = [
+        format!("{rally}password = 98765432101\n"),
+        format!("{rally}api_key = 98765432101\n"),
+        "rally = { workspace = \"Acme\", api_key = 98765432101 }\n".to_owned(),
+        format!("{rally}_98765432101\n"),
+        format!("{rally}_98765432101 = \"x\"\n"),
+        format!("{rally}server = \"{}\"\n", url.replace("http://", "http://me:98765432101@")),
+        format!("{rally}server = \"https://me:98765432101@[\"\n"),
+    ];
+    let clone = server.new_clone();
+    for (number, text) in wrong.iter().enumerate() {
+        server.configure_all(text);
+        let mut said = clone.push_commits(&[&format!("US1: {number}")]);
+        for command in [&["deliver"][..], &["status"], &["doctor"]] {
+            let ran = server.run(command);
+            assert!(!ran.success, "{text}");
+            said += &(ran.stdout + &ran.stderr);
+        }
+        assert!(!said.contains("9876543"), "{text}: {said}");
+    }
+}

@@ -269,3 +269,25 @@ fn of_a_generated_history_rally_holds_what_git_says_commit_by_commit() {
     assert_eq!(server.count("recorded"), matching.len() as i64);
     assert_eq!(server.status()["refs_behind"].as_array().map(Vec::len), Some(0));
 }
+
+#[test]
+fn more_paths_than_anybody_can_count_hold_up_no_push() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    let blob = clone.git_with(&["hash-object", "-w", "--stdin"], b"x");
+    let mut tree = clone.git_with(&["mktree"], format!("100644 blob {blob}\tf\n").as_bytes());
+    // Each tree holds the one below twice.
+    for _ in 0..40 {
+        let entries = format!("040000 tree {tree}\ta\n040000 tree {tree}\tb\n");
+        tree = clone.git_with(&["mktree"], entries.as_bytes());
+    }
+    let bomb = clone.git(&["commit-tree", "-m", "US1: two to the fortieth files", &tree]);
+    let update = format!("{bomb}:refs/heads/bomb");
+    clone.push(&["origin", &update]);
+    clone.push_commits(&["US2: the next one"]);
+    server.run(&["deliver"]);
+    let held = server.changeset(&bomb);
+    assert_eq!(held.changes.len(), 1000);
+    assert!(held.message.contains("more changed paths are not listed"), "{}", held.message);
+    assert_eq!(server.changesets().len(), 2);
+}

@@ -1,6 +1,7 @@
 //! Installing the hook, next to one that is there, and taking it away again.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -132,4 +133,76 @@ fn a_program_in_any_directory_is_found_by_the_hook() {
         let seen = clone.push_commits(&["DE2"]);
         assert!(seen.contains("rally-hook") && seen.contains("not found") || seen.contains("cannot"), "{seen}");
     }
+}
+
+#[test]
+fn pushes_that_wait_are_not_lost_when_it_is_installed() {
+    let server = Server::without_hook();
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: history"]);
+    symlink(program(), hook(&server)).expect("there is no hook");
+    server.configure_all("[rally\n");
+    let before = clone.head();
+    clone.push_commits(&["US2: waits"]);
+    server.configure_later("");
+    server.run(&["install"]).succeeds();
+    clone.push_commits(&["US3: comes later"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main", &format!("^{before}")]));
+}
+
+#[test]
+fn a_hook_that_is_this_program_already_is_replaced_and_not_run_first() {
+    for link in [true, false] {
+        let server = Server::without_hook();
+        server.configure_later("");
+        match link {
+            true => symlink(program(), hook(&server)).expect("there is no hook"),
+            false => drop(fs::copy(program(), hook(&server)).expect("there is no hook")),
+        }
+        server.run(&["install"]).succeeds();
+        assert!(!server.git_dir.join("hooks/post-receive.before-rally-hook").exists());
+        let seen = server.new_clone().push_commits(&["US1"]);
+        assert_eq!(seen.lines().count(), 1, "{seen}");
+        server.run(&["uninstall"]).succeeds();
+        assert!(!hook(&server).exists());
+    }
+}
+
+#[test]
+fn a_foreign_hook_runs_as_git_would_run_it_wherever_the_repository_is_moved() {
+    let server = Server::without_hook();
+    server.configure_later("");
+    fs::write(hook(&server), "echo no shebang, $GIT_DIR\n").expect("a hook");
+    fs::set_permissions(hook(&server), fs::Permissions::from_mode(0o755)).expect("a mode");
+    server.run(&["install"]).succeeds();
+    let clone = server.new_clone();
+    let seen = clone.push_commits(&["US1"]);
+    assert!(seen.contains("no shebang, .") && !seen.contains("cannot be run"), "{seen}");
+
+    let moved = server.path().join("moved elsewhere.git");
+    fs::rename(&server.git_dir, &moved).expect("it can be moved");
+    clone.git(&["remote", "set-url", "origin", &moved.display().to_string()]);
+    let seen = clone.push_commits(&["US2"]);
+    assert!(seen.contains("no shebang, ."), "{seen}");
+
+    // Git passes over a hook that is not executable, without a word.
+    let kept = moved.join("hooks/post-receive.before-rally-hook");
+    fs::set_permissions(kept, fs::Permissions::from_mode(0o644)).expect("a mode");
+    let seen = clone.push_commits(&["US3"]);
+    assert!(!seen.contains("no shebang") && seen.lines().count() == 1, "{seen}");
+}
+
+#[test]
+fn an_install_that_fails_leaves_the_hook_that_is_there() {
+    let server = Server::without_hook();
+    write_foreign(&hook(&server));
+    let config = server.path().join(std::ffi::OsStr::from_bytes(b"config-\xff.toml"));
+    fs::write(&config, server.rally_section()).expect("a file");
+    let mut install = server.command(&["install", "--config"]);
+    install.arg(&config);
+    let ran = ran(install).fails_with(1);
+    assert!(ran.stderr.contains("is not UTF-8"), "{ran:?}");
+    assert_eq!(fs::read(hook(&server)).expect("the foreign hook"), FOREIGN.as_bytes());
+    server.run(&["install"]).succeeds();
 }

@@ -212,3 +212,46 @@ fn retry_times_survive_a_clock_that_is_set_back() {
     assert_eq!(server.changesets().len(), 2, "neither waits for a day");
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
+
+#[test]
+fn all_pushes_that_waited_for_a_configuration_are_posted_and_what_was_there_before_is_not() {
+    let server = Server::without_hook();
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: from before"]);
+    std::os::unix::fs::symlink(crate::support::program(), server.git_dir.join("hooks/post-receive"))
+        .expect("there is no hook");
+    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
+    server.configure_all("[rally\n");
+    let before = clone.head();
+    clone.push_commits(&["US2: the first that waits"]);
+    clone.push_commits(&["US3: the second"]);
+    server.configure_all(&config);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main", &format!("^{before}")]));
+}
+
+#[test]
+fn a_promised_commit_that_is_gone_is_named_until_somebody_gives_it_up() {
+    let server = Server::delivering_later("");
+    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: stays"]);
+    server.configure_all("[rally\n");
+    clone.push_commits(&["DE2: is gone before it is read"]);
+    let gone = clone.head();
+    clone.push(&["--force", "origin", "main~1:main"]);
+    server.git(&["gc", "--quiet", "--prune=now"]);
+    server.configure_all(&config);
+    server.run(&["deliver"]);
+    let status = server.run(&["status"]).fails_with(1);
+    assert!(status.stdout.contains(&gone) && status.stdout.contains("cannot be recorded"), "{status:?}");
+    server.assert_ledger_adds_up();
+    let retried = server.run(&["retry", &gone]);
+    assert!(retried.stderr.contains("is forgotten"), "{retried:?}");
+    server.run(&["status"]).succeeds();
+    server.assert_ledger_adds_up();
+    // If it comes back it is as good as any other.
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}

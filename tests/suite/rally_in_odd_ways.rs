@@ -234,3 +234,53 @@ fn a_look_up_that_rally_will_not_answer_costs_only_the_commit_that_it_is_about()
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
+
+#[test]
+fn writes_of_one_commit_that_fail_in_different_ways_are_all_asked_for() {
+    // Which of the two answers comes first is left to chance.
+    for round in 0..12 {
+        let server = Server::delivering_later("");
+        let rally = "batch = \"off\"\nmax_concurrent_requests = 2\n";
+        server.configure_rally(rally, LATER);
+        let (without, with) = (status(429), Action::CutAfter);
+        let faults = if round % 2 == 0 { [without, with] } else { [with, without] };
+        for action in faults {
+            server.once("POST", "/change/create", action);
+        }
+        server.take_in(&["US1: two files"]);
+        server.run_with_lag(&["deliver"], 200);
+        server.run_with_lag(&["deliver", "--wait"], 200).succeeds();
+        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    }
+}
+
+#[test]
+fn a_changeset_that_is_deleted_before_its_changes_are_there_is_made_anew() {
+    let server = Server::delivering_later("");
+    server.every("POST", "/change/create", status(503));
+    server.every("POST", "/batch", status(503));
+    server.take_in(&["US1: deleted"]);
+    server.run_with_lag(&["deliver"], 50);
+    let made = server.changesets();
+    assert_eq!((made.len(), made[0].changes.len()), (1, 0));
+    server.rally.world(|world| world.delete_changeset(&made[0].revision));
+    server.rally.clear_faults();
+    server.run_with_lag(&["deliver", "--wait"], 50).succeeds();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_waiting_delivery_takes_up_a_configuration_that_was_mended() {
+    let server = Server::new();
+    let good = std::fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
+    let wrong = good.replace(&server.rally.url(), "http://127.0.0.1:9");
+    server.configure_all(&wrong.replace("retry_delay = \"20ms\"", "retry_delay = \"10m\""));
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: to the wrong address"]);
+    wait_for("the first failure", || server.status()["paused"].is_object());
+    server.configure_all(&good);
+    // The process of the first push is still the one that delivers in the background.
+    clone.push_commits(&["US2: to the right one"]);
+    wait_for("both", || server.count("delivered") == 2);
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}

@@ -133,3 +133,55 @@ fn each_commit_changes_a_state_once_however_often_it_is_delivered() {
     assert_eq!(field(&server, "DE1", "State"), "Open");
     assert_eq!(server.changeset(&revision).changes.len(), 1);
 }
+
+#[test]
+fn what_a_branch_holds_when_it_begins_to_count_changes_nothing() {
+    let server = Server::without_hook();
+    server.configure_later("[state]\nupdate = true\n");
+    let clone = server.new_clone();
+    server.git(&["symbolic-ref", "HEAD", "refs/heads/not-there"]);
+    clone.push_commits(&["Fixed DE1, long ago", "Completed US1, long ago"]);
+    clone.push(&["origin", "main:release"]);
+    server.run(&["install"]).succeeds();
+    clone.push_commits(&["US2 Completed, on no branch that counts"]);
+    server.git(&["symbolic-ref", "HEAD", "refs/heads/main"]);
+    clone.push_commits(&["Fixed DE2"]);
+    server.deliver_all();
+    assert_eq!(updated(&server), ["DE2"]);
+    server.configure_later("[state]\nupdate = true\nrefs = [\"main\", \"release\"]\n");
+    clone.push_commits(&["Fixed DE3"]);
+    clone.git(&["checkout", "--quiet", "-b", "release", "origin/release"]);
+    clone.commit("Fixed DE4", &[("r", Some("1"))]);
+    clone.push(&["origin", "release"]);
+    server.deliver_all();
+    assert_eq!(updated(&server), ["DE2", "DE3", "DE4"]);
+}
+
+#[test]
+fn a_commit_that_was_pruned_and_is_pushed_again_changes_no_state_again() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    let clone = server.new_clone();
+    clone.push_commits(&["Start", "Fixed DE1", "US1: one more"]);
+    server.deliver_all();
+    clone.push(&["--force", "origin", "main~2:main"]);
+    server.git(&["reflog", "expire", "--expire=now", "--all"]);
+    server.git(&["gc", "--quiet", "--prune=now"]);
+    server.rally.world(|world| world.set_field("DE1", "State", json!("Open")));
+    clone.push(&["origin", "main~1:main"]);
+    server.deliver_all();
+    assert_eq!(field(&server, "DE1", "State"), "Open", "somebody opened it again");
+    clone.push_commits(&["Closed DE1"]);
+    server.deliver_all();
+    assert_eq!(field(&server, "DE1", "State"), "Closed");
+}
+
+#[test]
+fn a_delivery_that_leaves_state_changes_undone_says_so() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    server.new_clone().push_commits(&["Fixed DE1"]);
+    server.once("POST", "/defect/", Action::Status { code: 503, headers: Vec::new(), body: String::new() });
+    let ran = server.run(&["deliver"]).fails_with(1);
+    assert!(ran.stderr.contains("1 whose state changes wait"), "{ran:?}");
+    server.deliver_all();
+    assert_eq!(updated(&server), ["DE1"]);
+}
