@@ -240,28 +240,35 @@ impl Round<'_> {
             let mut walk = Walk::new(self.objects, seen).until(self.deadline);
             let mut moved = MovedTips::default();
             for update in updates {
-                let Some(new) = update.new else { continue };
-                let tip = match self.objects.peel(new) {
-                    Ok(Some(tip)) => tip,
-                    Ok(None) => continue,
-                    Err(error) => {
-                        let reason = format!("{}: its commits cannot be recorded: {error}", printable(&update.name));
-                        self.context.log.error(&reason);
-                        moved.unreadable.push((new, reason));
-                        continue;
+                // Where the hook for the old value did not run, its commits are new too, and may go away now.
+                let old = update.old.and_then(|id| self.objects.peel(id).ok().flatten());
+                let new = self.pushed_tip(update, &mut moved);
+                let mut found = Vec::new();
+                for tip in old.into_iter().chain(new) {
+                    let of_tip = walk.new_commits(tip)?;
+                    if of_tip.is_empty() {
+                        moved.covered.push(tip.id);
                     }
-                };
-                let found = walk.new_commits(tip)?;
-                if found.is_empty() {
-                    moved.covered.push(tip.id);
+                    // Also where nothing is new: what makes it seen today may be pruned tomorrow.
+                    moved.new.push(tip);
+                    found.extend(of_tip);
                 }
-                // Also where nothing is new: what makes it seen today may be pruned tomorrow.
-                moved.new.push(tip);
                 take(update, found);
             }
             moved.covered.extend(walk.joined());
             Ok(moved)
         })?
+    }
+
+    /// Returns the commit that a ref was moved to, if it was to one that can be read.
+    fn pushed_tip(&self, update: &RefUpdate, moved: &mut MovedTips) -> Option<Tip> {
+        let new = update.new?;
+        self.objects.peel(new).unwrap_or_else(|error| {
+            let reason = format!("{}: its commits cannot be recorded: {error}", printable(&update.name));
+            self.context.log.error(&reason);
+            moved.unreadable.push((new, reason));
+            None
+        })
     }
 }
 

@@ -255,3 +255,19 @@ fn a_promised_commit_that_is_gone_is_named_until_somebody_gives_it_up() {
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
+
+#[test]
+fn what_a_missing_hook_left_out_is_posted_although_the_next_push_takes_it_away() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: seen"]);
+    let mut missed = Vec::new();
+    for (name, message) in [("forced", "US2: missed, forced away"), ("deleted", "DE3: missed, then deleted")] {
+        clone.git(&["checkout", "--quiet", "-b", name, "main"]);
+        missed.push(clone.commit(message, &[(name, Some("missed"))]));
+    }
+    push_without_hook(&server, &clone, &["forced", "deleted"]);
+    clone.push(&["--force", "origin", "main:forced", ":deleted"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main", &missed[0], &missed[1]]));
+}

@@ -1,16 +1,20 @@
-//! Random histories, pushes, crashes and faults of Rally; after each step the ledger adds up, and in the end Rally holds
-//! what Git says.
+//! Random histories, pushes, races, crashes and faults of Rally; after each step the ledger adds up, and in the end Rally
+//! holds what Git says.
 //!
 //! `RALLY_HOOK_SEED` repeats a run and `RALLY_HOOK_ROUNDS` makes it longer.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rally_simulator::{Action, Batch, Fault, Match};
 
 use crate::support::fault::{errors, retry_after, spawn, status};
 use crate::support::process::kill_after;
-use crate::support::{Clone, Random, Server, expected, rounds, seed};
+use crate::support::{Clone, Expected, Random, Server, expected, hermetic, ran, rounds, seed};
 
 /// A request of a killed process may take effect that much later; the simulator runs on a busy machine.
 const LAG_MS: u64 = 150;
@@ -25,7 +29,28 @@ struct World {
     clone: Clone,
     random: Random,
     reached: BTreeSet<String>,
+    /// What may have reached a ref: the push was killed.
+    maybe: BTreeSet<String>,
     commits: Vec<String>,
+}
+
+/// Returns the commit that a refspec moves a ref to.
+fn tip(refspec: &str) -> Option<String> {
+    refspec.split_once(':').map(|(tip, _)| tip.to_owned()).filter(|tip| !tip.is_empty())
+}
+
+/// Removes the locks that a killed Git leaves behind.
+fn remove_locks(dir: &Path) {
+    for entry in fs::read_dir(dir).expect("it can be read").flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true if !path.ends_with("objects") && !path.ends_with("rally-hook") => remove_locks(&path),
+            false if path.extension().is_some_and(|extension| extension == "lock") => {
+                fs::remove_file(&path).expect("it is there")
+            }
+            _ => {}
+        }
+    }
 }
 
 #[test]
@@ -54,17 +79,21 @@ impl World {
         });
         let clone = server.new_clone();
         let first = clone.commit("US1: the first", &[("a", Some("1"))]);
-        World { server, clone, random, reached: BTreeSet::new(), commits: vec![first] }
+        World { server, clone, random, reached: BTreeSet::new(), maybe: BTreeSet::new(), commits: vec![first] }
     }
 
     fn live(mut self) {
         for _ in 0..STEPS {
-            match self.random.below(10) {
+            match self.random.below(14) {
                 0..=2 => self.commit(),
                 3 => self.merge(),
-                4..=6 => self.push(),
-                7 => self.plant_fault(),
-                8 => self.kill_delivery(),
+                4 | 5 => self.push(),
+                6 => self.push_without_hook(),
+                7 => self.kill_push(),
+                8 | 9 => self.race(),
+                10 => self.plant_fault(),
+                11 => self.kill_delivery(),
+                12 => drop(self.server.run(&["catch-up"])),
                 _ => drop(self.server.run_with_lag(&["deliver"], LAG_MS)),
             }
             self.server.assert_ledger_adds_up();
@@ -91,26 +120,77 @@ impl World {
         self.commits.push(self.clone.head());
     }
 
-    /// Pushes to some refs by force, deletes some; now and then the hook is killed or missing.
-    fn push(&mut self) {
-        let mut refspecs = BTreeSet::new();
-        let mut tips = Vec::new();
+    /// Chooses what to push: some refs are moved by force, some deleted. Returns the refspecs.
+    fn refspecs(&mut self) -> Vec<String> {
+        let mut refspecs = Vec::new();
         for branch in BRANCHES {
             match self.random.below(6) {
-                0 | 1 => {
-                    tips.push(self.random.pick(&self.commits).clone());
-                    refspecs.insert(format!("{}:refs/heads/{branch}", tips[tips.len() - 1]));
-                }
-                2 if branch != "main" => drop(refspecs.insert(format!(":refs/heads/{branch}"))),
+                0 | 1 => refspecs.push(format!("{}:refs/heads/{branch}", self.random.pick(&self.commits))),
+                2 if branch != "main" => refspecs.push(format!(":refs/heads/{branch}")),
                 _ => {}
             }
         }
-        if refspecs.is_empty() {
-            return;
+        refspecs
+    }
+
+    fn push_command(&self, refspecs: &[String]) -> Command {
+        let mut command = self.clone.command();
+        command.args(["push", "--quiet", "--force", "--atomic", "origin"]).args(refspecs);
+        command
+    }
+
+    fn push(&mut self) {
+        let refspecs = self.refspecs();
+        if !refspecs.is_empty() {
+            ran(self.push_command(&refspecs)).succeeds();
+            self.note_reached(&refspecs);
         }
-        let refspecs: Vec<&str> = refspecs.iter().map(String::as_str).collect();
-        self.clone.push(&[&["--force", "origin"], &refspecs[..]].concat());
-        self.reached.extend(tips);
+    }
+
+    /// Notes that these have come to the refs that they were pushed to.
+    fn note_reached(&mut self, refspecs: &[String]) {
+        self.reached.extend(refspecs.iter().flat_map(|refspec| tip(refspec)));
+    }
+
+    fn push_without_hook(&mut self) {
+        let (hook, away) = (self.server.git_dir.join("hooks/post-receive"), self.server.git_dir.join("hooks/away"));
+        fs::rename(&hook, &away).expect("the hook is there");
+        self.push();
+        fs::rename(&away, &hook).expect("the hook was there");
+    }
+
+    /// Kills client, server and hook somewhere in a push.
+    fn kill_push(&mut self) {
+        let refspecs = self.refspecs();
+        let mut command = self.push_command(&refspecs);
+        command.process_group(0);
+        let ended = kill_after(spawn(command), Duration::from_millis(self.random.below(60) as u64));
+        let (done, undone): (Vec<_>, Vec<_>) = refspecs.into_iter().partition(|refspec| {
+            let (tip, name) = refspec.split_once(':').expect("a refspec has two parts");
+            let mut show = hermetic("git");
+            show.current_dir(&self.server.git_dir).args(["rev-parse", "--quiet", "--verify", name]);
+            ended || ran(show).stdout.trim() == tip
+        });
+        self.note_reached(&done);
+        // What did not come there may have been on its way; an administrator removes the locks that are left.
+        self.maybe.extend(undone.iter().flat_map(|refspec| tip(refspec)));
+        remove_locks(&self.server.git_dir);
+    }
+
+    /// Pushes to the same refs from several processes at once, while a delivery goes on.
+    fn race(&mut self) {
+        let mut deliver = self.server.command(&["deliver"]);
+        deliver.env("RALLY_HOOK_TEST_LAG_MS", LAG_MS.to_string());
+        let mut deliver = spawn(deliver);
+        let pushes: Vec<_> = (0..3).map(|_| self.refspecs()).filter(|refspecs| !refspecs.is_empty()).collect();
+        let running: Vec<_> = pushes.iter().map(|refspecs| spawn(self.push_command(refspecs))).collect();
+        for (refspecs, mut push) in pushes.iter().zip(running) {
+            // Of two that move the same ref one may be refused, and then with all that it brings.
+            if push.wait().expect("it was ours").success() {
+                self.note_reached(refspecs);
+            }
+        }
+        deliver.wait().expect("it was ours");
     }
 
     fn plant_fault(&mut self) {
@@ -148,12 +228,23 @@ impl World {
         let server = &self.server;
         server.rally.clear_faults();
         server.rally.settings(|settings| settings.conflict_percent = 0);
+        server.run(&["catch-up"]).succeeds();
         server.run(&["retry", "--all"]);
         server.run_with_lag(&["deliver", "--wait"], LAG_MS).succeeds();
-        let tips: Vec<&str> = self.reached.iter().map(String::as_str).collect();
-        if !tips.is_empty() {
-            server.assert_rally_holds(&expected(&server.git_dir, &tips));
-        }
+        server.assert_ledger_adds_up();
+        let mut held: Vec<Expected> = server.changesets().iter().map(Expected::from).collect();
+        held.sort();
+        let of = |tips: &[&BTreeSet<String>]| -> Vec<Expected> {
+            let tips: Vec<&str> = tips.iter().copied().flatten().map(String::as_str).collect();
+            let mut all = if tips.is_empty() { Vec::new() } else { expected(&self.clone.path, &tips) };
+            all.sort();
+            all
+        };
+        let allowed = of(&[&self.reached, &self.maybe]);
+        let may_be = |commit: &Expected| allowed.binary_search(commit).is_ok();
+        assert!(held.iter().all(may_be) && held.windows(2).all(|pair| pair[0] != pair[1]), "{held:?}\n{allowed:?}");
+        let missing: Vec<_> = of(&[&self.reached]).into_iter().filter(|commit| !held.contains(commit)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
         assert_eq!(server.status()["refs_behind"].as_array().map(Vec::len), Some(0));
     }
 }
