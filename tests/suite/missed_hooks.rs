@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::fault::{errors, kill};
+use crate::support::fault::{errors, kill, spawn};
+use crate::support::process::kill_after;
 use crate::support::{Clone, Server, expected, ran};
 
 fn assert_behind(server: &Server, refs: &[&str]) {
@@ -270,4 +272,58 @@ fn what_a_missing_hook_left_out_is_posted_although_the_next_push_takes_it_away()
     clone.push(&["--force", "origin", "main:forced", ":deleted"]);
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main", &missed[0], &missed[1]]));
+}
+
+/// How many commits the first push of a large repository brings, and every how many of them names an artifact.
+const MANY: usize = 50_000;
+const EVERY: usize = 25;
+/// What recording them may hold in memory at most, in kilobytes; the objects together have more than this.
+const MEMORY: i64 = 150_000;
+
+/// Makes a history in a clone: small commits to many files, some of which name an artifact.
+fn long_history(clone: &Clone) {
+    let mut stream = String::new();
+    for number in 0..MANY {
+        let message = match number % EVERY {
+            0 => format!("US{}: commit {number}", number / EVERY % 9 + 1),
+            _ => format!("commit {number} {}", "with words that nobody reads ".repeat(40)),
+        };
+        stream += &format!("commit refs/heads/main\ncommitter A <a@x> {} +0000\n", 1_600_000_000 + number * 60);
+        stream += &format!("data {}\n{message}\n", message.len());
+        stream += &format!("M 100644 inline dir{0}/file{1}\ndata 6\n{number:06}\n", number % 30, number % 97);
+    }
+    clone.git_with(&["fast-import", "--quiet"], stream.as_bytes());
+}
+
+/// Waits for a process, which must succeed, and returns the most memory that it held, in kilobytes.
+fn peak_memory(child: Child) -> i64 {
+    // SAFETY: the child is ours and nobody has waited for it; both places are ours.
+    let (status, usage) = unsafe {
+        let (mut status, mut usage) = (0, std::mem::zeroed::<libc::rusage>());
+        libc::wait4(child.id() as libc::pid_t, &mut status, 0, &mut usage);
+        (status, usage)
+    };
+    assert_eq!(status, 0);
+    usage.ru_maxrss
+}
+
+#[test]
+fn a_first_push_of_a_long_history_is_recorded_whole_in_little_memory_though_it_is_killed() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    long_history(&clone);
+    let seen = clone.push(&["origin", "main"]);
+    assert!(seen.contains("this push is kept; its commits are being read"), "{seen}");
+    // Whoever goes on with it is killed, somewhere.
+    for millis in [300, 900] {
+        kill_after(spawn(server.command(&["catch-up"])), Duration::from_millis(millis));
+        server.assert_ledger_adds_up();
+    }
+    let peak = peak_memory(spawn(server.command(&["catch-up"])));
+    assert!(peak < MEMORY, "{peak} kB");
+    assert_behind(&server, &[]);
+    assert_eq!((server.count("recorded"), server.count("unread_pushes")), ((MANY / EVERY) as i64, 0));
+    server.deliver_all();
+    assert_eq!(server.changesets().len(), MANY / EVERY);
+    server.assert_ledger_adds_up();
 }

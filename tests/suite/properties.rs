@@ -93,7 +93,7 @@ impl World {
                 8 | 9 => self.race(),
                 10 => self.plant_fault(),
                 11 => self.kill_delivery(),
-                12 => drop(self.server.run(&["catch-up"])),
+                12 => self.catch_up(),
                 _ => drop(self.server.run_with_lag(&["deliver"], LAG_MS)),
             }
             self.server.assert_ledger_adds_up();
@@ -153,14 +153,21 @@ impl World {
     }
 
     fn push_without_hook(&mut self) {
+        self.catch_up();
         let (hook, away) = (self.server.git_dir.join("hooks/post-receive"), self.server.git_dir.join("hooks/away"));
         fs::rename(&hook, &away).expect("the hook is there");
         self.push();
         fs::rename(&away, &hook).expect("the hook was there");
     }
 
+    /// Records what is there: what two pushes in a row bring and take away without a hook, nobody can know of.
+    fn catch_up(&self) {
+        self.server.run(&["catch-up"]).succeeds();
+    }
+
     /// Kills client, server and hook somewhere in a push.
     fn kill_push(&mut self) {
+        self.catch_up();
         let refspecs = self.refspecs();
         let mut command = self.push_command(&refspecs);
         command.process_group(0);
@@ -228,7 +235,7 @@ impl World {
         let server = &self.server;
         server.rally.clear_faults();
         server.rally.settings(|settings| settings.conflict_percent = 0);
-        server.run(&["catch-up"]).succeeds();
+        self.catch_up();
         server.run(&["retry", "--all"]);
         server.run_with_lag(&["deliver", "--wait"], LAG_MS).succeeds();
         server.assert_ledger_adds_up();

@@ -9,7 +9,7 @@ use rally_simulator::Action;
 
 use crate::support::fault::{LATER, kill, spawn};
 use crate::support::process::wait_for;
-use crate::support::{Random, Server, expected, git, hermetic, ran, seed};
+use crate::support::{Random, Server, expected, git, hermetic, ran, rounds, seed};
 
 const CLONES: usize = 10;
 const PUSHES: usize = 4;
@@ -181,4 +181,49 @@ fn a_backfill_beside_a_live_hook_posts_nothing_twice() {
     backfill.wait().expect("it was ours");
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn four_pushes_at_once_to_twelve_branches_miss_and_double_nothing() {
+    let server = Server::delivering_later("");
+    let seed = seed();
+    let (source, revisions) = history(&server);
+    let clones: Vec<PathBuf> = (0..4).map(|number| copy(&source, &format!("one-of-four-{number}"))).collect();
+    let barrier = Barrier::new(clones.len());
+    let rounds = rounds(25);
+    let pushed: Vec<String> = thread::scope(|scope| {
+        let pushers: Vec<_> = clones
+            .iter()
+            .enumerate()
+            .map(|(number, clone)| {
+                let (barrier, revisions) = (&barrier, &revisions);
+                scope.spawn(move || {
+                    let mut random = Random::part(seed, number as u64);
+                    let mut pushed = Vec::new();
+                    for _ in 0..rounds {
+                        let count = 1 + random.below(4);
+                        let tips: Vec<String> = (0..count).map(|_| random.pick(revisions).clone()).collect();
+                        let first = random.below(12);
+                        let branch = |place: usize| format!("branch-{}", (first + place) % 12);
+                        let refspecs: Vec<String> = tips
+                            .iter()
+                            .enumerate()
+                            .map(|(place, tip)| format!("{tip}:refs/heads/{}", branch(place)))
+                            .collect();
+                        barrier.wait();
+                        if push(clone, &refspecs) {
+                            pushed.extend(tips);
+                        }
+                    }
+                    pushed
+                })
+            })
+            .collect();
+        pushers.into_iter().flat_map(|pusher| pusher.join().expect("no pusher panics")).collect()
+    });
+    assert!(pushed.len() >= rounds, "of four that push at once one gets through at the least");
+    assert_eq!((server.count("unread_pushes"), server.status()["refs_behind"].to_string().as_str()), (0, "[]"));
+    server.deliver_all();
+    let tips: Vec<&str> = pushed.iter().map(String::as_str).collect();
+    server.assert_rally_holds(&expected(&server.git_dir, &tips));
 }
