@@ -5,6 +5,8 @@
 
 mod delivery;
 mod files;
+mod repair;
+mod seen;
 mod status;
 
 use std::io;
@@ -16,10 +18,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction,
 
 pub use delivery::{Failure, LONGEST_WAIT, Outcome, Pause, Row, StateRow};
 pub use files::{RECORD_LOCK, Sharing, StateDir};
+pub use seen::{MovedTips, Walked};
 pub use status::{DeadLetter, Status};
 
 use crate::changeset::{Changeset, StateRequest};
-use crate::push::{CommitId, Tip};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// What makes the next version out of each earlier version of the tables, from version 1 on.
@@ -86,42 +88,6 @@ pub struct Settled {
     pub commits: MovedTips,
     pub states: MovedTips,
     pub state_requests: Vec<StateRequest>,
-}
-
-/// How seen tips move.
-#[derive(Debug, Default)]
-pub struct MovedTips {
-    pub new: Vec<Tip>,
-    /// Commits, seen tips among them, that another seen tip reaches.
-    pub covered: Vec<CommitId>,
-    /// What was pushed and cannot be read, with the reason.
-    pub unreadable: Vec<(CommitId, String)>,
-}
-
-/// What the seen tips are about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Walked {
-    /// Commits of all watched refs, for their Changesets.
-    Commits,
-    /// Commits of the refs on which messages change states.
-    States,
-}
-
-impl Walked {
-    fn name(self) -> &'static str {
-        match self {
-            Walked::Commits => "commits",
-            Walked::States => "states",
-        }
-    }
-
-    /// Returns the key under which stands what tips have been marked as seen for.
-    fn scope_key(self) -> &'static str {
-        match self {
-            Walked::Commits => "commits initialised",
-            Walked::States => "states initialised",
-        }
-    }
 }
 
 pub struct Queue {
@@ -199,42 +165,6 @@ impl Queue {
         self.write("written", |tx| tx.execute("DELETE FROM meta WHERE key IN ('lost', 'repaired')", []).map(drop))
     }
 
-    /// Sets a damaged database aside, begins a new one and copies over what can still be read.
-    /// Returns where the damaged one is now.
-    pub fn replace_damaged(dir: &StateDir) -> Result<PathBuf, Error> {
-        let lock = dir.lock_file("repair.lock")?;
-        lock.lock().map_err(|source| Error::Directory { path: dir.path().to_owned(), source })?;
-        // Another process may have done it while this one waited.
-        if let Ok(queue) = Queue::open(dir, Duration::from_secs(1))
-            && queue
-                .connection
-                .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
-                .is_ok_and(|answer| answer == "ok")
-        {
-            return Ok(dir.database());
-        }
-        let aside = dir.set_aside()?;
-        create(dir)?;
-        let mut queue = Queue::open(dir, Duration::from_secs(1))?;
-        let salvaged = Connection::open_with_flags(&aside, OpenFlags::SQLITE_OPEN_READ_WRITE);
-        if let Ok(damaged) = salvaged {
-            queue.write("repaired", |tx| {
-                for table in ["meta", "receipt", "changeset", "facts", "push", "state_request"] {
-                    copy_readable_rows(&damaged, tx, table)?;
-                }
-                if !copy_readable_rows(&damaged, tx, "seen_tip")? {
-                    // With some of them gone history would look new. With none, what is there counts as seen.
-                    [Walked::Commits, Walked::States].into_iter().try_for_each(|walked| forget_tips(tx, walked))?;
-                }
-                // A changeset without its facts cannot be posted, nor be forgotten: its receipt is not written.
-                tx.execute("UPDATE changeset SET dead = 1, last_error = 'its data was damaged; backfill this revision' WHERE id NOT IN (SELECT changeset FROM facts)", [])?;
-                set_meta(tx, "lost", "yes")?;
-                set_meta(tx, "repaired", &aside.display().to_string())
-            })?;
-        }
-        Ok(aside)
-    }
-
     /// Leaves what is written from now on to be synced with the next durable write. For a hook, which has kept its push
     /// durably: if power fails before, the push is still there to be recorded again, and nothing was sent, since a
     /// deliverer notes durably what it is about to send.
@@ -270,51 +200,6 @@ impl Queue {
         })
     }
 
-    /// Returns what tips have been marked as seen for, be it none of them, as in an empty repository.
-    pub fn seen_scope(&self, walked: Walked) -> Result<Option<String>, Error> {
-        self.read(|db| meta(db, walked.scope_key()))
-    }
-
-    /// Hands the seen tips to `work`, the youngest first. They are read as they are taken: there may be many, and most
-    /// walks take a few.
-    pub fn with_seen_tips<T>(
-        &self,
-        walked: Walked,
-        work: impl FnOnce(&mut dyn Iterator<Item = Tip>) -> T,
-    ) -> Result<T, Error> {
-        self.read(|db| {
-            let mut statement =
-                db.prepare_cached("SELECT id, time FROM seen_tip WHERE walked = ?1 ORDER BY time DESC")?;
-            let mut rows = statement.query([walked.name()])?;
-            let mut read =
-                || rows.next()?.map(|row| Ok(Tip { id: CommitId(row.get(0)?), time: row.get(1)? })).transpose();
-            let mut failed = None;
-            let done = work(&mut std::iter::from_fn(|| {
-                read().unwrap_or_else(|error| {
-                    failed = Some(error);
-                    None
-                })
-            }));
-            failed.map_or(Ok(done), Err)
-        })
-    }
-
-    /// Marks these tips as seen too, and notes what for.
-    pub fn add_seen_tips(&mut self, walked: Walked, tips: &[Tip], scope: &str) -> Result<(), Error> {
-        self.write("written", |tx| {
-            insert_tips(tx, walked, tips)?;
-            set_meta(tx, walked.scope_key(), scope)
-        })
-    }
-
-    /// Returns to where nothing has been marked as seen.
-    pub fn forget_seen_tips(&mut self, walked: Walked) -> Result<(), Error> {
-        if self.seen_scope(walked)?.is_none() {
-            return Ok(());
-        }
-        self.write("written", |tx| forget_tips(tx, walked))
-    }
-
     /// Records changesets and, with the last ones of a walk, moves the seen tips and forgets the pushes.
     /// A revision that is known already is left alone. Returns how many are new.
     pub fn record(&mut self, changesets: &[Changeset], settled: Option<&Settled>, now: i64) -> Result<usize, Error> {
@@ -327,8 +212,8 @@ impl Queue {
                 for (id, reason) in &settled.commits.unreadable {
                     insert_unreadable(tx, &id.to_string(), reason, now)?;
                 }
-                move_tips(tx, Walked::Commits, &settled.commits)?;
-                move_tips(tx, Walked::States, &settled.states)?;
+                seen::move_tips(tx, Walked::Commits, &settled.commits)?;
+                seen::move_tips(tx, Walked::States, &settled.states)?;
                 for request in &settled.state_requests {
                     insert_state_request(tx, request, now)?;
                 }
@@ -395,23 +280,6 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 
 fn inode(path: &std::path::Path) -> Option<u64> {
     std::fs::symlink_metadata(path).ok().map(|meta| meta.ino())
-}
-
-fn move_tips(tx: &Transaction, walked: Walked, moved: &MovedTips) -> rusqlite::Result<()> {
-    insert_tips(tx, walked, &moved.new)?;
-    let mut cover =
-        tx.prepare_cached("UPDATE seen_tip SET covered = 1 WHERE walked = ?1 AND id = ?2 AND covered = 0")?;
-    moved.covered.iter().try_for_each(|id| cover.execute(params![walked.name(), id.0]).map(drop))
-}
-
-fn forget_tips(tx: &Transaction, walked: Walked) -> rusqlite::Result<()> {
-    tx.execute("DELETE FROM seen_tip WHERE walked = ?1", [walked.name()])?;
-    tx.execute("DELETE FROM meta WHERE key = ?1", [walked.scope_key()]).map(drop)
-}
-
-fn insert_tips(tx: &Transaction, walked: Walked, tips: &[Tip]) -> rusqlite::Result<()> {
-    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO seen_tip (walked, id, time) VALUES (?1, ?2, ?3)")?;
-    tips.iter().try_for_each(|tip| insert.execute(params![walked.name(), tip.id.0, tip.time]).map(drop))
 }
 
 fn insert_state_request(tx: &Transaction, request: &StateRequest, now: i64) -> rusqlite::Result<()> {
@@ -490,26 +358,4 @@ fn count(tx: &Transaction, key: &str, by: i64) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = CAST(value AS INTEGER) + ?2")?
         .execute(params![key, by.to_string()])
         .map(drop)
-}
-
-/// Copies rows until the first that cannot be read. Returns whether there was none such.
-fn copy_readable_rows(damaged: &Connection, tx: &Transaction, table: &str) -> rusqlite::Result<bool> {
-    let Ok(mut select) = damaged.prepare(&format!("SELECT * FROM {table}")) else { return Ok(false) };
-    // They may be of an earlier version, which had fewer.
-    let names = select.column_names().collect::<Vec<_>>().join(", ");
-    let columns = select.column_count();
-    let places: Vec<String> = (1..=columns).map(|place| format!("?{place}")).collect();
-    let mut insert = tx.prepare(&format!("INSERT OR IGNORE INTO {table} ({names}) VALUES ({})", places.join(", ")))?;
-    let Ok(mut rows) = select.query([]) else { return Ok(false) };
-    loop {
-        let row = match rows.next() {
-            Ok(Some(row)) => row,
-            end => return Ok(end.is_ok()),
-        };
-        let values =
-            (0..columns).map(|column| row.get::<_, rusqlite::types::Value>(column)).collect::<Result<Vec<_>, _>>();
-        let Ok(values) = values else { return Ok(false) };
-        // A row that breaks a rule of the tables is damaged as well.
-        let _ = insert.execute(rusqlite::params_from_iter(values));
-    }
 }

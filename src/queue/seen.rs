@@ -1,0 +1,106 @@
+//! The commits up to which everything has been recorded.
+
+use rusqlite::{Transaction, params};
+
+use super::{Error, Queue, meta, set_meta};
+use crate::push::{CommitId, Tip};
+
+/// How seen tips move.
+#[derive(Debug, Default)]
+pub struct MovedTips {
+    pub new: Vec<Tip>,
+    /// Commits, seen tips among them, that another seen tip reaches.
+    pub covered: Vec<CommitId>,
+    /// What was pushed and cannot be read, with the reason.
+    pub unreadable: Vec<(CommitId, String)>,
+}
+
+/// What the seen tips are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Walked {
+    /// Commits of all watched refs, for their Changesets.
+    Commits,
+    /// Commits of the refs on which messages change states.
+    States,
+}
+
+impl Walked {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Walked::Commits => "commits",
+            Walked::States => "states",
+        }
+    }
+
+    /// Returns the key under which stands what tips have been marked as seen for.
+    fn scope_key(self) -> &'static str {
+        match self {
+            Walked::Commits => "commits initialised",
+            Walked::States => "states initialised",
+        }
+    }
+}
+
+impl Queue {
+    /// Returns what tips have been marked as seen for, be it none of them, as in an empty repository.
+    pub fn seen_scope(&self, walked: Walked) -> Result<Option<String>, Error> {
+        self.read(|db| meta(db, walked.scope_key()))
+    }
+
+    /// Hands the seen tips to `work`, the youngest first. They are read as they are taken: there may be many, and most
+    /// walks take a few.
+    pub fn with_seen_tips<T>(
+        &self,
+        walked: Walked,
+        work: impl FnOnce(&mut dyn Iterator<Item = Tip>) -> T,
+    ) -> Result<T, Error> {
+        self.read(|db| {
+            let mut statement =
+                db.prepare_cached("SELECT id, time FROM seen_tip WHERE walked = ?1 ORDER BY time DESC")?;
+            let mut rows = statement.query([walked.name()])?;
+            let mut read =
+                || rows.next()?.map(|row| Ok(Tip { id: CommitId(row.get(0)?), time: row.get(1)? })).transpose();
+            let mut failed = None;
+            let done = work(&mut std::iter::from_fn(|| {
+                read().unwrap_or_else(|error| {
+                    failed = Some(error);
+                    None
+                })
+            }));
+            failed.map_or(Ok(done), Err)
+        })
+    }
+
+    /// Marks these tips as seen too, and notes what for.
+    pub fn add_seen_tips(&mut self, walked: Walked, tips: &[Tip], scope: &str) -> Result<(), Error> {
+        self.write("written", |tx| {
+            insert_tips(tx, walked, tips)?;
+            set_meta(tx, walked.scope_key(), scope)
+        })
+    }
+
+    /// Returns to where nothing has been marked as seen.
+    pub fn forget_seen_tips(&mut self, walked: Walked) -> Result<(), Error> {
+        if self.seen_scope(walked)?.is_none() {
+            return Ok(());
+        }
+        self.write("written", |tx| forget_tips(tx, walked))
+    }
+}
+
+pub(super) fn move_tips(tx: &Transaction, walked: Walked, moved: &MovedTips) -> rusqlite::Result<()> {
+    insert_tips(tx, walked, &moved.new)?;
+    let mut cover =
+        tx.prepare_cached("UPDATE seen_tip SET covered = 1 WHERE walked = ?1 AND id = ?2 AND covered = 0")?;
+    moved.covered.iter().try_for_each(|id| cover.execute(params![walked.name(), id.0]).map(drop))
+}
+
+pub(super) fn forget_tips(tx: &Transaction, walked: Walked) -> rusqlite::Result<()> {
+    tx.execute("DELETE FROM seen_tip WHERE walked = ?1", [walked.name()])?;
+    tx.execute("DELETE FROM meta WHERE key = ?1", [walked.scope_key()]).map(drop)
+}
+
+fn insert_tips(tx: &Transaction, walked: Walked, tips: &[Tip]) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO seen_tip (walked, id, time) VALUES (?1, ?2, ?3)")?;
+    tips.iter().try_for_each(|tip| insert.execute(params![walked.name(), tip.id.0, tip.time]).map(drop))
+}
