@@ -9,9 +9,10 @@ use super::{Ended, Error, git_dir};
 use crate::cli::Place;
 use crate::config::{Config, Rally};
 use crate::context::{self, Context, now};
-use crate::deliver::{lookup, rally};
+use crate::deliver::{Authors, lookup, rally};
 use crate::git;
-use crate::queue::{Queue, StateDir};
+use crate::queue::{Queue, StateDir, Status};
+use crate::record;
 use crate::text::printable;
 use crate::wsapi::{self, Client, Verdict};
 
@@ -42,6 +43,8 @@ pub fn run(place: &Place) -> Result<Ended, Error> {
     doctor.say("hook", hook(&git_dir))?;
     doctor.say("queue", queue(&git_dir))?;
     if let Some(config) = config {
+        doctor.say("refs", refs(&git_dir, &config))?;
+        doctor.say("authors", authors(&config))?;
         doctor.rally(&git_dir, &config)?;
     }
     Ok(if doctor.all_fine { Ended::Done } else { Ended::NotAll })
@@ -150,6 +153,12 @@ fn queue(git_dir: &Path) -> Finding {
         Ok(status) if status.failed > 0 => {
             Wrong(format!("{} dead letters; `rally-hook status` lists them", status.failed))
         }
+        Ok(Status { pause: Some(pause), .. }) => {
+            Note(format!("delivery pauses: {}; `rally-hook deliver` tries again now", pause.error))
+        }
+        Ok(status) if status.pushes > 0 => {
+            Note("there are pushes that nobody has read yet; `rally-hook deliver` does".into())
+        }
         Ok(status) => match status.oldest_pending {
             Some(oldest) => {
                 Note(format!("{} pending, the oldest for {} minutes", status.pending, (now() - oldest) / 60_000))
@@ -157,6 +166,28 @@ fn queue(git_dir: &Path) -> Finding {
             None => Fine(format!("{} delivered, nothing pending", status.delivered)),
         },
         Err(error) => Wrong(error.to_string()),
+    }
+}
+
+/// Tells whether all watched refs have been recorded.
+fn refs(git_dir: &Path, config: &Config) -> Finding {
+    let behind = Context::new(git_dir.to_owned(), config.clone()).map_err(context::Error::from).and_then(|context| {
+        let queue = context.open_queue()?;
+        record::refs_behind(&context, &queue)
+    });
+    match behind {
+        Ok(refs) if refs.is_empty() => Fine("all that are watched are recorded".into()),
+        Ok(refs) => Note(format!("{} hold commits that are not recorded; run: rally-hook catch-up", refs.join(", "))),
+        Err(error) => Wrong(error.to_string()),
+    }
+}
+
+/// Tells whether the map of authors can be read.
+fn authors(config: &Config) -> Finding {
+    match (&config.authors.map_file, Authors::new(&config.authors)) {
+        (_, Err(error)) => Wrong(error.to_string()),
+        (Some(file), Ok(_)) => Fine(format!("{} is read", file.display())),
+        (None, Ok(_)) => Fine("no map_file is set".into()),
     }
 }
 

@@ -19,9 +19,11 @@ use indicatif::ProgressBar;
 use crate::backoff;
 use crate::config::{self, BatchMode};
 use crate::context::{Context, Error, now};
+use crate::messages::tell;
 use crate::queue::{self, Failure, Outcome, Pause, Queue};
 use crate::record::{self, Source};
 use crate::wsapi;
+pub use authors::Authors;
 use dispatch::Limits;
 use pass::Pass;
 use rally::{ANSWERS_KEPT, Halt, Rally};
@@ -111,6 +113,9 @@ pub fn deliver(context: &Context, queue: &mut Queue, mode: Mode, report: &mut Re
             let Some(next) = Deliverer { context, queue, report, pace: &mut pace, rally: None }.run(mode)? else {
                 break;
             };
+            if mode == Mode::Wait {
+                tell_wait(next, report);
+            }
             wait_until(queue, next)?;
             // Somebody may have mended the configuration meanwhile; then there is no reason to wait any longer.
             let renewed = context.reloaded()?;
@@ -126,6 +131,16 @@ pub fn deliver(context: &Context, queue: &mut Queue, mode: Mode, report: &mut Re
         if report.busy || !queue.is_current() || !pushes && !due || report.heeds_pause(queue, mode)? {
             return Ok(());
         }
+    }
+}
+
+/// Tells whoever waits what for, unless it is over in a moment.
+fn tell_wait(next: i64, report: &Report) {
+    let seconds = (next - now()) / 1000;
+    if seconds > 0 {
+        let span = humantime::format_duration(Duration::from_secs(seconds.unsigned_abs()));
+        let why = report.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        tell(&format!("waiting {span} for the next attempt{why}"));
     }
 }
 

@@ -133,3 +133,29 @@ fn dead_letters_are_listed_with_their_reason_and_can_be_tried_again() {
     let status = server.run(&["status"]).fails_with(0).stdout;
     assert!(status.contains("delivered  3") && status.contains("pending    0"), "{status}");
 }
+
+#[test]
+fn what_waits_or_cannot_be_read_is_found() {
+    let server = Server::delivering_later("[authors]\nmap_file = \"authors.toml\"\n");
+    assert!(finding(&server, 1, "authors").starts_with("WRONG authors"));
+    fs::write(server.git_dir.join("authors.toml"), "\"jane@laptop\" = \"jane.roe@acme.example\"\n").expect("a file");
+    assert!(finding(&server, 0, "authors").starts_with("ok    authors"));
+
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    let hook = server.git_dir.join("hooks/post-receive");
+    fs::rename(&hook, server.git_dir.join("hooks/away")).expect("the hook is there");
+    clone.push(&["origin", "main"]);
+    fs::rename(server.git_dir.join("hooks/away"), &hook).expect("it was there");
+    assert!(finding(&server, 0, "refs").contains("refs/heads/main hold commits that are not recorded"));
+    server.run(&["catch-up"]).succeeds();
+    assert!(finding(&server, 0, "refs").starts_with("ok    refs"));
+
+    server.rally.fault(Fault {
+        on: Match::default(),
+        times: 1,
+        action: Action::Status { code: 503, headers: Vec::new(), body: String::new() },
+    });
+    server.run(&["deliver"]).fails_with(1);
+    assert!(finding(&server, 0, "queue").starts_with("note  queue          delivery pauses: "));
+}

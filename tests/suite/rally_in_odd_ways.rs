@@ -32,6 +32,16 @@ fn a_server_without_tls_is_not_trusted_and_tried_again() {
     assert_unreachable_then_delivered(&server, &address);
 }
 
+#[test]
+fn who_waits_for_the_delivery_hears_what_for() {
+    let server = Server::delivering_later("");
+    server.configure_rally("", &LATER.replace("20ms", "4s"));
+    server.new_clone().push_commits(&MESSAGES);
+    server.rally.fault(Fault { on: Match::default(), times: 1, action: status(503) });
+    let ran = server.run(&["deliver", "--wait"]).succeeds();
+    assert!(ran.stderr.contains("for the next attempt: ") && ran.stderr.contains("HTTP 503"), "{ran:?}");
+}
+
 fn assert_unreachable_then_delivered(server: &Server, address: &str) {
     let clone = server.new_clone();
     clone.push_commits(&MESSAGES);
