@@ -66,6 +66,12 @@ impl Context {
         git::Repository::open(&self.git_dir)
     }
 
+    /// Returns what tells where Changesets go to: server, workspace and SCMRepository.
+    pub fn destination(&self) -> String {
+        let rally = &self.config.rally;
+        format!("{}\n{}\n{}", rally.server, rally.workspace.as_deref().unwrap_or_default(), self.repository_name())
+    }
+
     /// Returns the name of the SCMRepository: the configured one, else the directory's without `.git`.
     pub fn repository_name(&self) -> String {
         self.config.repository.name.clone().unwrap_or_else(|| directory_name(&self.git_dir))

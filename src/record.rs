@@ -102,8 +102,8 @@ pub fn refs_behind(context: &Context, queue: &Queue) -> Result<Vec<String>, Erro
 }
 
 /// Records changesets that a person named by a range: neither pushes nor seen tips are touched.
-pub fn store_backfill(queue: &mut Queue, changesets: &[Changeset]) -> Result<usize, queue::Error> {
-    queue.record(changesets, None, now())
+pub fn store_backfill(context: &Context, queue: &mut Queue, changesets: &[Changeset]) -> Result<usize, queue::Error> {
+    queue.record(changesets, None, &context.destination(), now())
 }
 
 fn lock(context: &Context, deadline: Option<Instant>) -> Result<Option<File>, Error> {
@@ -293,7 +293,7 @@ fn store(
             Err(reason) => settled.commits.unreadable.push((id, reason)),
         }
         if waiting.len() >= PER_TRANSACTION {
-            match record_some(queue, &mut waiting, None, &mut recorded) {
+            match record_some(context, queue, &mut waiting, None, &mut recorded) {
                 Ok(()) => {}
                 Err(error) => failed = Some(error),
             }
@@ -305,19 +305,20 @@ fn store(
         return Err(error.into());
     }
     recorded.complete = in_time;
-    record_some(queue, &mut waiting, in_time.then_some(&settled), &mut recorded)?;
+    record_some(context, queue, &mut waiting, in_time.then_some(&settled), &mut recorded)?;
     let mut named = HashSet::new();
     recorded.artifacts.retain(|id| named.insert(id.clone()));
     Ok(recorded)
 }
 
 fn record_some(
+    context: &Context,
     queue: &mut Queue,
     waiting: &mut Vec<Changeset>,
     settled: Option<&Settled>,
     recorded: &mut Recorded,
 ) -> Result<(), queue::Error> {
-    recorded.queued += queue.record(waiting, settled, now())?;
+    recorded.queued += queue.record(waiting, settled, &context.destination(), now())?;
     recorded.artifacts.extend(waiting.drain(..).flat_map(|changeset| changeset.artifacts));
     Ok(())
 }

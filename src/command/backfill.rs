@@ -77,7 +77,7 @@ fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(
             }
         }
         if waiting.len() >= PER_TRANSACTION {
-            match record::store_backfill(queue, &waiting) {
+            match record::store_backfill(context, queue, &waiting) {
                 Ok(stored) => new += stored,
                 Err(error) => failed = Some(error),
             }
@@ -89,7 +89,7 @@ fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(
     if let Some(error) = failed {
         return Err(error.into());
     }
-    new += record::store_backfill(queue, &waiting)?;
+    new += record::store_backfill(context, queue, &waiting)?;
     read?;
     queue.forget_loss()?;
     Ok((commits, new, unreadable))

@@ -62,5 +62,5 @@ fn read_again(context: &Context, queue: &mut Queue, revision: Option<&str>) -> R
         tell(&format!("commit {revision} is forgotten: {reason}"));
     }
     queue.forget_letters(&gone.into_iter().map(|(revision, _)| revision).collect::<Vec<_>>())?;
-    Ok(record::store_backfill(queue, &found)?)
+    Ok(record::store_backfill(context, queue, &found)?)
 }

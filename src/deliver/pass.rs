@@ -217,7 +217,7 @@ impl<'p> Pass<'p> {
             }
         }
         self.report.unlinked += unlinked.len();
-        self.queue.finish(&unlinked, now())?;
+        self.queue.finish(&unlinked, &self.context.destination(), now())?;
         self.queue.put_off(&too_early)?;
         Ok(chosen)
     }
@@ -334,7 +334,7 @@ impl<'p> Pass<'p> {
             self.context.log.info(&format!("{} commit {}", outcome.name(), row.changeset.revision));
             done.push((row.id, outcome));
         }
-        Ok(self.queue.finish(&done, now())?)
+        Ok(self.queue.finish(&done, &self.context.destination(), now())?)
     }
 
     /// Sends jobs. Before that the outcome of each row is noted as unknown, and taken back for what was not sent.

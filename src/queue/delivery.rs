@@ -210,12 +210,12 @@ impl Queue {
     }
 
     /// Moves what is done to the receipts.
-    pub fn finish(&mut self, done: &[(i64, Outcome)], now: i64) -> Result<(), Error> {
+    pub fn finish(&mut self, done: &[(i64, Outcome)], destination: &str, now: i64) -> Result<(), Error> {
         self.each(done, |tx, (id, outcome)| {
             tx.prepare_cached(
-                "INSERT OR REPLACE INTO receipt SELECT revision, ?2, rally_ref, ?3 FROM changeset WHERE id = ?1",
+                "INSERT OR REPLACE INTO receipt SELECT revision, ?2, rally_ref, ?3, ?4 FROM changeset WHERE id = ?1",
             )?
-            .execute(params![id, outcome.name(), now])?;
+            .execute(params![id, outcome.name(), now, destination])?;
             tx.prepare_cached("DELETE FROM changeset WHERE id = ?1")?.execute([id])?;
             count(tx, outcome.name(), 1)
         })

@@ -28,11 +28,12 @@ const SCHEMA: &str = include_str!("schema.sql");
 const MIGRATIONS: [&str; 1] = ["ALTER TABLE seen_tip ADD COLUMN covered INTEGER NOT NULL DEFAULT 0;
      CREATE INDEX seen_tip_by_time ON seen_tip (walked, time);
      ALTER TABLE state_request ADD COLUMN done INTEGER NOT NULL DEFAULT 0;
-     CREATE INDEX state_request_due ON state_request (next_attempt) WHERE done = 0;"];
+     CREATE INDEX state_request_due ON state_request (next_attempt) WHERE done = 0;
+     ALTER TABLE receipt ADD COLUMN destination TEXT NOT NULL DEFAULT '';"];
 /// The version of the tables in schema.sql.
 const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 
-/// Receipts beyond this many are dropped, the oldest first: some 20 MB. A commit whose receipt is gone is still not
+/// Receipts beyond this many are dropped, the oldest first: some 35 MB. A commit whose receipt is gone is still not
 /// posted twice: its ref's tip is seen, and Rally is asked before anything is made.
 const MAX_RECEIPTS: i64 = 200_000;
 
@@ -202,11 +203,17 @@ impl Queue {
 
     /// Records changesets and, with the last ones of a walk, moves the seen tips and forgets the pushes.
     /// A revision that is known already is left alone. Returns how many are new.
-    pub fn record(&mut self, changesets: &[Changeset], settled: Option<&Settled>, now: i64) -> Result<usize, Error> {
+    pub fn record(
+        &mut self,
+        changesets: &[Changeset],
+        settled: Option<&Settled>,
+        destination: &str,
+        now: i64,
+    ) -> Result<usize, Error> {
         self.write("written", |tx| {
             let mut new = 0;
             for changeset in changesets {
-                new += usize::from(insert_changeset(tx, changeset, now)?);
+                new += usize::from(insert_changeset(tx, changeset, destination, now)?);
             }
             if let Some(settled) = settled {
                 for (id, reason) in &settled.commits.unreadable {
@@ -289,21 +296,22 @@ fn insert_state_request(tx: &Transaction, request: &StateRequest, now: i64) -> r
         .map(drop)
 }
 
-fn insert_changeset(tx: &Transaction, changeset: &Changeset, now: i64) -> rusqlite::Result<bool> {
+fn insert_changeset(tx: &Transaction, changeset: &Changeset, destination: &str, now: i64) -> rusqlite::Result<bool> {
     let revision = &changeset.revision;
-    let outcome: Option<String> = tx
-        .prepare_cached("SELECT outcome FROM receipt WHERE revision = ?1")?
-        .query_row([revision], |row| row.get(0))
+    let receipt: Option<(String, String)> = tx
+        .prepare_cached("SELECT outcome, destination FROM receipt WHERE revision = ?1")?
+        .query_row([revision], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    match outcome.as_deref() {
-        // Its artifacts were unknown then. They may be there by now, so a backfill tries again.
-        Some("unlinked") => {
-            tx.execute("DELETE FROM receipt WHERE revision = ?1", [revision])?;
-            count(tx, "unlinked", -1)?;
-            count(tx, "recorded", -1)?;
+    if let Some((outcome, delivered_to)) = receipt {
+        // What is known to be there is left alone. Where its artifacts were unknown they may be there by now, and another
+        // workspace or repository has nothing of what this one has: a backfill tries again.
+        let is_there = outcome != "unlinked" && (delivered_to == destination || delivered_to.is_empty());
+        if is_there {
+            return Ok(false);
         }
-        Some(_) => return Ok(false),
-        None => {}
+        tx.execute("DELETE FROM receipt WHERE revision = ?1", [revision])?;
+        count(tx, &outcome, -1)?;
+        count(tx, "recorded", -1)?;
     }
     let inserted = tx
         .prepare_cached("INSERT OR IGNORE INTO changeset (revision, recorded_at, next_attempt) VALUES (?1, ?2, ?2)")?

@@ -59,7 +59,8 @@ CREATE TABLE receipt (
     revision  TEXT PRIMARY KEY,
     outcome   TEXT NOT NULL,                    -- delivered, existed, unlinked
     rally_ref TEXT,
-    at        INTEGER NOT NULL
+    at        INTEGER NOT NULL,
+    destination TEXT NOT NULL DEFAULT ''        -- server, workspace and SCMRepository; empty where that is not known
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX receipt_at ON receipt (at);
 

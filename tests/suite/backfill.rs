@@ -191,3 +191,19 @@ fn json_holds_nothing_that_a_terminal_would_act_on() {
     let parsed: serde_json::Value = serde_json::from_str(&shown).expect("one object");
     assert_eq!(parsed["changes"][0]["path"], path);
 }
+
+#[test]
+fn another_workspace_or_repository_gets_all_of_a_backfill() {
+    let server = Server::delivering_later("");
+    server.take_in(&["US1: one", "DE2: two"]);
+    server.deliver_all();
+    assert!(server.run(&["backfill", "--all"]).succeeds().stderr.contains("0 of them new"));
+    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
+    server.configure_all(&format!("{config}\n[repository]\nname = \"renamed\"\n"));
+    assert!(server.run(&["backfill", "--all"]).succeeds().stderr.contains("2 of them new"));
+    server.deliver_all();
+    let mut of: Vec<String> = server.changesets().into_iter().map(|held| held.repository).collect();
+    of.sort();
+    assert_eq!(of, ["payments", "payments", "renamed", "renamed"]);
+    server.assert_ledger_adds_up();
+}

@@ -141,6 +141,7 @@ fn a_queue_of_an_earlier_version_is_brought_up_to_date_with_all_that_it_holds() 
     for sql in [
         "DROP INDEX seen_tip_by_time; ALTER TABLE seen_tip DROP COLUMN covered",
         "DROP INDEX state_request_due; ALTER TABLE state_request DROP COLUMN done",
+        "ALTER TABLE receipt DROP COLUMN destination",
         "PRAGMA user_version = 1",
     ] {
         server.change_queue(sql);
@@ -269,7 +270,7 @@ fn the_log_is_rotated_and_receipts_are_bounded() {
     fs::write(&log, vec![b'x'; 6 << 20]).expect("it can be written");
     server.change_queue(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200100) \
-         INSERT INTO receipt SELECT printf('%040x', i), 'delivered', '/changeset/1', i FROM n",
+         INSERT INTO receipt (revision, outcome, rally_ref, at) SELECT printf('%040x', i), 'delivered', '/changeset/1', i FROM n",
     );
     clone.push_commits(&["US4: the log is full"]);
     server.deliver_all();
