@@ -30,7 +30,8 @@ fn main() -> Result<()> {
     println!("$ rally-hook install --repo payments.git");
     run(Command::new(&program).args(["install", "--repo"]).arg(&server))?;
 
-    git(place.path(), &["clone", "--quiet", "payments.git", "clone"])?;
+    git(place.path(), &["init", "--quiet", "--initial-branch=main", "clone"])?;
+    git(&clone, &["remote", "add", "origin", "../payments.git"])?;
     let commits = commit_some(&clone)?;
     println!("\n$ git push origin main");
     run(&mut git_command(&clone, &["push", "origin", "main"]))?;
@@ -40,6 +41,7 @@ fn main() -> Result<()> {
         held.len() == commits.matching
             && held.iter().map(|changeset| changeset.changes.len()).sum::<usize>() == commits.changes
     });
+    println!("\n$ rally-hook deliver --wait     # it has been delivered in the background already");
     run(Command::new(&program).args(["deliver", "--wait", "--repo"]).arg(&server))?;
 
     println!("\nRally now holds, by artifact:");
@@ -47,12 +49,12 @@ fn main() -> Result<()> {
     for artifact in ["US123", "DE45", "TA7"] {
         print_tree(artifact, &held);
     }
-    println!("\nIt took {} requests. $ rally-hook status", rally.requests().len());
+    println!("\nIt took {} requests.\n\n$ rally-hook status", rally.requests().len());
     run(Command::new(&program).args(["status", "--repo"]).arg(&server))?;
 
     if std::env::args().any(|argument| argument == "--keep") {
         println!("\nThe same as a web page: {}/ (press Enter to end)", rally.url());
-        io::stdin().read_exact(&mut [0])?;
+        let _ = io::stdin().read(&mut [0])?;
     }
     Ok(())
 }

@@ -304,6 +304,18 @@ impl Config {
                 "\"custom\" needs commit_link, for example \"https://host/{revision}\"".into(),
             );
         }
+        for (key, template, places) in [
+            ("repository.commit_link", &self.repository.commit_link, &["{revision}"][..]),
+            ("repository.file_link", &self.repository.file_link, &["{revision}", "{path}"]),
+        ] {
+            let missing = |template: &String| places.iter().find(|place| !template.contains(**place));
+            if let Some(missing) = template.as_ref().and_then(missing) {
+                return invalid(key, format!("it lacks {missing}, so all would lead to one page"));
+            }
+        }
+        if self.commits.refs.is_empty() {
+            return invalid("commits.refs", "it is empty, so nothing would ever be posted".into());
+        }
         self.rally.credentials_problem().map_or(Ok(()), |(key, problem)| invalid(key, problem))
     }
 

@@ -87,6 +87,10 @@ pub fn mark_all_seen(context: &Context, queue: &mut Queue) -> Result<(), Error> 
 /// Returns the names of the watched refs whose tips hold commits that are not recorded.
 pub fn refs_behind(context: &Context, queue: &Queue) -> Result<Vec<String>, Error> {
     let repository = context.open_repository()?;
+    if queue.seen_scope(Walked::Commits)?.is_none() {
+        // The first to record something will take what is there for seen.
+        return Ok(Vec::new());
+    }
     let objects = repository.objects()?;
     let watched = Watched::new(&context.config.commits);
     let tips: Vec<(String, Tip)> = repository.tips()?.into_iter().filter(|(name, _)| watched.includes(name)).collect();

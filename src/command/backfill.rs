@@ -3,19 +3,18 @@
 //! Commits are recorded while the walk goes on and are delivered afterwards. Whatever stops it (Ctrl-C too), running it
 //! again goes on where it ended: what is recorded or delivered already is left alone.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Ended, Error, git_dir, load, plural, with_queue};
+use super::{Ended, Error, git_dir, load, plural, progress, with_queue};
 use crate::artifact::FormattedId;
 use crate::changeset::{Change, Changeset};
 use crate::cli::{Backfill, Place};
 use crate::config::{self, Commits, Config, Deliver};
 use crate::context::{self, Context};
-use crate::deliver::{Mode, Report, deliver};
+use crate::deliver::Mode;
 use crate::git::{self, Range, Read, Reader, read_range};
 use crate::messages::tell;
 use crate::push::CommitId;
@@ -28,6 +27,9 @@ const PER_TRANSACTION: usize = 500;
 
 pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
+    if let Some(since) = arguments.since.as_deref().filter(|since| !git::is_date(since)) {
+        return Err(Error::Usage(format!("{since:?} is no date; one looks like 2026-01-31 or \"3 weeks ago\"")));
+    }
     let range = git::resolve(&git_dir, &range_arguments(arguments))?;
     if arguments.dry_run {
         return dry_run(place, &git_dir, &range, arguments.json);
@@ -41,12 +43,7 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
         }
         return Ok(if unreadable == 0 { Ended::Done } else { Ended::NotAll });
     }
-    let mut report = Report { progress: Some(progress("delivering", Some(new as u64))), ..Report::default() };
-    let status = with_queue(&context, |queue| {
-        deliver(&context, queue, Mode::Once, &mut report)?;
-        Ok(queue.status()?)
-    })?;
-    report.progress.iter().for_each(ProgressBar::finish_and_clear);
+    let (report, status) = super::deliver::deliver_and_look(&context, Mode::Once)?;
     let ended = super::deliver::summarise(&report, &status);
     if status.pending > 0 {
         tell("`rally-hook deliver --wait` goes on with what waits");
@@ -118,7 +115,10 @@ fn dry_run(place: &Place, git_dir: &Path, range: &Range, json: bool) -> Result<E
     out.flush()?;
     all_read?;
     if !json {
-        tell(&format!("{} read, {matching} would be posted", plural(read_count, "commit")));
+        tell(&format!(
+            "{} read, {matching} would be posted, unless they are there already",
+            plural(read_count, "commit")
+        ));
     }
     Ok(ended)
 }
@@ -166,16 +166,4 @@ fn print_text(out: &mut impl Write, changeset: &Changeset) -> io::Result<()> {
         writeln!(out, "  and {} more", changeset.omitted)?;
     }
     Ok(())
-}
-
-/// Returns a progress bar on stderr; it shows nothing where that is no terminal.
-fn progress(what: &'static str, total: Option<u64>) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let (bar, template) = match total {
-        Some(total) => (ProgressBar::new(total), "{msg} {wide_bar} {pos}/{len} ({eta})"),
-        None => (ProgressBar::new_spinner(), "{spinner} {msg} {pos} commits ({per_sec})"),
-    };
-    bar.with_style(ProgressStyle::with_template(template).expect("the template is valid")).with_message(what)
 }

@@ -4,13 +4,20 @@ use super::{Ended, Error, deliver_apart, load, plural, with_queue};
 use crate::cli::Place;
 use crate::config::Deliver;
 use crate::messages::tell;
+use crate::queue::Walked;
 use crate::record::{Source, record};
 
 pub fn run(place: &Place) -> Result<Ended, Error> {
     let context = load(place)?;
+    let is_first = with_queue(&context, |queue| Ok(queue.seen_scope(Walked::Commits)?.is_none()))?;
     let recorded = with_queue(&context, |queue| record(&context, queue, Source::AllRefs, None))?;
+    if is_first {
+        tell(
+            "nothing was recorded here before, so what the repository holds counts as seen; `rally-hook backfill` posts it",
+        );
+    }
     tell(&format!(
-        "{} were not recorded yet; {} queued",
+        "{} not recorded before; {} queued",
         plural(recorded.commits, "commit"),
         plural(recorded.queued, "commit")
     ));

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Ended, Error, load, plural, with_queue};
+use indicatif::ProgressBar;
+
 use crate::cli::{Deliver, Place};
 use crate::context::Context;
 use crate::deliver::{Mode, Report, deliver};
@@ -34,15 +36,23 @@ pub(super) fn deliver_unseen(context: &Context, mode: Mode) {
 }
 
 fn one_repository(context: &Context, mode: Mode) -> Result<Ended, Error> {
-    let mut report = Report::default();
-    let status = with_queue(context, |queue| {
-        deliver(context, queue, mode, &mut report)?;
-        Ok(queue.status()?)
-    })?;
+    let (report, status) = deliver_and_look(context, mode)?;
     Ok(summarise(&report, &status))
 }
 
-/// Says what was delivered and what was not.
+/// Delivers, with a progress bar on a terminal, and returns how it went and what is left.
+pub(super) fn deliver_and_look(context: &Context, mode: Mode) -> Result<(Report, Status), Error> {
+    let mut report = Report::default();
+    let status = with_queue(context, |queue| {
+        report.progress = Some(super::progress("delivering", Some(queue.status()?.pending.unsigned_abs())));
+        deliver(context, queue, mode, &mut report)?;
+        Ok(queue.status()?)
+    })?;
+    report.progress.iter().for_each(ProgressBar::finish_and_clear);
+    Ok((report, status))
+}
+
+/// Says what was delivered and what was not, and why.
 pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     if report.busy {
         tell("another process is delivering at this moment; `rally-hook status` shows what waits");
@@ -56,21 +66,22 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     add(report.dead, "refused for good");
     add(status.pending as usize, "waiting");
     add(status.state_requests as usize, "whose state changes wait");
+    let waits = status.pending + status.state_requests > 0;
+    if parts.len() == 1 && report.delivered == 0 {
+        parts = vec!["nothing was left to deliver".into()];
+    }
     tell(&parts.join(", "));
-    if let Some(pause) = &report.paused {
-        tell(&pause.error);
-    } else if let Some(error) = report
-        .last_error
-        .as_ref()
-        .filter(|_| status.pending + status.state_requests > 0 || report.dead > 0 || report.unrecorded)
-    {
-        tell(error);
+    let reason = report.paused.as_ref().map(|pause| &pause.error).or(report.last_error.as_ref());
+    match (reason.filter(|_| waits || report.dead > 0 || report.unrecorded), status.next_attempt) {
+        (Some(reason), _) => tell(reason),
+        (None, Some(next)) if waits => tell(&format!("what waits is due {}", super::from_now(next))),
+        _ => {}
     }
-    if report.dead > 0 {
-        tell("see `rally-hook status` for what was refused; `rally-hook retry` tries it again");
+    if status.failed > 0 {
+        let letters = plural(status.failed.unsigned_abs() as usize, "dead letter");
+        tell(&format!("{letters}: `rally-hook status` says why, `rally-hook retry` tries again"));
     }
-    let all_done = status.pending + status.state_requests == 0 && report.dead == 0 && !report.unrecorded;
-    if all_done { Ended::Done } else { Ended::NotAll }
+    if !waits && report.dead == 0 && !report.unrecorded { Ended::Done } else { Ended::NotAll }
 }
 
 /// Delivers for every repository that has a queue; one that fails does not keep the others from it.
@@ -82,12 +93,19 @@ fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
     find_queues(root, MAX_DEPTH, &mut found);
     let mut ended = Ended::Done;
     for git_dir in found {
-        tell(&format!("{}:", git_dir.display()));
-        let place = Place { repo: Some(git_dir), ..place.clone() };
-        match load(&place).and_then(|context| one_repository(&context, Mode::Once)) {
-            Ok(Ended::Done) => {}
-            Ok(Ended::NotAll) => ended = Ended::NotAll,
+        let place = Place { repo: Some(git_dir.clone()), ..place.clone() };
+        let name = || tell(&format!("{}:", git_dir.display()));
+        match load(&place).and_then(|context| deliver_and_look(&context, Mode::Once)) {
+            // A timer that finds nothing to do says nothing.
+            Ok((report, status)) if report.is_uneventful() && status.pending + status.state_requests == 0 => {}
+            Ok((report, status)) => {
+                name();
+                if summarise(&report, &status) == Ended::NotAll {
+                    ended = Ended::NotAll;
+                }
+            }
             Err(error) => {
+                name();
                 tell(&error.to_string());
                 ended = Ended::NotAll;
             }

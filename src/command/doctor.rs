@@ -3,11 +3,11 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Ended, Error, git_dir};
 use crate::cli::Place;
-use crate::config::{Config, Rally};
+use crate::config::{self, Config, Rally};
 use crate::context::{self, Context, now};
 use crate::deliver::{Authors, lookup, rally};
 use crate::git;
@@ -72,10 +72,16 @@ impl Doctor {
         self.say("proxy", proxy(&config.rally))?;
         let (mut client, name) = match rally::client(config) {
             Ok(found) => found,
+            Err(rally::Halt::Config(error @ config::Error::NotSet { what: "workspace", .. })) => {
+                return self.say("workspace", Wrong(error.to_string()));
+            }
             Err(error) => return self.say("credentials", Wrong(error.to_string())),
         };
         let user = match client.read("/user", "UserName,DisplayName,Disabled") {
             Ok(user) => user,
+            Err(error @ wsapi::Error::Status { code: 401 | 403, .. }) => {
+                return self.say("credentials", Wrong(error.to_string()));
+            }
             Err(error) => return self.say("server", Wrong(error.to_string())),
         };
         self.say("server", Fine(config.rally.server.clone()))?;
@@ -127,12 +133,26 @@ fn hook(git_dir: &Path) -> Finding {
         ));
     }
     match fs::read(&hook) {
+        Ok(bytes) if program_of(&bytes).is_some_and(|program| !program.exists()) => {
+            Wrong(format!("{} calls a program that is not there any more; run: rally-hook install", hook.display()))
+        }
         Ok(bytes) if !String::from_utf8_lossy(&bytes).contains("rally-hook") && !hook.is_symlink() => Note(format!(
             "{} does not speak of rally-hook; run `rally-hook install` unless it calls it in another way",
             hook.display()
         )),
         _ => Fine(hook.display().to_string()),
     }
+}
+
+/// Returns the program that a hook of ours calls: its interpreter, or what its shell executes.
+fn program_of(hook: &[u8]) -> Option<PathBuf> {
+    let text = std::str::from_utf8(hook).ok()?;
+    let quoted = text.lines().find_map(|line| line.strip_prefix("exec '")?.split_once("' post-receive"));
+    let interpreter = || text.lines().next()?.strip_prefix("#!")?.strip_suffix(" post-receive");
+    quoted
+        .map(|(program, _)| program.replace(r"'\''", "'"))
+        .or_else(|| interpreter().map(str::to_owned))
+        .map(PathBuf::from)
 }
 
 fn queue(git_dir: &Path) -> Finding {
@@ -154,7 +174,8 @@ fn queue(git_dir: &Path) -> Finding {
             Wrong(format!("{} dead letters; `rally-hook status` lists them", status.failed))
         }
         Ok(Status { pause: Some(pause), .. }) => {
-            Note(format!("delivery pauses: {}; `rally-hook deliver` tries again now", pause.error))
+            let text = format!("delivery pauses: {}; `rally-hook deliver` tries again now", pause.error);
+            if pause.needs_person { Wrong(text) } else { Note(text) }
         }
         Ok(status) if status.pushes > 0 => {
             Note("there are pushes that nobody has read yet; `rally-hook deliver` does".into())
@@ -230,6 +251,9 @@ fn prefixes(client: &Client, configured: &[String]) -> Finding {
     match (unknown.is_empty(), unused.is_empty()) {
         (true, true) => Fine(configured.join(", ")),
         (true, false) => Fine(format!("{}; the workspace also has {unused}", configured.join(", "))),
+        (false, _) if configured.iter().all(|prefix| !types.iter().any(|kind| kind.prefix == *prefix)) => {
+            Wrong(format!("the workspace has none of: {unknown}; it has: {unused}; set commits.prefixes"))
+        }
         (false, _) => {
             Note(format!("the workspace has none of: {unknown}; it has also: {unused}; set commits.prefixes"))
         }

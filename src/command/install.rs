@@ -56,7 +56,9 @@ pub fn install(place: &Place) -> Result<Ended, Error> {
         }
         // Under both names until ours takes its place: at no moment is there no hook.
         fs::hard_link(&hook, &kept).map_err(|error| failed("keep", &hook, &error))?;
-        tell(&format!("the hook that was there is kept as {} and runs first", kept.display()));
+        let runs = hook.metadata().is_ok_and(|meta| meta.mode() & 0o111 != 0);
+        let what = if runs { "and runs first" } else { "and does not run, as it is not executable" };
+        tell(&format!("the hook that was there is kept as {} {what}", kept.display()));
     }
     write_hook(&hook, &script).map_err(|error| failed("write", &hook, &error))?;
     tell(&format!("installed {}", hook.display()));
@@ -71,7 +73,8 @@ pub fn uninstall(place: &Place) -> Result<Ended, Error> {
     let hooks = git::hooks_dir(&git_dir(place)?)?;
     let (hook, kept) = (hooks.join(HOOK), hooks.join(KEPT));
     if !is_ours(&hook) {
-        tell(&format!("{} is not ours; nothing was changed", hook.display()));
+        let what = if hook.symlink_metadata().is_ok() { "is not ours" } else { "is not there" };
+        tell(&format!("{} {what}; nothing was changed", hook.display()));
         return Ok(Ended::NotAll);
     }
     if kept.symlink_metadata().is_ok() {

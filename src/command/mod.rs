@@ -10,15 +10,17 @@ mod retry;
 mod status;
 
 use std::env;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
+use std::time::Duration;
 
 use clap::CommandFactory;
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::background::{self, Side};
 use crate::cli::{Cli, Command, Place};
-use crate::context::{self, Context};
+use crate::context::{self, Context, now};
 use crate::deliver::Mode;
 use crate::{config, git, queue};
 
@@ -154,4 +156,27 @@ fn deliver_apart(context: &Context) -> io::Result<()> {
 /// Returns "1 commit" or "3 commits".
 fn plural(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Returns a progress bar on stderr; it shows nothing where that is no terminal.
+fn progress(what: &'static str, total: Option<u64>) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match total {
+        Some(total) => (ProgressBar::new(total), "{msg} {wide_bar} {pos}/{len} ({eta})"),
+        None => (ProgressBar::new_spinner(), "{spinner} {msg} {pos} commits ({per_sec})"),
+    };
+    bar.with_style(ProgressStyle::with_template(template).expect("the template is valid")).with_message(what)
+}
+
+/// Says how long ago a time was, or in how long it will be.
+fn from_now(millis: i64) -> String {
+    let seconds = (now() - millis) / 1000;
+    let span = humantime::format_duration(Duration::from_secs(seconds.unsigned_abs()));
+    match seconds {
+        0 => "now".to_owned(),
+        1.. => format!("{span} ago"),
+        _ => format!("in {span}"),
+    }
 }

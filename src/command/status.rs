@@ -5,10 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::json;
 
-use super::{Ended, Error, load, with_queue};
+use super::{Ended, Error, from_now, load, with_queue};
 use crate::cli::{self, Place};
-use crate::context::now;
-use crate::queue::Status;
+use crate::queue::{Status, Walked};
 use crate::record;
 use crate::text::{json_safe, printable};
 
@@ -19,9 +18,13 @@ pub fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
     status.pushes += context.state.kept_pushes()?.len() as i64;
     // A repository that cannot be opened is worth a line, not the loss of the others.
     let behind = with_queue(&context, |queue| record::refs_behind(&context, queue)).map_err(|error| error.to_string());
+    let installed = with_queue(&context, |queue| Ok(queue.seen_scope(Walked::Commits)?.is_some()))?;
     let text = match arguments.json {
         true => json(&status, &behind),
-        false => human(&status, &behind),
+        false if installed => human(&status, &behind),
+        false => {
+            human(&status, &behind) + "not yet    nothing has been recorded here; `rally-hook install` begins it\n"
+        }
     };
     io::stdout().write_all(text.as_bytes())?;
     let fine = status.failed == 0
@@ -67,14 +70,14 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
         format!(
             "delivered  {}{}",
             status.delivered,
-            status.last_delivery.map(|at| format!(", the last {}", ago(at))).unwrap_or_default()
+            status.last_delivery.map(|at| format!(", the last {}", from_now(at))).unwrap_or_default()
         ),
     ];
     let mut add = |present: bool, line: String| lines.extend(present.then_some(line));
     add(status.existed > 0, format!("existed    {} were in Rally already", status.existed));
     add(status.unlinked > 0, format!("unlinked   {} name no artifact that Rally has", status.unlinked));
-    let oldest = status.oldest_pending.map(|at| format!(", the oldest recorded {}", ago(at))).unwrap_or_default();
-    let next = status.next_attempt.map(|at| format!("; next attempt {}", ago(at))).unwrap_or_default();
+    let oldest = status.oldest_pending.map(|at| format!(", the oldest recorded {}", from_now(at))).unwrap_or_default();
+    let next = status.next_attempt.map(|at| format!("; next attempt {}", from_now(at))).unwrap_or_default();
     add(true, format!("pending    {}{oldest}{next}", status.pending));
     add(true, format!("failed     {}", status.failed));
     for letter in &status.dead_letters {
@@ -92,9 +95,16 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
             if status.pushes == 1 { "" } else { "es" }
         ),
     );
-    add(status.state_requests > 0, format!("states     {} commits whose state changes wait", status.state_requests));
+    add(
+        status.state_requests > 0,
+        format!(
+            "states     of {} wait to be changed",
+            super::plural(status.state_requests.unsigned_abs() as usize, "commit")
+        ),
+    );
     add(status.omitted_changes > 0, format!("left out   {} changed paths beyond max_changes", status.omitted_changes));
-    if let Some(pause) = &status.pause {
+    let waits = status.pending + status.pushes + status.state_requests > 0;
+    if let Some(pause) = status.pause.as_ref().filter(|pause| waits || pause.needs_person) {
         let what = if pause.needs_person {
             "somebody has to act, and then run `rally-hook deliver`"
         } else {
@@ -130,15 +140,4 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
 fn date(millis: i64) -> String {
     let time = UNIX_EPOCH + Duration::from_millis(millis.max(0).unsigned_abs());
     humantime::format_rfc3339_seconds(time).to_string()
-}
-
-/// Says how long ago, or in how long.
-fn ago(millis: i64) -> String {
-    let seconds = (now() - millis) / 1000;
-    let span = humantime::format_duration(Duration::from_secs(seconds.unsigned_abs()));
-    match seconds {
-        0 => "now".to_owned(),
-        1.. => format!("{span} ago"),
-        _ => format!("in {span}"),
-    }
 }

@@ -86,6 +86,12 @@ impl Report {
         }
     }
 
+    /// Tells whether nothing happened that anybody would want to hear of.
+    pub fn is_uneventful(&self) -> bool {
+        let done = self.delivered + self.existed + self.unlinked + self.put_off + self.dead;
+        done == 0 && !self.busy && !self.unrecorded && self.last_error.is_none()
+    }
+
     /// Tells whether a pause that somebody else began keeps this mode from trying.
     fn heeds_pause(&self, queue: &Queue, mode: Mode) -> Result<bool, Error> {
         Ok(mode == Mode::Background && queue.pause()?.is_some_and(|pause| pause.holds(now())))
@@ -319,7 +325,11 @@ impl Deliverer<'_> {
         self.queue.set_pause(Some(&pause))?;
         let patience = queue.retry_for.as_millis() as i64;
         if now() - since > patience {
-            self.report.dead += self.queue.give_up(now() - patience, &pause.error)?;
+            let given_up = self.queue.give_up(now() - patience, &pause.error)?;
+            for revision in &given_up {
+                self.context.log.error(&format!("commit {revision} cannot be posted: {}", pause.error));
+            }
+            self.report.dead += given_up.len();
         }
         // What is known of the workspace may be what is wrong.
         self.rally = None;

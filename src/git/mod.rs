@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use git2::{ErrorCode, ObjectType, Odb, OdbObject, Oid, RepositoryOpenFlags};
 
-pub use range::{Range, resolve};
+pub use range::{Range, is_date, resolve};
 pub use read::{Item, Read, Reader, read_list, read_range};
 pub use walk::Walk;
 

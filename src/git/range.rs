@@ -47,8 +47,69 @@ pub fn resolve(git_dir: &Path, arguments: &[String]) -> Result<Range, Error> {
     Ok(range)
 }
 
+/// Words that Git's dates are made of, besides numbers and the names of months and days, of which three letters do.
+const DATE_WORDS: [&str; 20] = [
+    "ago",
+    "am",
+    "day",
+    "hour",
+    "last",
+    "midnight",
+    "minute",
+    "month",
+    "never",
+    "noon",
+    "now",
+    "pm",
+    "second",
+    "t",
+    "tea",
+    "today",
+    "week",
+    "year",
+    "yesterday",
+    "z",
+];
+const MONTHS_AND_DAYS: [&str; 19] = [
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "mon", "tue", "wed", "thu",
+    "fri", "sat", "sun",
+];
+
+/// Tells whether every word of the text is one that dates are made of. Git takes any text for a date: "3 wekks ago" for
+/// the beginning of time, and "whenever" for now.
+pub fn is_date(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let mut words = lower.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    let is_known = |word: &str| {
+        let singular = if word.len() > 3 { word.strip_suffix('s').unwrap_or(word) } else { word };
+        DATE_WORDS.contains(&singular) || word.get(..3).is_some_and(|start| MONTHS_AND_DAYS.contains(&start))
+    };
+    text.contains(|c: char| c.is_ascii_alphanumeric()) && words.all(is_known)
+}
+
 fn first_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().next().unwrap_or("git gave no reason");
     line.trim_start_matches("fatal: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_git_would_take_for_a_date_and_is_none_is_told_apart() {
+        let dates = [
+            "2026-01-31",
+            "2026-01-31T10:00:00Z",
+            "3 weeks ago",
+            "yesterday",
+            "last monday",
+            "Jan 5 2026",
+            "2.days.ago",
+            "noon",
+        ];
+        assert!(dates.iter().all(|text| is_date(text)));
+        assert!(["whenever", "banana", "3 wekks ago", "", "--all"].iter().all(|text| !is_date(text)));
+    }
 }

@@ -242,13 +242,14 @@ impl Queue {
         })
     }
 
-    /// Makes dead letters of all that has waited since before `recorded_before`. Returns how many.
-    pub fn give_up(&mut self, recorded_before: i64, reason: &str) -> Result<usize, Error> {
+    /// Makes dead letters of all that has waited since before `recorded_before`. Returns their revisions.
+    pub fn give_up(&mut self, recorded_before: i64, reason: &str) -> Result<Vec<String>, Error> {
         self.write("written", |tx| {
-            tx.execute(
-                "UPDATE changeset SET dead = 1, last_error = ?2 WHERE dead = 0 AND recorded_at < ?1",
-                params![recorded_before, reason],
-            )
+            let mut update = tx.prepare(
+                "UPDATE changeset SET dead = 1, last_error = ?2 WHERE dead = 0 AND recorded_at < ?1 RETURNING revision",
+            )?;
+            let rows = update.query_map(params![recorded_before, reason], |row| row.get(0))?;
+            rows.collect()
         })
     }
 

@@ -207,3 +207,14 @@ fn another_workspace_or_repository_gets_all_of_a_backfill() {
     assert_eq!(of, ["payments", "payments", "renamed", "renamed"]);
     server.assert_ledger_adds_up();
 }
+
+#[test]
+fn a_date_that_is_none_is_refused() {
+    let server = Server::delivering_later("");
+    server.take_in(&["US1: one"]);
+    for since in ["whenever", "3 wekks ago"] {
+        let ran = server.run(&["backfill", "--since", since, "--dry-run"]).fails_with(2);
+        assert!(ran.stderr.contains("is no date"), "{ran:?}");
+    }
+    server.run(&["backfill", "--since", "3 weeks ago", "--dry-run"]).succeeds();
+}

@@ -159,3 +159,24 @@ fn what_waits_or_cannot_be_read_is_found() {
     server.run(&["deliver"]).fails_with(1);
     assert!(finding(&server, 0, "queue").starts_with("note  queue          delivery pauses: "));
 }
+
+#[test]
+fn settings_with_which_nothing_could_be_posted_are_wrong() {
+    let server = Server::delivering_later("[commits]\nprefixes = [\"XY\"]\n");
+    assert!(finding(&server, 1, "prefixes").starts_with("WRONG prefixes"));
+    rally_with(&server, &server.rally.url(), "Acme", "_nobody");
+    assert!(finding(&server, 1, "credentials").contains("HTTP 401"));
+    server.configure_later("");
+    let program = server.path().join("rally-hook");
+    fs::copy(crate::support::program(), &program).expect("there is room");
+    let mut install = crate::support::hermetic(&program);
+    install.args(["install", "--repo"]).arg(&server.git_dir);
+    crate::support::ran(install).succeeds();
+    assert!(finding(&server, 0, "hook").starts_with("ok    hook"));
+    fs::remove_file(program).expect("it was there");
+    assert!(finding(&server, 1, "hook").contains("is not there any more; run: rally-hook install"));
+    for wrong in ["[commits]\nrefs = []\n", "[repository]\nlinks = \"custom\"\ncommit_link = \"https://h/{rev}\"\n"] {
+        server.configure_later(wrong);
+        finding(&server, 1, "configuration");
+    }
+}
