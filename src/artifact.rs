@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
@@ -34,20 +35,27 @@ impl fmt::Display for FormattedId {
 /// A mention is a prefix and a number of one to ten digits without leading zero, with no ASCII letter,
 /// digit or `_` on either side. That is what `\b` means in an expression without Unicode.
 pub struct Mentions {
-    pattern: Regex,
+    /// Made when it is first needed: most pushes of deleted or known refs need none.
+    pattern: OnceLock<Regex>,
     prefixes: Vec<String>,
+    ignore_case: bool,
 }
 
 impl Mentions {
     /// Makes a finder for these prefixes, which must be ASCII letters (the configuration sees to it).
     pub fn new(prefixes: &[String], ignore_case: bool) -> Self {
-        let alternatives = prefixes.join("|");
-        let pattern = RegexBuilder::new(&format!(r"(?-u)\b(?:{alternatives})[1-9][0-9]{{0,9}}\b"))
-            .case_insensitive(ignore_case)
-            .unicode(false)
-            .build()
-            .expect("a pattern of ASCII letters is valid");
-        Mentions { pattern, prefixes: prefixes.to_vec() }
+        Mentions { pattern: OnceLock::new(), prefixes: prefixes.to_vec(), ignore_case }
+    }
+
+    fn pattern(&self) -> &Regex {
+        self.pattern.get_or_init(|| {
+            let alternatives = self.prefixes.join("|");
+            RegexBuilder::new(&format!(r"(?-u)\b(?:{alternatives})[1-9][0-9]{{0,9}}\b"))
+                .case_insensitive(self.ignore_case)
+                .unicode(false)
+                .build()
+                .expect("a pattern of ASCII letters is valid")
+        })
     }
 
     /// Returns the artifacts in the order in which they are first mentioned.
@@ -57,14 +65,9 @@ impl Mentions {
         self.spans(text).map(|(_, id)| id).filter(|id| seen.insert(id.clone())).collect()
     }
 
-    /// Tells whether the text mentions any artifact.
-    pub fn any(&self, text: &[u8]) -> bool {
-        self.pattern.is_match(text)
-    }
-
     /// Returns every mention with its place in the text.
     pub fn spans<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (Range<usize>, FormattedId)> + 'a {
-        self.pattern.find_iter(text).map(|found| (found.range(), self.canonical(found.as_bytes())))
+        self.pattern().find_iter(text).map(|found| (found.range(), self.canonical(found.as_bytes())))
     }
 
     /// Returns the ID with its prefix spelt as in the configuration.

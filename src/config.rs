@@ -252,18 +252,28 @@ impl Config {
         if files.is_empty() {
             return Err(Error::Missing(candidates));
         }
+        let mut texts = Vec::new();
         let mut merged = toml::Table::new();
         for file in &files {
             let text =
                 std::fs::read_to_string(file).map_err(|source| Error::Read { path: file.to_path_buf(), source })?;
-            let one = Config::parse(&text, file)?;
-            one.check_that_secrets_are_private(file)?;
-            let mut table: toml::Table = text.parse().expect("the text was parsed just now");
+            let mut table: toml::Table = text.parse().map_err(|error| Error::parse(&error, &text, file))?;
+            if holds_secret(&table) {
+                credentials::check_private(file)?;
+            }
             anchor(&mut table, file);
             merge(&mut merged, table);
+            texts.push(text);
         }
+        let whole: Config = match merged.try_into() {
+            Ok(whole) => whole,
+            // Only a file by itself can tell which line is wrong.
+            Err(error) => {
+                files.iter().zip(&texts).try_for_each(|(file, text)| Config::parse(text, file).map(drop))?;
+                return Err(Error::parse(&error, "", files[0]));
+            }
+        };
         // Each file is right by itself, so what may be wrong now is only what they say together.
-        let whole: Config = merged.try_into().expect("each file was read by itself");
         let last = files.last().expect("there is a file");
         whole.check(last).map(|()| whole)
     }
@@ -318,12 +328,12 @@ impl Config {
         }
         self.rally.credentials_problem().map_or(Ok(()), |(key, problem)| invalid(key, problem))
     }
+}
 
-    fn check_that_secrets_are_private(&self, path: &Path) -> Result<(), Error> {
-        let rally = &self.rally;
-        let holds_secret = rally.api_key.is_some() || rally.password.is_some();
-        if holds_secret { credentials::check_private(path) } else { Ok(()) }
-    }
+/// Tells whether a file holds a secret itself.
+fn holds_secret(table: &toml::Table) -> bool {
+    let rally = table.get("rally").and_then(toml::Value::as_table);
+    rally.is_some_and(|rally| rally.contains_key("api_key") || rally.contains_key("password"))
 }
 
 impl Rally {
