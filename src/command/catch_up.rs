@@ -1,8 +1,11 @@
 //! `rally-hook catch-up`: makes up for hooks that did not run.
 
-use super::{Ended, Error, deliver_apart, load, plural, with_queue};
+use super::deliver::deliver_unseen;
+use super::{Ended, Error, load, plural, with_queue};
+use crate::background;
 use crate::cli::Place;
 use crate::config::Deliver;
+use crate::deliver::Mode;
 use crate::messages::tell;
 use crate::queue::Walked;
 use crate::record::{Source, record};
@@ -24,7 +27,7 @@ pub fn run(place: &Place) -> Result<Ended, Error> {
     match context.config.queue.deliver {
         _ if recorded.queued == 0 => {}
         Deliver::Background => {
-            deliver_apart(&context).map_err(|error| {
+            background::apart(|| deliver_unseen(&context, Mode::Background)).map_err(|error| {
                 Error::Failed(format!("cannot start the delivery ({error}); run `rally-hook deliver`"))
             })?;
             tell("they are being delivered; `rally-hook status` shows how it goes");

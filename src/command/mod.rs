@@ -1,4 +1,4 @@
-//! The subcommands, one file each, and what they share: the repository's place, exit codes, starting a delivery.
+//! The subcommands, one file each, and what they share: the repository's place, exit codes.
 
 mod backfill;
 mod catch_up;
@@ -12,16 +12,14 @@ mod status;
 use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::CommandFactory;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::background::{self, Side};
 use crate::cli::{Cli, Command, Place};
 use crate::context::{self, Context, now};
-use crate::deliver::Mode;
 use crate::{config, git, queue};
 
 /// How a command that did not fail ended.
@@ -139,17 +137,6 @@ fn with_queue<T>(
             Ok(work(&mut context.open_queue()?)?)
         }
         other => Ok(other?),
-    }
-}
-
-/// Delivers in a process of its own, which is not waited for.
-fn deliver_apart(context: &Context) -> io::Result<()> {
-    match background::split()? {
-        Side::Front(_) => Ok(()),
-        Side::Worker(front) => {
-            let done = front.let_go().map(|()| deliver::deliver_unseen(context, Mode::Background));
-            process::exit(i32::from(done.is_err()))
-        }
     }
 }
 

@@ -9,12 +9,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::deliver::deliver_unseen;
 use super::install::KEPT;
 use crate::artifact::FormattedId;
-use crate::background::{self, Front, Side};
+use crate::background;
 use crate::cli::{Place, PostReceive};
 use crate::config::{Config, Deliver, PushLog};
 use crate::context::{self, Context, now};
@@ -40,16 +41,6 @@ pub fn run(place: &Place, arguments: &PostReceive) {
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
         libc::signal(libc::SIGHUP, libc::SIG_IGN);
     }
-    match background::split() {
-        Ok(Side::Front(worker)) => worker.wait(),
-        Ok(Side::Worker(front)) => work(place, arguments, Some(front)),
-        // There may be no more processes to be had. What is recorded is delivered another time.
-        Err(_) => work(place, arguments, None),
-    }
-}
-
-/// Takes in the push, lets the hook end, and delivers.
-fn work(place: &Place, arguments: &PostReceive, front: Option<Front>) {
     let mut input = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut input);
     let hook = AssertUnwindSafe(|| {
@@ -61,7 +52,7 @@ fn work(place: &Place, arguments: &PostReceive, front: Option<Front>) {
         take_in(place, arguments, &input)
     });
     match catch_unwind(hook) {
-        Ok(Some(taken_in)) => taken_in.finish(front),
+        Ok(Some(taken_in)) => taken_in.finish(),
         Ok(None) => {}
         Err(_) => tell_pusher(
             "the hook failed by a fault of its own; the push is fine, an administrator should run `rally-hook catch-up`",
@@ -76,23 +67,28 @@ struct TakenIn {
 }
 
 impl TakenIn {
-    /// Lets the push go on and delivers, in the order that the configuration asks for.
-    fn finish(self, front: Option<Front>) {
+    /// Delivers as the configuration asks for it, and lets the push go on: what it need not wait for is done apart.
+    fn finish(self) {
         let TakenIn { context, recorded } = self;
         let log = &context.log;
-        let deliver = context.config.queue.deliver;
-        if deliver == Deliver::Inline {
-            deliver_unseen(&context, Mode::Once);
-        }
-        let let_go = front.map_or_else(|| Err(io::Error::other("there is no process for it")), Front::let_go);
-        log.info(&format!("push by {}: {} new commits, {} queued", pusher(), recorded.commits, recorded.queued));
-        match let_go {
-            _ if deliver != Deliver::Background => {}
-            Ok(()) => {
-                std::thread::sleep(HEAD_START);
-                deliver_unseen(&context, Mode::Background);
+        let note =
+            || log.info(&format!("push by {}: {} new commits, {} queued", pusher(), recorded.commits, recorded.queued));
+        match context.config.queue.deliver {
+            Deliver::Later => note(),
+            Deliver::Inline => {
+                note();
+                deliver_unseen(&context, Mode::Once);
             }
-            Err(error) => log.error(&format!("cannot deliver in the background: {error}")),
+            Deliver::Background => {
+                let apart = background::apart(|| {
+                    note();
+                    thread::sleep(HEAD_START);
+                    deliver_unseen(&context, Mode::Background);
+                });
+                if let Err(error) = apart {
+                    log.error(&format!("cannot deliver in the background, the next push will: {error}"));
+                }
+            }
         }
     }
 }
