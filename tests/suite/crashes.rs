@@ -32,7 +32,7 @@ fn in_lanes(usual: usize, lane: impl Fn(usize, Random) + Sync) {
 
 fn start_hook(server: &Server, input: &str) -> Child {
     let mut command = server.command(&["post-receive"]);
-    // The hook is two processes, and both are killed.
+    // It leads a group, so that whatever it has started is killed with it.
     command.process_group(0).env("GIT_DIR", ".");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().expect("the program can be run");
