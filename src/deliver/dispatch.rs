@@ -70,11 +70,13 @@ where
     let shared = (Mutex::new(shared), Condvar::new());
     let (done_in, done_out) = channel();
     thread::scope(|scope| {
-        for _ in 0..connections {
-            let done = done_in.clone();
-            let shared = &shared;
-            scope.spawn(move || send_groups(client, shared, &done));
-        }
+        let start = |_: &usize| {
+            let (done, shared) = (done_in.clone(), &shared);
+            thread::Builder::new().spawn_scoped(scope, move || send_groups(client, shared, &done)).is_ok()
+        };
+        // Fewer will do where the host allows no more.
+        let started = (0..connections).filter(start).count();
+        assert!(started > 0 || connections == 0, "the system lets this user start no thread to post with");
         drop(done_in);
         for group in done_out {
             if sink(group).is_break() {

@@ -46,6 +46,8 @@ pub enum Error {
     Object { id: CommitId, source: git2::Error },
     #[error("object {id} is damaged: it is no {kind} that Git could have written")]
     Damaged { id: CommitId, kind: &'static str },
+    #[error("cannot start a thread to read commits; the system allows this user no more processes")]
+    Thread(#[source] std::io::Error),
     #[error("there is no time left to walk the history")]
     OutOfTime,
     #[error("cannot run git to resolve the range")]

@@ -20,6 +20,8 @@ const CHUNK: usize = 256;
 const FEW: usize = 64;
 /// How many chunks may wait on either side of the threads; bounds the memory.
 const CHUNKS_IN_FLIGHT: usize = 8;
+/// More threads than that would need more memory than they are worth: each has its own handle and recent objects.
+const MAX_WORKERS: usize = 4;
 /// Trees may be nested deeply, see `MAX_DEPTH` in [`tree_diff`].
 const STACK_SIZE: usize = 16 * 1024 * 1024;
 
@@ -141,18 +143,24 @@ where
     F: FnOnce(&Repository, &mut dyn FnMut(Item) -> bool) -> Result<(), Error> + Send,
     S: FnMut(CommitId, Result<Read, Error>) -> bool,
 {
-    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     let (work_in, work_out) = sync_channel::<(Chunk, SyncSender<Results>)>(CHUNKS_IN_FLIGHT);
     let (order_in, order_out) = sync_channel::<Receiver<Results>>(CHUNKS_IN_FLIGHT);
-    let work_out = Mutex::new(work_out);
+    let work_out = Arc::new(Mutex::new(work_out));
     thread::scope(|scope| {
-        let feeder = scope.spawn(move || feed_chunks(git_dir, feed, &work_in, &order_in));
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
-                let work = || work_through(git_dir, reader, &work_out);
-                thread::Builder::new().stack_size(STACK_SIZE).spawn_scoped(scope, work)
-            })
-            .collect();
+        let start_worker = || {
+            // Only the workers hold it: when none is left, whoever waits for them to take or answer a chunk learns it.
+            let work = Arc::clone(&work_out);
+            let worker = thread::Builder::new().stack_size(STACK_SIZE);
+            worker.spawn_scoped(scope, move || work_through(git_dir, reader, &work)).map_err(Error::Thread)
+        };
+        // One is enough where the host allows no more.
+        let mut workers = vec![start_worker()?];
+        workers.extend((1..cores.min(MAX_WORKERS)).map_while(|_| start_worker().ok()));
+        drop(work_out);
+        let feeder = thread::Builder::new()
+            .spawn_scoped(scope, move || feed_chunks(git_dir, feed, &work_in, &order_in))
+            .map_err(Error::Thread)?;
         let mut wanted = true;
         for results in order_out {
             // A chunk without an answer belongs to a worker that could not open the repository; it says why below.
@@ -163,7 +171,7 @@ where
             }
         }
         let fed = feeder.join().expect("the feeder does not panic");
-        for worker in workers.into_iter().flatten() {
+        for worker in workers {
             worker.join().expect("a worker does not panic")?;
         }
         if wanted { fed } else { Ok(()) }
