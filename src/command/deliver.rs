@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Ended, Error, load, plural, with_queue};
 use indicatif::ProgressBar;
 
+use super::{Ended, Error, load, plural, with_queue};
 use crate::cli::{Deliver, Place};
 use crate::context::Context;
 use crate::deliver::{Mode, Report, deliver};

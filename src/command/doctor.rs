@@ -240,8 +240,8 @@ fn prefixes(client: &Client, configured: &[String]) -> Finding {
         Err(error) => return Wrong(error.to_string()),
     };
     let list = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>().join(", ");
-    let unknown =
-        list(&mut configured.iter().filter(|prefix| !types.iter().any(|kind| kind.prefix == **prefix)).cloned());
+    let is_known = |prefix: &&String| types.iter().any(|kind| kind.prefix == **prefix);
+    let unknown = list(&mut configured.iter().filter(|prefix| !is_known(prefix)).cloned());
     let unused = list(
         &mut types
             .iter()
@@ -251,7 +251,7 @@ fn prefixes(client: &Client, configured: &[String]) -> Finding {
     match (unknown.is_empty(), unused.is_empty()) {
         (true, true) => Fine(configured.join(", ")),
         (true, false) => Fine(format!("{}; the workspace also has {unused}", configured.join(", "))),
-        (false, _) if configured.iter().all(|prefix| !types.iter().any(|kind| kind.prefix == *prefix)) => {
+        (false, _) if !configured.iter().any(|prefix| is_known(&prefix)) => {
             Wrong(format!("the workspace has none of: {unknown}; it has: {unused}; set commits.prefixes"))
         }
         (false, _) => {

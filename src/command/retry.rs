@@ -28,10 +28,12 @@ pub fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
     for revision in wanted {
         let revision = revision.map(str::to_ascii_lowercase);
         let revision = revision.as_deref();
-        let count =
-            with_queue(&context, |queue| Ok(read_again(&context, queue, revision)? + queue.retry(revision, now())?))?;
-        total += count;
-        if let (0, Some(revision)) = (count, revision) {
+        let (again, forgotten) = with_queue(&context, |queue| {
+            let (read, forgotten) = read_again(&context, queue, revision)?;
+            Ok((read + queue.retry(revision, now())?, forgotten))
+        })?;
+        total += again;
+        if let (0, Some(revision)) = (again + forgotten, revision) {
             tell(&format!("no dead letter has the revision {revision}; `rally-hook status` lists them"));
             ended = Ended::NotAll;
         }
@@ -40,11 +42,12 @@ pub fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
     Ok(ended)
 }
 
-/// Reads the commits of dead letters that have lost their data, or never had any. Returns how many wait again.
-fn read_again(context: &Context, queue: &mut Queue, revision: Option<&str>) -> Result<usize, context::Error> {
+/// Reads the commits of dead letters that have lost their data, or never had any. Returns how many wait again, and how
+/// many are forgotten because there is nothing to be read.
+fn read_again(context: &Context, queue: &mut Queue, revision: Option<&str>) -> Result<(usize, usize), context::Error> {
     let revisions = queue.letters_without_facts(revision)?;
     if revisions.is_empty() {
-        return Ok(0);
+        return Ok((0, 0));
     }
     let reader = Reader::new(&context.config.commits);
     let ids = revisions.iter().filter_map(|revision| revision.parse().ok());
@@ -61,6 +64,7 @@ fn read_again(context: &Context, queue: &mut Queue, revision: Option<&str>) -> R
     for (revision, reason) in &gone {
         tell(&format!("commit {revision} is forgotten: {reason}"));
     }
-    queue.forget_letters(&gone.into_iter().map(|(revision, _)| revision).collect::<Vec<_>>())?;
-    Ok(record::store_backfill(context, queue, &found)?)
+    let forgotten: Vec<String> = gone.into_iter().map(|(revision, _)| revision).collect();
+    queue.forget_letters(&forgotten)?;
+    Ok((record::store_backfill(context, queue, &found)?, forgotten.len()))
 }

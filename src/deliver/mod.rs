@@ -116,13 +116,15 @@ pub fn deliver(context: &Context, queue: &mut Queue, mode: Mode, report: &mut Re
         }
         loop {
             let context = reloaded.as_ref().unwrap_or(context);
+            // From before it looks at what is due: a push that comes while it looks ends the wait.
+            let version = queue.version()?;
             let Some(next) = Deliverer { context, queue, report, pace: &mut pace, rally: None }.run(mode)? else {
                 break;
             };
             if mode == Mode::Wait {
                 tell_wait(next, report);
             }
-            wait_until(queue, next)?;
+            wait_until(queue, next, version)?;
             // Somebody may have mended the configuration meanwhile; then there is no reason to wait any longer.
             let renewed = context.reloaded()?;
             if renewed.config != context.config {
@@ -150,15 +152,11 @@ fn tell_wait(next: i64, report: &Report) {
     }
 }
 
-/// Waits, but not longer than until a push brings something new to do.
-fn wait_until(queue: &Queue, next: i64) -> Result<(), Error> {
-    let version = queue.version()?;
-    while now() < next {
+/// Waits, but not longer than until a push brings something new to do: until the queue has another version.
+fn wait_until(queue: &Queue, next: i64, version: i64) -> Result<(), Error> {
+    while now() < next && queue.is_current() && queue.version()? == version {
         let left = Duration::from_millis((next - now()).max(0) as u64);
         std::thread::sleep(left.min(POLL));
-        if !queue.is_current() || queue.version()? != version {
-            break;
-        }
     }
     Ok(())
 }
