@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use rally_simulator::{Action, Fault, Match};
 
-use crate::support::{Server, expected};
+use crate::support::{Server, copy_program, expected};
 
 /// Returns what the doctor says about a subject.
 fn finding(server: &Server, code: i32, subject: &str) -> String {
@@ -168,7 +168,7 @@ fn settings_with_which_nothing_could_be_posted_are_wrong() {
     assert!(finding(&server, 1, "credentials").contains("HTTP 401"));
     server.configure_later("");
     let program = server.path().join("rally-hook");
-    fs::copy(crate::support::program(), &program).expect("there is room");
+    copy_program(&program);
     let mut install = crate::support::hermetic(&program);
     install.args(["install", "--repo"]).arg(&server.git_dir);
     crate::support::ran(install).succeeds();

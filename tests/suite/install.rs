@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::support::{Server, expected, hermetic, program, ran};
+use crate::support::{Server, copy_program, expected, hermetic, program, ran};
 
 /// A hook that keeps its input and its environment's Git directory, and fails.
 const FOREIGN: &str =
@@ -121,7 +121,7 @@ fn a_program_in_any_directory_is_found_by_the_hook() {
         let place = server.path().join(directory);
         fs::create_dir(&place).expect("it is new");
         let copy = place.join("rally-hook");
-        fs::copy(program(), &copy).expect("there is room");
+        copy_program(&copy);
         let mut install = hermetic(&copy);
         install.args(["install", "--repo"]).arg(&server.git_dir);
         ran(install).succeeds();
@@ -158,7 +158,7 @@ fn a_hook_that_is_this_program_already_is_replaced_and_not_run_first() {
         server.configure_later("");
         match link {
             true => symlink(program(), hook(&server)).expect("there is no hook"),
-            false => drop(fs::copy(program(), hook(&server)).expect("there is no hook")),
+            false => copy_program(&hook(&server)),
         }
         server.run(&["install"]).succeeds();
         assert!(!server.git_dir.join("hooks/post-receive.before-rally-hook").exists());

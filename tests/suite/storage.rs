@@ -206,7 +206,7 @@ fn run_as(server: &Server, user: u32, script: &str) -> crate::support::Ran {
     let program = server.path().join("rally-hook");
     // The built one may lie where others may not look.
     if !program.exists() {
-        fs::copy(crate::support::program(), &program).expect("it can be copied");
+        crate::support::copy_program(&program);
     }
     command.args(ids).args(["sh", "-c", &format!("umask 077; {script}")]).arg(program);
     command.current_dir(&server.git_dir).env("GIT_DIR", ".").env("HOME", server.path());

@@ -32,6 +32,14 @@ pub fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_rally-hook"))
 }
 
+/// Copies the program under test. Another process does it: a file that this one had open for writing might be inherited,
+/// still open, by what another test starts at that moment, and could not be run.
+pub fn copy_program(to: &Path) {
+    let mut copy = Command::new("cp");
+    copy.arg(program()).arg(to);
+    ran(copy).succeeds();
+}
+
 /// A Git server: a bare repository with the hook installed, configured for a simulated Rally of its own.
 pub struct Server {
     pub rally: Simulator,
