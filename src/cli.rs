@@ -29,6 +29,8 @@ pub enum Command {
     /// Take in a push; Git runs this as a hook, with the ref updates on standard input
     PostReceive(PostReceive),
     /// Post the commits of a range, for example main~20..main
+    ///
+    /// It may be interrupted at any time: the same command goes on where it ended.
     Backfill(Backfill),
     /// Deliver what waits and is due
     Deliver(Deliver),

@@ -10,7 +10,7 @@ use std::thread;
 use rally_simulator::{Action, Fault, Match};
 
 use crate::support::process::deliverers;
-use crate::support::{Clone, Server, expected, ran};
+use crate::support::{Clone, Server, expected, ran, tls};
 
 /// Sets up a server with one pushed commit that waits, and this `[rally]` section, whose end is the given lines.
 fn waiting(more: &str) -> (Server, Clone) {
@@ -221,6 +221,23 @@ fn certificates_that_are_none_are_named() {
         assert!(ran.stderr.contains(&path.display().to_string()) && ran.stderr.contains("ca_file"), "{ran:?}");
     }
     assert_eq!(server.count("pending"), 1);
+}
+
+#[test]
+fn a_certificate_of_the_companys_own_authority_is_trusted_where_the_configuration_names_that() {
+    let (server, _) = waiting("");
+    let (port, authority) = tls::in_front_of(server.rally.port());
+    let url = format!("https://127.0.0.1:{port}");
+    let section = server.rally_section().replace(&server.rally.url(), &url);
+    let key = "api_key = \"_full-access-key\"\n";
+    let rest = "[queue]\ndeliver = \"later\"\n";
+    server.configure_all(&format!("{section}{key}{rest}"));
+    let ran = server.run(&["deliver"]).fails_with(1);
+    assert!(ran.stderr.contains(&url) && ran.stderr.contains("certificate"), "{ran:?}");
+    let file = server.write_private("authority.pem", &authority);
+    server.configure_all(&format!("{section}{key}ca_file = \"{}\"\n{rest}", file.display()));
+    server.run(&["deliver"]).succeeds();
+    assert_delivered(&server);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod expected;
 pub mod fault;
 mod import;
 pub mod process;
+pub mod tls;
 
 use std::cell::Cell;
 use std::fs;
