@@ -7,9 +7,13 @@ use serde_json::json;
 
 use super::{Ended, Error, from_now, load, with_queue};
 use crate::cli::{self, Place};
+use crate::context::now;
 use crate::queue::{Status, Walked};
 use crate::record;
 use crate::text::{json_safe, printable};
+
+/// Who waits for a time acts soon after it; in milliseconds.
+const OVERDUE: i64 = 60_000;
 
 pub fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
     let context = load(place)?;
@@ -77,7 +81,11 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
     add(status.existed > 0, format!("existed    {} were in Rally already", status.existed));
     add(status.unlinked > 0, format!("unlinked   {} name no artifact that Rally has", status.unlinked));
     let oldest = status.oldest_pending.map(|at| format!(", the oldest recorded {}", from_now(at))).unwrap_or_default();
-    let next = status.next_attempt.map(|at| format!("; next attempt {}", from_now(at))).unwrap_or_default();
+    let next = match status.next_attempt {
+        Some(at) if is_overdue(at) => format!("; due {}, `rally-hook deliver` posts it", from_now(at)),
+        Some(at) => format!("; next attempt {}", from_now(at)),
+        None => String::new(),
+    };
     add(true, format!("pending    {}{oldest}{next}", status.pending));
     add(true, format!("failed     {}", status.failed));
     for letter in &status.dead_letters {
@@ -107,6 +115,8 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
     if let Some(pause) = status.pause.as_ref().filter(|pause| waits || pause.needs_person) {
         let what = if pause.needs_person {
             "somebody has to act, and then run `rally-hook deliver`"
+        } else if is_overdue(pause.until) {
+            "the next push or `rally-hook deliver` tries again"
         } else {
             "it is tried again by itself"
         };
@@ -135,6 +145,11 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
         Err(error) => add(true, format!("repository {}", printable(error))),
     }
     lines.join("\n") + "\n"
+}
+
+/// Tells whether a time is so long past that nobody can be at work on what was to happen then.
+fn is_overdue(millis: i64) -> bool {
+    now() - millis > OVERDUE
 }
 
 fn date(millis: i64) -> String {

@@ -33,6 +33,21 @@ fn a_server_without_tls_is_not_trusted_and_tried_again() {
 }
 
 #[test]
+fn where_nobody_is_left_to_try_again_status_says_who_can() {
+    let server = Server::delivering_later("");
+    server.new_clone().push_commits(&MESSAGES);
+    server.rally.fault(Fault { on: Match::default(), times: 1, action: status(503) });
+    server.run(&["deliver"]).fails_with(1);
+    let waiting = server.run(&["status"]).succeeds().stdout;
+    assert!(waiting.contains("next attempt") && waiting.contains("it is tried again by itself"), "{waiting}");
+    server.change_queue("UPDATE meta SET value = json_set(value, '$.until', 1700000000000) WHERE key = 'pause'");
+    server.let_time_pass();
+    let waiting = server.run(&["status"]).succeeds().stdout;
+    assert!(waiting.contains(" ago, `rally-hook deliver` posts it"), "{waiting}");
+    assert!(waiting.contains("the next push or `rally-hook deliver` tries again"), "{waiting}");
+}
+
+#[test]
 fn who_waits_for_the_delivery_hears_what_for() {
     let server = Server::delivering_later("");
     server.configure_rally("", &LATER.replace("20ms", "4s"));
