@@ -26,6 +26,7 @@ pub mod git;
 pub mod links;
 pub mod log;
 pub mod messages;
+pub mod panics;
 pub mod push;
 pub mod queue;
 pub mod record;

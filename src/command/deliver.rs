@@ -11,6 +11,7 @@ use crate::cli::{Deliver, Place};
 use crate::context::Context;
 use crate::deliver::{Mode, Report, deliver};
 use crate::messages::tell;
+use crate::panics::caught;
 use crate::queue::Status;
 
 /// Repositories nested deeper below the directory of `--all-repos` are not looked for.
@@ -29,9 +30,11 @@ pub fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
 
 /// Delivers with nobody to see it: trouble goes to the log.
 pub(super) fn deliver_unseen(context: &Context, mode: Mode) {
-    let done = with_queue(context, |queue| deliver(context, queue, mode, &mut Report::default()));
-    if let Err(error) = done {
-        context.log.error(&format!("delivery ended: {error}"));
+    let done = caught(|| with_queue(context, |queue| deliver(context, queue, mode, &mut Report::default())));
+    match done {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => context.log.error(&format!("delivery ended: {error}")),
+        Err(fault) => context.log.error(&format!("delivery ended by a fault of its own: {fault}")),
     }
 }
 

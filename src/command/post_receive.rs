@@ -6,7 +6,6 @@
 use std::env;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -21,6 +20,7 @@ use crate::config::{Config, Deliver, PushLog};
 use crate::context::{self, Context, now};
 use crate::deliver::Mode;
 use crate::messages::tell_pusher;
+use crate::panics::caught;
 use crate::queue::{Queue, StateDir};
 use crate::record::{Recorded, Source, record};
 
@@ -43,20 +43,21 @@ pub fn run(place: &Place, arguments: &PostReceive) {
     }
     let mut input = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut input);
-    let hook = AssertUnwindSafe(|| {
+    let hook = || {
         if let Err(error) = read {
             tell_pusher(&format!(
                 "cannot read what was pushed ({error}); an administrator should run `rally-hook catch-up`"
             ));
         }
-        take_in(place, arguments, &input)
-    });
-    match catch_unwind(hook) {
-        Ok(Some(taken_in)) => taken_in.finish(),
-        Ok(None) => {}
-        Err(_) => tell_pusher(
-            "the hook failed by a fault of its own; the push is fine, an administrator should run `rally-hook catch-up`",
-        ),
+        if let Some(taken_in) = take_in(place, arguments, &input) {
+            taken_in.finish();
+        }
+    };
+    if let Err(fault) = caught(hook) {
+        tell_pusher(&format!(
+            "the push is fine, but the hook failed by a fault of its own, an administrator should run \
+             `rally-hook catch-up`: {fault}"
+        ));
     }
 }
 

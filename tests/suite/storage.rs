@@ -169,6 +169,8 @@ fn in_a_shared_repository_the_group_may_use_what_the_hook_makes() {
 /// Two users of one group, neither of them root.
 const GROUP: u32 = 61_000;
 const USERS: [u32; 2] = [61_001, 61_002];
+/// One who runs nothing else at the same time.
+const LIMITED: u32 = 61_003;
 
 #[test]
 fn the_hook_works_for_several_users_of_one_group() {
@@ -197,6 +199,29 @@ fn the_hook_works_for_several_users_of_one_group() {
     run_as(&server, USERS[1], "$0 deliver --wait").succeeds();
     run_as(&server, USERS[0], "$0 status").succeeds();
     assert_eq!(server.changesets().len(), 3);
+}
+
+#[test]
+fn a_delivery_for_which_no_threads_can_be_started_fails_no_push() {
+    let server = Server::without_hook();
+    server.configure("[queue]\ndeliver = \"inline\"\n");
+    server.write_private("updates", &server.import("refs/heads/main", &["US1: first"]));
+    let mut own = Command::new("chown");
+    own.args(["-R", &format!("{LIMITED}:{GROUP}")]).arg(&server.git_dir);
+    if !ran(own).success {
+        eprintln!("skipped: this user may not give files away");
+        return;
+    }
+    fs::set_permissions(server.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    // Whatever it is that cannot be started: a thread of the HTTP client, of the resolver, or ours.
+    for threads in 1..=3 {
+        let script = format!("exec prlimit --nproc={threads} $0 post-receive <updates");
+        let hook = run_as(&server, LIMITED, &script).succeeds();
+        assert!(hook.stderr.lines().count() <= 1, "{hook:?}");
+    }
+    assert!(server.log().contains("delivery ended by a fault of its own"), "{}", server.log());
+    run_as(&server, LIMITED, "$0 deliver --wait").succeeds();
+    assert_eq!(server.changesets().len(), 1);
 }
 
 /// Runs a shell script in the repository as another user, with the program as `$0`.
