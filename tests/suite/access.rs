@@ -73,7 +73,9 @@ fn requests_name_the_integration_and_follow_no_redirect() {
     assert_delivered(&server);
     for request in server.rally.requests() {
         assert_eq!(request.header("x-rallyintegrationname"), Some("rally-hook"));
+        assert_eq!(request.header("x-rallyintegrationvendor"), Some("rally-hook"));
         assert_eq!(request.header("x-rallyintegrationversion"), Some(env!("CARGO_PKG_VERSION")));
+        assert_eq!(request.header("accept-encoding"), Some("gzip"));
     }
 }
 
@@ -209,6 +211,23 @@ fn requests_go_through_the_proxy_of_the_configuration_or_the_environment() {
         seen.join().expect("the proxy saw a request")
     });
     assert!(first.starts_with("CONNECT rally.invalid:443"), "{first}");
+
+    configure(&server, "api_key = \"_full-access-key\"");
+    let by_proxy = || {
+        let mut command = server.command(&["deliver"]);
+        command.env("HTTP_PROXY", &proxy);
+        command
+    };
+    let first = thread::scope(|scope| {
+        let seen = scope.spawn(|| one_request(&listener));
+        ran(by_proxy()).fails_with(1);
+        seen.join().expect("the proxy saw a request")
+    });
+    assert!(first.contains(&server.rally.url()), "{first}");
+    let mut directly = by_proxy();
+    directly.env("NO_PROXY", "localhost,127.0.0.1");
+    ran(directly).succeeds();
+    assert_delivered(&server);
 }
 
 #[test]

@@ -1,8 +1,32 @@
 //! What people and programs type: exit codes, pipes, completions.
 
-use std::process::Stdio;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::FromRawFd;
+use std::process::{Command, Stdio};
 
 use crate::support::{Server, ran};
+
+/// Runs a command whose output goes to a terminal, and returns what that shows.
+fn on_a_terminal(mut command: Command) -> String {
+    let (mut ours, mut its) = (0, 0);
+    let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the places for the descriptors are ours; a name and settings are not asked for.
+    let opened = unsafe { libc::openpty(&mut ours, &mut its, std::ptr::null_mut(), std::ptr::null(), &size) };
+    assert_eq!(opened, 0, "a terminal");
+    // SAFETY: both are open, and nobody else's.
+    let (mut ours, its) = unsafe { (File::from_raw_fd(ours), File::from_raw_fd(its)) };
+    command.env("TERM", "xterm").stdin(Stdio::null());
+    command.stdout(its.try_clone().expect("it is open")).stderr(its);
+    let mut child = command.spawn().expect("the program can be run");
+    // The command holds the terminal's other end until it is dropped.
+    drop(command);
+    let mut shown = Vec::new();
+    // When nobody is left at the other end, the kernel calls that an error.
+    let _ = ours.read_to_end(&mut shown);
+    assert!(child.wait().expect("it was ours").success());
+    String::from_utf8_lossy(&shown).into_owned()
+}
 
 #[test]
 fn exit_codes_tell_wrong_usage_from_work_left_undone() {
@@ -81,4 +105,41 @@ fn completions_and_the_manual_know_every_command() {
     assert!(page.contains(".TH rally-hook 1"), "{page}");
     assert!(commands.iter().all(|command| page.contains(&command.replace('-', "\\-"))), "{page}");
     assert!(!server.git_dir.join("rally-hook").exists());
+}
+
+#[test]
+fn progress_and_colour_are_for_terminals() {
+    let server = Server::new();
+    server.import("refs/heads/main", &["US1: one", "DE2: two"]);
+    let backfill = server.command(&["backfill", "main"]);
+    let shown = on_a_terminal(backfill);
+    assert!(shown.contains("reading") && shown.contains("delivering"), "{shown}");
+    assert!(shown.contains("2 commits delivered"), "{shown}");
+    let piped = server.run(&["backfill", "main"]).succeeds();
+    assert!(!piped.stderr.contains("reading") && !piped.stderr.contains('\r'), "{piped:?}");
+
+    const ESCAPE: char = '\x1b';
+    assert!(on_a_terminal(server.command(&["--help"])).contains(ESCAPE));
+    let mut plain = server.command(&["--help"]);
+    plain.env("NO_COLOR", "1");
+    assert!(!on_a_terminal(plain).contains(ESCAPE));
+    assert!(!server.run(&["--help"]).succeeds().stdout.contains(ESCAPE));
+}
+
+#[test]
+fn status_tells_programs_since_when_something_waits_and_when_something_was_delivered() {
+    let server = Server::delivering_later("");
+    let before = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    let is_recent = |date: &serde_json::Value| {
+        date.as_str().is_some_and(|date| humantime::parse_rfc3339(date).is_ok() && date >= before.as_str())
+    };
+    let status = server.status();
+    assert!(status["oldest_pending"].is_null() && status["last_delivery"].is_null(), "{status}");
+    server.new_clone().push_commits(&["US1: one"]);
+    let status = server.status();
+    assert!(is_recent(&status["oldest_pending"]) && status["last_delivery"].is_null(), "{status}");
+    server.deliver_all();
+    let status = server.status();
+    assert!(status["oldest_pending"].is_null() && is_recent(&status["last_delivery"]), "{status}");
+    assert!(status["last_error"].is_null(), "{status}");
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Server, expected, ran};
+use crate::support::{Server, expected, hermetic, program, ran};
 
 #[test]
 fn an_error_names_file_line_key_and_the_nearest_key() {
@@ -74,6 +74,40 @@ fn a_file_that_is_named_is_the_only_one_that_is_read() {
     let seen = clone.push(&["origin", "main"]);
     assert!(seen.contains("1 commit queued for US1"), "{seen}");
     server.rally.wait_until("the commit", |world| world.changesets().iter().any(|held| held.changes.len() == 1));
+}
+
+#[test]
+fn the_systems_file_is_read_first_and_the_repositorys_wins_key_by_key() {
+    let server = Server::new();
+    server.write_private("api-key", "_full-access-key\n");
+    let system = format!(
+        "{}api_key_file = {:?}\n[repository]\nname = \"of the system\"\ncreate = true\n",
+        server.rally_section(),
+        server.git_dir.join("api-key")
+    );
+    fs::write(server.path().join("system.toml"), system).expect("it is new");
+    server.configure_all("[repository]\nname = \"of the repository\"\n");
+    server.import("refs/heads/main", &["US1: one"]);
+    // In a mount namespace of its own, so that this machine's configuration is out of sight.
+    let script = "mount -t tmpfs none /etc && mkdir /etc/rally-hook && cp system.toml /etc/rally-hook/config.toml && \
+                  exec \"$@\"";
+    let with_system = |arguments: &[&str]| {
+        let mut command = hermetic("unshare");
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(program()).args(arguments);
+        command.args(["--repo", "payments.git"]).current_dir(server.path());
+        ran(command)
+    };
+    if !with_system(&["--version"]).success {
+        eprintln!("skipped: this user may not mount over /etc");
+        return;
+    }
+    with_system(&["backfill", "main"]).succeeds();
+    let names: Vec<String> = server.changesets().iter().map(|held| held.repository.clone()).collect();
+    assert_eq!(names, ["of the repository"]);
+    let broken = server.path().join("system.toml");
+    fs::write(broken, "[rally]\nserver = 1\n").expect("it can be written");
+    let ran = with_system(&["status"]).fails_with(2);
+    assert!(ran.stderr.contains("/etc/rally-hook/config.toml, line 2: `server`"), "{ran:?}");
 }
 
 #[test]

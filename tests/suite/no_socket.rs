@@ -143,6 +143,20 @@ fn a_session_that_ends_with_the_hook_loses_nothing() {
 }
 
 #[test]
+fn a_terminal_that_hangs_up_ends_no_hook() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    let mut push = push_that_waits(&server, &clone);
+    let mut hang_up = Command::new("kill");
+    hang_up.args(["-HUP", "--", &format!("-{}", push.id())]);
+    assert!(crate::support::ran(hang_up).success);
+    assert!(!push.wait().expect("it was ours").success(), "the push itself is ended by it");
+    fs::write(server.git_dir.join("go"), "").expect("it is new");
+    wait_for("the hook's record", || server.count("recorded") == 1);
+}
+
+#[test]
 fn odd_input_does_no_harm() {
     let server = Server::delivering_later("");
     let update = server.import("refs/heads/main", &["US1"]);
