@@ -48,8 +48,8 @@ pub enum Command {
     Doctor,
     /// Print a completion script for a shell
     Completions(Completions),
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or that of a command
+    Man(Man),
 }
 
 #[derive(Debug, Default, Args)]
@@ -83,7 +83,7 @@ pub struct Deliver {
     /// Go on until nothing is pending
     #[arg(long)]
     pub wait: bool,
-    /// Deliver for every repository below this directory, for a timer
+    /// Deliver for every repository below this directory, for a timer (not with --wait or --repo)
     #[arg(long, value_name = "DIR", conflicts_with = "wait")]
     pub all_repos: Option<PathBuf>,
 }
@@ -103,6 +103,12 @@ pub struct Retry {
     /// Try all dead letters again
     #[arg(long, conflicts_with = "revisions")]
     pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Man {
+    #[arg(value_name = "COMMAND")]
+    pub command: Option<String>,
 }
 
 #[derive(Debug, Args)]

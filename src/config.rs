@@ -3,6 +3,7 @@
 //! Unknown keys and wrong values are errors that name file, line and key. The keys themselves are explained
 //! in `config.sample.toml`. Secrets are read only when something is to be sent, see [`credentials`].
 
+mod check;
 pub mod credentials;
 mod error;
 
@@ -254,28 +255,26 @@ impl Config {
         }
         let mut texts = Vec::new();
         let mut merged = toml::Table::new();
-        for file in &files {
-            let text =
-                std::fs::read_to_string(file).map_err(|source| Error::Read { path: file.to_path_buf(), source })?;
+        for file in files {
+            let text = std::fs::read_to_string(file).map_err(|source| Error::Read { path: file.clone(), source })?;
             let mut table: toml::Table = text.parse().map_err(|error| Error::parse(&error, &text, file))?;
             if holds_secret(&table) {
                 credentials::check_private(file)?;
             }
             anchor(&mut table, file);
+            replace_credentials(&mut merged, &table);
             merge(&mut merged, table);
-            texts.push(text);
+            texts.push((file.as_path(), text));
         }
         let whole: Config = match merged.try_into() {
             Ok(whole) => whole,
             // Only a file by itself can tell which line is wrong.
             Err(error) => {
-                files.iter().zip(&texts).try_for_each(|(file, text)| Config::parse(text, file).map(drop))?;
-                return Err(Error::parse(&error, "", files[0]));
+                texts.iter().try_for_each(|(file, text)| Config::parse(text, file).map(drop))?;
+                return Err(Error::parse(&error, "", texts[0].0));
             }
         };
-        // Each file is right by itself, so what may be wrong now is only what they say together.
-        let last = files.last().expect("there is a file");
-        whole.check(last).map(|()| whole)
+        whole.check(&texts).map(|()| whole)
     }
 
     /// Reads one file's text; `path` is for messages.
@@ -283,97 +282,29 @@ impl Config {
         let config: Config = toml::from_str(text).map_err(|error| Error::parse(&error, text, path))?;
         Ok(config)
     }
+}
 
-    fn check(&self, path: &Path) -> Result<(), Error> {
-        let invalid =
-            |key: &str, problem: String| Err(Error::Invalid { path: path.to_owned(), key: key.to_owned(), problem });
-        if let Some(problem) = self.rally.server_problem() {
-            return invalid("rally.server", problem);
-        }
-        if self.rally.max_concurrent_requests == 0 {
-            return invalid("rally.max_concurrent_requests", "it must be at least 1".into());
-        }
-        if self.queue.retry_delay.is_zero() {
-            return invalid(
-                "queue.retry_delay",
-                "it must not be 0: failed attempts would follow each other at once".into(),
-            );
-        }
-        if let Some(wrong) = self.commits.prefixes.iter().find(|prefix| !is_prefix(prefix)) {
-            return invalid("commits.prefixes", format!("{wrong:?} is not made of letters, as in \"US\""));
-        }
-        if self.commits.prefixes.is_empty() {
-            return invalid("commits.prefixes", "it is empty, so no commit could ever name an artifact".into());
-        }
-        if self.repository.name.as_deref() == Some("") {
-            return invalid("repository.name", "it is empty; leave the key out to use the directory's name".into());
-        }
-        if self.repository.links == Links::Custom && self.repository.commit_link.is_none() {
-            return invalid(
-                "repository.links",
-                "\"custom\" needs commit_link, for example \"https://host/{revision}\"".into(),
-            );
-        }
-        for (key, template, places) in [
-            ("repository.commit_link", &self.repository.commit_link, &["{revision}"][..]),
-            ("repository.file_link", &self.repository.file_link, &["{revision}", "{path}"]),
-        ] {
-            let missing = |template: &String| places.iter().find(|place| !template.contains(**place));
-            if let Some(missing) = template.as_ref().and_then(missing) {
-                return invalid(key, format!("it lacks {missing}, so all would lead to one page"));
-            }
-        }
-        if self.commits.refs.is_empty() {
-            return invalid("commits.refs", "it is empty, so nothing would ever be posted".into());
-        }
-        self.rally.credentials_problem().map_or(Ok(()), |(key, problem)| invalid(key, problem))
+/// The keys by which a file says who we are. One that has any of them replaces all those of the file before: a
+/// repository may use a password where the system's file names a key.
+const CREDENTIALS: [&str; 5] = ["api_key", "api_key_file", "username", "password", "password_file"];
+
+fn replace_credentials(table: &mut toml::Table, over: &toml::Table) {
+    let own = over.get("rally").and_then(toml::Value::as_table);
+    if own.is_some_and(|rally| CREDENTIALS.iter().any(|key| rally.contains_key(*key)))
+        && let Some(toml::Value::Table(rally)) = table.get_mut("rally")
+    {
+        CREDENTIALS.iter().for_each(|key| drop(rally.remove(*key)));
     }
 }
 
 /// Tells whether a file holds a secret itself.
 fn holds_secret(table: &toml::Table) -> bool {
     let rally = table.get("rally").and_then(toml::Value::as_table);
-    rally.is_some_and(|rally| rally.contains_key("api_key") || rally.contains_key("password"))
-}
-
-impl Rally {
-    /// Says what is wrong with the server's address. A secret must not travel unencrypted, except within the machine.
-    fn server_problem(&self) -> Option<String> {
-        let Ok(url) = reqwest::Url::parse(&self.server) else {
-            return Some("it is no address; one looks like \"https://rally1.rallydev.com\"".into());
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return Some("it holds a user name or password; set username and password_file instead".into());
-        }
-        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-        match url.scheme() {
-            "https" => None,
-            "http" if loopback => None,
-            "http" => Some(format!("{} would send the credentials unencrypted; use https://", self.server)),
-            other => Some(format!("{other}:// is not supported; use https://")),
-        }
-    }
-
-    fn credentials_problem(&self) -> Option<(&'static str, String)> {
-        let key = self.api_key.is_some() || self.api_key_file.is_some();
-        match self {
-            _ if key && self.username.is_some() => {
-                Some(("rally.username", "an API key is set too; keep one of the two".into()))
-            }
-            Rally { api_key: Some(_), api_key_file: Some(_), .. } => {
-                Some(("rally.api_key", "api_key_file is set too; keep one of the two".into()))
-            }
-            Rally { password: Some(_), password_file: Some(_), .. } => {
-                Some(("rally.password", "password_file is set too; keep one of the two".into()))
-            }
-            _ => None,
-        }
-    }
-}
-
-fn is_prefix(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic())
+    // A proxy's address may have the password for it in front of the host.
+    let proxy = |rally: &toml::Table| rally.get("proxy")?.as_str().map(|proxy| proxy.contains('@'));
+    rally.is_some_and(|rally| {
+        rally.contains_key("api_key") || rally.contains_key("password") || proxy(rally) == Some(true)
+    })
 }
 
 /// Makes paths absolute that are relative to their file: the delivery in the background has another current directory
@@ -417,7 +348,7 @@ mod tests {
     fn parse(text: &str) -> Result<Config, String> {
         let path = Path::new("config.toml");
         let config = Config::parse(text, path).map_err(|error| error.to_string())?;
-        config.check(path).map(|()| config).map_err(|error| error.to_string())
+        config.check(&[(path, text.to_owned())]).map(|()| config).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -455,10 +386,26 @@ mod tests {
             ("[rally]\ntimeout = 30", "config.toml, line 2: `timeout`: invalid type: integer `30`"),
             (
                 "[rally]\nserver = \"http://rally.example\"",
-                "config.toml: `rally.server`: http://rally.example would send",
+                "config.toml, line 2: `rally.server`: http://rally.example would send",
             ),
-            ("[rally]\napi_key = \"_x\"\nusername = \"u\"", "config.toml: `rally.username`: an API key is set too"),
-            ("[commits]\nprefixes = [\"U S\"]", "config.toml: `commits.prefixes`: \"U S\" is not made of letters"),
+            (
+                "[rally]\napi_key = \"_x\"\nusername = \"u\"",
+                "config.toml, line 3: `rally.username`: an API key is set too",
+            ),
+            (
+                "[commits]\nprefixes = [\"U S\"]",
+                "config.toml, line 2: `commits.prefixes`: \"U S\" is not made of letters",
+            ),
+            ("[rally]\ntimeout = \"0s\"", "config.toml, line 2: `rally.timeout`: it must not be 0"),
+            ("[repository]\nweb = \"host/r\"", "config.toml, line 2: `repository.web`: it is no address"),
+            (
+                "[repository]\ncommit_link = \"https://h/{revision}/{name}\"",
+                "config.toml, line 2: `repository.commit_link`: {name} is none of the places",
+            ),
+            (
+                "[rally]\nserver = \"https://h/slm/webservice/v2.0\"",
+                "config.toml, line 2: `rally.server`: it ends with the host",
+            ),
             ("[rally", "config.toml, line 1: "),
         ];
         for (text, expected) in cases {

@@ -74,6 +74,12 @@ impl LinkTemplates {
     }
 }
 
+/// Returns the first place of a template that is none which is filled.
+pub fn unknown_place(template: &str) -> Option<String> {
+    let mut places = template.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    places.find(|(name, _)| !["revision", "path"].contains(name)).map(|(name, _)| format!("{{{name}}}"))
+}
+
 /// Fills a template in one pass, so that a path that looks like a placeholder stays a path.
 fn fill(template: &str, revision: &str, path: &str) -> Option<String> {
     let mut filled = String::new();

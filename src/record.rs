@@ -189,8 +189,12 @@ impl Work {
         let refs = RefPatterns::new(&patterns);
         let scope = patterns.join("\n");
         if queue.seen_scope(Walked::States)?.as_ref() != Some(&scope) {
-            // It was switched on, or the branches are others now: what those hold already changes nothing.
-            let tips = self.tips_before(repository, |name| refs.matches(name))?;
+            // It was switched on, or the branches are others now: what those hold already changes nothing. Where there
+            // is none of them yet, the first is not to bring up all of history.
+            let mut tips = self.tips_before(repository, |name| refs.matches(name))?;
+            if tips.is_empty() {
+                tips = self.tips_before(repository, |_| true)?;
+            }
             queue.add_seen_tips(Walked::States, &tips, &scope)?;
         }
         let objects = repository.objects()?;

@@ -30,7 +30,7 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     if let Some(since) = arguments.since.as_deref().filter(|since| !git::is_date(since)) {
         return Err(Error::Usage(format!("{since:?} is no date; one looks like 2026-01-31 or \"3 weeks ago\"")));
     }
-    let range = git::resolve(&git_dir, &range_arguments(arguments))?;
+    let range = git::resolve(&git_dir, &revisions(arguments), arguments.since.as_deref())?;
     if arguments.dry_run {
         return dry_run(place, &git_dir, &range, arguments.json);
     }
@@ -43,7 +43,7 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
         }
         return Ok(if unreadable == 0 { Ended::Done } else { Ended::NotAll });
     }
-    let (report, status) = super::deliver::deliver_and_look(&context, Mode::Once)?;
+    let (report, status) = super::deliver::deliver_and_look(&context, Mode::Backfill)?;
     let ended = super::deliver::summarise(&report, &status);
     if status.pending > 0 {
         tell("`rally-hook deliver --wait` goes on with what waits");
@@ -51,11 +51,9 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     Ok(if unreadable == 0 { ended } else { Ended::NotAll })
 }
 
-/// Returns what `git rev-parse` is asked.
-fn range_arguments(arguments: &Backfill) -> Vec<String> {
-    let since = arguments.since.iter().map(|date| format!("--since={date}"));
+fn revisions(arguments: &Backfill) -> Vec<String> {
     let all = arguments.all.then(|| "--all".to_owned());
-    since.chain(all).chain(arguments.ranges.iter().cloned()).collect()
+    all.into_iter().chain(arguments.ranges.iter().cloned()).collect()
 }
 
 fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(usize, usize, usize), context::Error> {
@@ -94,9 +92,10 @@ fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(
 
 /// Prints what would be posted. It needs no network, no queue, and no configuration either.
 fn dry_run(place: &Place, git_dir: &Path, range: &Range, json: bool) -> Result<Ended, Error> {
-    let commits = match Config::load(place.config.as_deref(), git_dir) {
+    let commits = match Config::load(super::config_file(place, git_dir).as_deref(), git_dir) {
         Ok(config) => config.commits,
-        Err(config::Error::Missing(_)) if place.config.is_none() => Commits::default(),
+        // Where none was named, none is needed.
+        Err(config::Error::Missing(places)) if places.len() > 1 => Commits::default(),
         Err(error) => return Err(error.into()),
     };
     let reader = Reader::new(&commits);

@@ -5,6 +5,7 @@ use super::{Ended, Error, load, plural, with_queue};
 use crate::background;
 use crate::cli::Place;
 use crate::config::Deliver;
+use crate::context::now;
 use crate::deliver::Mode;
 use crate::messages::tell;
 use crate::queue::Walked;
@@ -24,15 +25,17 @@ pub fn run(place: &Place) -> Result<Ended, Error> {
         plural(recorded.commits, "commit"),
         plural(recorded.queued, "commit")
     ));
+    // Also where nothing is queued: what was posted before may change states now that it is known to be on a branch.
+    let due = with_queue(&context, |queue| Ok(queue.next_due(now())?))?;
     match context.config.queue.deliver {
-        _ if recorded.queued == 0 => {}
+        _ if due.is_none() => {}
         Deliver::Background => {
             background::apart(|| deliver_unseen(&context, Mode::Background)).map_err(|error| {
                 Error::Failed(format!("cannot start the delivery ({error}); run `rally-hook deliver`"))
             })?;
-            tell("they are being delivered; `rally-hook status` shows how it goes");
+            tell("what waits is being delivered; `rally-hook status` shows how it goes");
         }
-        Deliver::Inline | Deliver::Later => tell("`rally-hook deliver` posts them now"),
+        Deliver::Inline | Deliver::Later => tell("`rally-hook deliver` posts what waits"),
     }
     Ok(Ended::Done)
 }

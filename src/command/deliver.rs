@@ -66,7 +66,7 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     add(report.existed, "already in Rally");
     add(report.completed, "of these completed");
     add(report.unlinked, "without an artifact that Rally has");
-    add(report.dead, "refused for good");
+    add(report.dead, "given up");
     add(status.pending as usize, "waiting");
     add(status.state_requests as usize, "whose state changes wait");
     let waits = status.pending + status.state_requests > 0;
@@ -91,6 +91,9 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
 fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
     if !root.is_dir() {
         return Err(Error::Usage(format!("{} is not a directory", root.display())));
+    }
+    if let Some(repo) = &place.repo {
+        return Err(Error::Usage(format!("--all-repos and --repo {} exclude each other", repo.display())));
     }
     let mut found = BTreeSet::new();
     find_queues(root, MAX_DEPTH, &mut found);

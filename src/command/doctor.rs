@@ -11,7 +11,7 @@ use crate::config::{self, Config, Rally};
 use crate::context::{self, Context, now};
 use crate::deliver::{Authors, lookup, rally};
 use crate::git;
-use crate::queue::{Queue, StateDir, Status};
+use crate::queue::{self, Queue, StateDir, Status};
 use crate::record;
 use crate::text::printable;
 use crate::wsapi::{self, Client, Verdict};
@@ -29,9 +29,11 @@ pub fn run(place: &Place) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
     let mut doctor =
         Doctor { colour: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(), all_fine: true };
-    let config = match Config::load(place.config.as_deref(), &git_dir) {
+    let config_file = super::config_file(place, &git_dir);
+    let config = match Config::load(config_file.as_deref(), &git_dir) {
         Ok(config) => {
-            doctor.say("configuration", Fine("every key is known".into()))?;
+            let named = config_file.map(|file| format!("{}: ", file.display())).unwrap_or_default();
+            doctor.say("configuration", Fine(format!("{named}every key is known")))?;
             Some(config)
         }
         Err(error) => {
@@ -44,6 +46,7 @@ pub fn run(place: &Place) -> Result<Ended, Error> {
     doctor.say("queue", queue(&git_dir))?;
     if let Some(config) = config {
         doctor.say("refs", refs(&git_dir, &config))?;
+        doctor.say("log", log(&git_dir, &config))?;
         doctor.say("authors", authors(&config))?;
         doctor.rally(&git_dir, &config)?;
     }
@@ -136,8 +139,8 @@ fn hook(git_dir: &Path) -> Finding {
         Ok(bytes) if program_of(&bytes).is_some_and(|program| !program.exists()) => {
             Wrong(format!("{} calls a program that is not there any more; run: rally-hook install", hook.display()))
         }
-        Ok(bytes) if !String::from_utf8_lossy(&bytes).contains("rally-hook") && !hook.is_symlink() => Note(format!(
-            "{} does not speak of rally-hook; run `rally-hook install` unless it calls it in another way",
+        Ok(bytes) if !String::from_utf8_lossy(&bytes).contains("rally-hook") && !hook.is_symlink() => Wrong(format!(
+            "{} is another program's and does not call rally-hook, so pushes are not posted; run: rally-hook install",
             hook.display()
         )),
         _ => Fine(hook.display().to_string()),
@@ -177,6 +180,10 @@ fn queue(git_dir: &Path) -> Finding {
             let text = format!("delivery pauses: {}; `rally-hook deliver` tries again now", pause.error);
             if pause.needs_person { Wrong(text) } else { Note(text) }
         }
+        Ok(status) if status.lost => Note(
+            "it was lost or damaged, and what waited in it may be gone; run `rally-hook backfill` over the last pushes"
+                .into(),
+        ),
         Ok(status) if status.pushes > 0 => {
             Note("there are pushes that nobody has read yet; `rally-hook deliver` does".into())
         }
@@ -200,6 +207,19 @@ fn refs(git_dir: &Path, config: &Config) -> Finding {
         Ok(refs) if refs.is_empty() => Fine("all that are watched are recorded".into()),
         Ok(refs) => Note(format!("{} hold commits that are not recorded; run: rally-hook catch-up", refs.join(", "))),
         Err(error) => Wrong(error.to_string()),
+    }
+}
+
+/// Tells whether the log can be written. Nothing else ever says so.
+fn log(git_dir: &Path, config: &Config) -> Finding {
+    let path = git_dir.join(&config.log.file);
+    let opened = StateDir::open(git_dir, context::sharing(git_dir)).and_then(|state| {
+        let open = state.open_file(&path, fs::OpenOptions::new().create(true).append(true));
+        open.map_err(|source| queue::Error::Directory { path: path.clone(), source })
+    });
+    match opened {
+        Ok(_) => Fine(path.display().to_string()),
+        Err(error) => Wrong(format!("{error}; set log.file, or make it so that it can be written")),
     }
 }
 
@@ -267,7 +287,15 @@ fn scm_repository(client: &Client, git_dir: &Path, config: &Config) -> Finding {
     };
     match lookup::by_name(client, "/scmrepository", rally::posted_name(&name)) {
         Ok(Some(_)) => Fine(name),
-        Ok(None) if config.repository.create => Note(format!("{name} is not there yet; the first delivery makes it")),
+        Ok(None) if config.repository.create => {
+            let lacks = |project: &&String| matches!(lookup::by_name(client, "/project", project), Ok(None));
+            match config.repository.projects.iter().find(lacks) {
+                Some(project) => {
+                    Wrong(format!("Rally has no project {project:?} that this user sees; set repository.projects"))
+                }
+                None => Note(format!("{name} is not there yet; the first delivery makes it")),
+            }
+        }
         Ok(None) => {
             Wrong(format!("{name} is not there, and repository.create is off: make it in Rally, or switch it on"))
         }

@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Ended, Error, git_dir};
 use crate::cli::Place;
@@ -22,13 +22,16 @@ const HOOK: &str = "post-receive";
 pub(super) const KEPT: &str = "post-receive.before-rally-hook";
 /// Tells our hook from others.
 const MARK: &str = "# Installed by rally-hook; `rally-hook uninstall` removes it.";
+/// Begins the line that tells the other commands which configuration the hook reads.
+const CONFIG_MARK: &str = "# Configuration: ";
 
 pub fn install(place: &Place) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
     let hooks = git::hooks_dir(&git_dir)?;
     let (hook, kept) = (hooks.join(HOOK), hooks.join(KEPT));
+    let config_file = place.config.clone().or_else(|| configured(&git_dir));
     // The configuration may come later; to mark what is there as seen, its defaults do.
-    let config = Config::load(place.config.as_deref(), &git_dir);
+    let config = Config::load(config_file.as_deref(), &git_dir);
     let context = Context::new(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
     let mut queue = context.open_queue()?;
     if queue.seen_scope(Walked::Commits)?.is_none() {
@@ -42,15 +45,16 @@ pub fn install(place: &Place) -> Result<Ended, Error> {
         }
     } else {
         tell(
-            "it has been installed before and goes on there: what was pushed since is recorded with the next push, or now by `rally-hook catch-up`",
+            "the queue of an earlier installation goes on; what was pushed since, if anything, is recorded with the next push, or now by `rally-hook catch-up`",
         );
     }
     fs::create_dir_all(&hooks).map_err(|error| failed("create", &hooks, &error))?;
-    let script = script(place.config.as_deref())?;
+    let script = script(config_file.as_deref())?;
     if hook.symlink_metadata().is_ok() && !is_ours(&hook) {
         if kept.symlink_metadata().is_ok() {
             return Err(Error::Failed(format!(
-                "{} is there already, and so is a hook that is not ours; remove one of them",
+                "{} is not ours and should be kept as {}, which is there already; remove one of them",
+                hook.display(),
                 kept.display()
             )));
         }
@@ -112,12 +116,23 @@ fn script(config: Option<&Path>) -> Result<String, Error> {
         // Without a shell in between: starting one costs the push half a millisecond.
         return Ok(format!("#!{} post-receive\n{MARK}\n", program.display()));
     }
-    let mut options = String::new();
+    let (mut comment, mut options) = (String::new(), String::new());
     if let Some(config) = config {
         let config = std::path::absolute(config).map_err(|error| failed("find", config, &error))?;
+        if config.as_os_str().as_encoded_bytes().contains(&b'\n') {
+            return Err(Error::Failed(format!("{} has a line break in its name; give it another", config.display())));
+        }
         options = format!(" --config {}", quoted(&config)?);
+        comment = format!("{CONFIG_MARK}{}\n", config.display());
     }
-    Ok(format!("#!/bin/sh\n{MARK}\nexec {} post-receive{options} \"$0\"\n", quoted(&program)?))
+    Ok(format!("#!/bin/sh\n{MARK}\n{comment}exec {} post-receive{options} \"$0\"\n", quoted(&program)?))
+}
+
+/// Returns the configuration file that our hook in the repository was installed with, if one was named.
+pub(super) fn configured(git_dir: &Path) -> Option<PathBuf> {
+    let hook = fs::read_to_string(git::hooks_dir(git_dir).ok()?.join(HOOK)).ok()?;
+    let mut lines = hook.lines().skip_while(|line| *line != MARK);
+    lines.find_map(|line| line.strip_prefix(CONFIG_MARK)).map(PathBuf::from)
 }
 
 /// Tells whether the kernel can find the program by the first line of a script: it stops at white space, and older

@@ -94,9 +94,18 @@ pub fn run(cli: Cli) -> Result<Ended, Error> {
             clap_complete::generate(arguments.shell, &mut Cli::command(), "rally-hook", &mut script);
             print(&script)
         }
-        Command::Man => {
+        Command::Man(arguments) => {
+            let mut program = Cli::command();
+            program.build();
+            let topic = match &arguments.command {
+                None => program,
+                Some(name) => program
+                    .find_subcommand(name)
+                    .cloned()
+                    .ok_or_else(|| Error::Usage(format!("there is no command {name:?}")))?,
+            };
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            clap_mangen::Man::new(topic).render(&mut page)?;
             print(&page)
         }
     }
@@ -121,7 +130,15 @@ fn git_dir(place: &Place) -> Result<PathBuf, Error> {
 }
 
 fn load(place: &Place) -> Result<Context, Error> {
-    Ok(Context::load(git_dir(place)?, place.config.as_deref())?)
+    let git_dir = git_dir(place)?;
+    let config_file = config_file(place, &git_dir);
+    Ok(Context::load(git_dir, config_file.as_deref())?)
+}
+
+/// Returns the configuration file that is named, here or by the hook, unless the environment names one.
+fn config_file(place: &Place, git_dir: &Path) -> Option<PathBuf> {
+    let by_hook = || env::var_os(config::FILE_VARIABLE).is_none().then(|| install::configured(git_dir)).flatten();
+    place.config.clone().or_else(by_hook)
 }
 
 /// Runs the work on the queue; if its database turns out to be damaged only now, replaces it and runs the work again.

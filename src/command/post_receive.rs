@@ -6,6 +6,7 @@
 use std::env;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -172,6 +173,14 @@ fn run_first(hook: &Path, input: &[u8]) {
         return;
     }
     let run = |mut command: Command| {
+        // SAFETY: signal may be called between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+                libc::signal(libc::SIGHUP, libc::SIG_DFL);
+                Ok(())
+            });
+        }
         let mut child = command.stdin(Stdio::piped()).spawn()?;
         // A hook need not read its input.
         let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
@@ -216,7 +225,7 @@ fn record_push(context: &Context, queue: Option<Queue>) -> Result<Recorded, cont
     }
     let trouble = queue.pause()?.map(|pause| {
         let since = humantime::format_rfc3339_seconds(time(pause.since));
-        format!("nothing can be posted since {since}: {}", pause.error)
+        format!("nothing can be posted since {since}, all is kept: {}", pause.error)
     });
     let line = line(&recorded, trouble.as_deref(), &context.repository_name(), context.config.log.push);
     line.into_iter().for_each(|line| tell_pusher(&line));

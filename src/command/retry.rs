@@ -38,12 +38,16 @@ pub fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
             ended = Ended::NotAll;
         }
     }
-    tell(&format!("{} pending again; `rally-hook deliver` posts what is due", plural(total, "dead letter")));
+    match total {
+        0 if arguments.all => tell("there are no dead letters that can be tried again"),
+        0 => {}
+        _ => tell(&format!("{} pending again; `rally-hook deliver` posts what is due", plural(total, "dead letter"))),
+    }
     Ok(ended)
 }
 
-/// Reads the commits of dead letters that have lost their data, or never had any. Returns how many wait again, and how
-/// many are forgotten because there is nothing to be read.
+/// Reads the commits of dead letters that have lost their data, or never had any. One that cannot be read is forgotten,
+/// but only if it is named. Returns how many wait again, and how many are forgotten.
 fn read_again(context: &Context, queue: &mut Queue, revision: Option<&str>) -> Result<(usize, usize), context::Error> {
     let revisions = queue.letters_without_facts(revision)?;
     if revisions.is_empty() {
@@ -61,6 +65,11 @@ fn read_again(context: &Context, queue: &mut Queue, revision: Option<&str>) -> R
         }
         true
     })?;
+    if revision.is_none() {
+        for (revision, reason) in gone.drain(..) {
+            tell(&format!("commit {revision} stays a dead letter: {reason}; `rally-hook retry {revision}` forgets it"));
+        }
+    }
     for (revision, reason) in &gone {
         tell(&format!("commit {revision} is forgotten: {reason}"));
     }

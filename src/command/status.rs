@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Ended, Error, from_now, load, with_queue};
 use crate::cli::{self, Place};
+use crate::config;
 use crate::context::now;
 use crate::queue::{Status, Walked};
 use crate::record;
@@ -23,11 +24,13 @@ pub fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
     // A repository that cannot be opened is worth a line, not the loss of the others.
     let behind = with_queue(&context, |queue| record::refs_behind(&context, queue)).map_err(|error| error.to_string());
     let installed = with_queue(&context, |queue| Ok(queue.seen_scope(Walked::Commits)?.is_some()))?;
+    let waits_for_itself = context.config.queue.deliver == config::Deliver::Background;
     let text = match arguments.json {
         true => json(&status, &behind),
-        false if installed => human(&status, &behind),
+        false if installed => human(&status, &behind, waits_for_itself),
         false => {
-            human(&status, &behind) + "not yet    nothing has been recorded here; `rally-hook install` begins it\n"
+            human(&status, &behind, waits_for_itself)
+                + "not yet    no push has been recorded here; `rally-hook install` begins it\n"
         }
     };
     io::stdout().write_all(text.as_bytes())?;
@@ -68,7 +71,8 @@ fn json(status: &Status, behind: &Result<Vec<String>, String>) -> String {
     json_safe(&format!("{object}\n")).into_owned()
 }
 
-fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
+/// Returns the text for people; `waits_for_itself` tells whether a process in the background tries again.
+fn human(status: &Status, behind: &Result<Vec<String>, String>, waits_for_itself: bool) -> String {
     let mut lines = vec![
         format!("recorded   {}", status.recorded),
         format!(
@@ -115,7 +119,7 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>) -> String {
     if let Some(pause) = status.pause.as_ref().filter(|pause| waits || pause.needs_person) {
         let what = if pause.needs_person {
             "somebody has to act, and then run `rally-hook deliver`"
-        } else if is_overdue(pause.until) {
+        } else if !waits_for_itself || is_overdue(pause.until) {
             "the next push or `rally-hook deliver` tries again"
         } else {
             "it is tried again by itself"

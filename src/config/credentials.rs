@@ -54,10 +54,14 @@ impl Credentials {
                 .ok_or(Error::NotSet { what: "password", key: "password_file or RALLY_PASSWORD" })?;
             return Ok(Credentials::Basic { username: username.clone(), password });
         }
-        from_file_or(rally.api_key_file.as_ref(), "API key", rally.api_key.as_ref())?
+        let key = from_file_or(rally.api_key_file.as_ref(), "API key", rally.api_key.as_ref())?
             .or_else(|| variable(KEY_VARIABLE))
-            .map(Credentials::ApiKey)
-            .ok_or(Error::NotSet { what: "credentials", key: "api_key_file (or username and password_file)" })
+            .ok_or(Error::NotSet { what: "credentials", key: "api_key_file (or username and password_file)" })?;
+        if !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            let file = rally.api_key_file.as_ref().map(|file| file.display().to_string());
+            return Err(Error::NoKey { source_name: file.unwrap_or_else(|| "rally.api_key".into()) });
+        }
+        Ok(Credentials::ApiKey(key))
     }
 }
 

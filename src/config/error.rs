@@ -8,7 +8,7 @@ const SECRETS: [&str; 3] = ["api_key", "password", "proxy"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("no configuration: {} does not exist; copy config.sample.toml there and fill in [rally]", list(.0))]
+    #[error("no configuration: {}; copy config.sample.toml there and fill in [rally]", missing(.0))]
     Missing(Vec<PathBuf>),
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
@@ -16,12 +16,14 @@ pub enum Error {
     UnknownKey { path: PathBuf, line: usize, key: String, nearest: Option<String> },
     #[error("{}, line {line}: {problem}", path.display())]
     Parse { path: PathBuf, line: usize, problem: String },
-    #[error("{}: `{key}`: {problem}", path.display())]
-    Invalid { path: PathBuf, key: String, problem: String },
+    #[error("{}{}: `{key}`: {problem}", path.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    Invalid { path: PathBuf, line: Option<usize>, key: &'static str, problem: String },
     #[error("{} holds a secret and others may read it (mode {mode:03o}); run: chmod 600 {}", path.display(), path.display())]
     NotPrivate { path: PathBuf, mode: u32 },
     #[error("{} is empty; it should hold the {what}", path.display())]
     EmptySecret { path: PathBuf, what: &'static str },
+    #[error("the API key holds characters that no key has; {source_name} must hold the key alone, on one line")]
+    NoKey { source_name: String },
     #[error("[rally] names no {what}; set {key}")]
     NotSet { what: &'static str, key: &'static str },
 }
@@ -61,9 +63,12 @@ impl Error {
     }
 }
 
-fn list(paths: &[PathBuf]) -> String {
+fn missing(paths: &[PathBuf]) -> String {
     let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    names.join(" or ")
+    match names.as_slice() {
+        [one] => format!("{one} does not exist"),
+        several => format!("there is neither {}", several.join(" nor ")),
+    }
 }
 
 fn nearest_hint(nearest: Option<&String>) -> String {

@@ -39,12 +39,18 @@ const POLL: Duration = Duration::from_millis(500);
 const TIMEOUT_SETTLES_AFTER: u32 = 10;
 /// However long the time limit is, Rally is not at work on a request for longer than this.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
+/// How long a push is its hook's own, which tells the pusher what it recorded, before another process takes it for left
+/// over; in milliseconds. A hook gives up after some two seconds.
+const HOOKS_TIME: i64 = 2_500;
 
 /// Who asks for delivery, which decides how long to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// A person or a timer: what is due is tried once.
     Once,
+    /// A person who posts a range: like [`Mode::Once`], but what a process that was cut off has left unclear is waited
+    /// for, since that takes a few seconds.
+    Backfill,
     /// A person who waits until nothing is pending.
     Wait,
     /// The process that a hook started: like [`Mode::Wait`], but it heeds a pause that an earlier one began.
@@ -121,7 +127,7 @@ pub fn deliver(context: &Context, queue: &mut Queue, mode: Mode, report: &mut Re
             let Some(next) = Deliverer { context, queue, report, pace: &mut pace, rally: None }.run(mode)? else {
                 break;
             };
-            if mode == Mode::Wait {
+            if mode != Mode::Background {
                 tell_wait(next, report);
             }
             wait_until(queue, next, version)?;
@@ -201,7 +207,7 @@ impl Deliverer<'_> {
     /// Delivers what is due. Returns when to go on, if this mode does and anything waits.
     fn run(&mut self, mode: Mode) -> Result<Option<i64>, Error> {
         let lock = self.context.state.lock_file("deliver.lock")?;
-        if mode == Mode::Once && !try_lock(self.context, &lock)? {
+        if matches!(mode, Mode::Once | Mode::Backfill) && !try_lock(self.context, &lock)? {
             self.report.busy = true;
             return Ok(None);
         }
@@ -210,27 +216,39 @@ impl Deliverer<'_> {
         if !self.queue.is_current() {
             return Ok(None);
         }
-        self.record_rest();
+        let hooks_end = self.record_rest(mode)?;
         if !self.report.heeds_pause(self.queue, mode)? {
             self.deliver_due()?;
         }
         self.queue.tidy(now() - ANSWERS_KEPT)?;
         // Nobody is kept from delivering while this process only waits.
         drop(lock);
-        Ok(self.next_attempt(mode)?.filter(|_| mode != Mode::Once))
+        Ok(self.next_attempt(mode)?.into_iter().chain(hooks_end).min())
     }
 
     /// Records what a hook had no time for. If that fails the delivery of the rest goes on.
-    fn record_rest(&mut self) {
-        let pushes = self.queue.pushes().map_or(1, |pushes| pushes.len())
-            + self.context.state.kept_pushes().map_or(0, |kept| kept.len());
-        if pushes == 0 {
-            return;
+    ///
+    /// In the background, pushes whose hooks are still at work are left to these; returns when that will be over.
+    fn record_rest(&mut self, mode: Mode) -> Result<Option<i64>, Error> {
+        let pushes = self.queue.pushes()?;
+        let kept = self.context.state.kept_pushes().map_or(0, |kept| kept.len());
+        let hooks_end = pushes.iter().map(|push| push.received_at + HOOKS_TIME).max();
+        let at_work = hooks_end.filter(|end| (now()..=now() + HOOKS_TIME).contains(end));
+        if at_work.is_some() && mode == Mode::Background {
+            return Ok(at_work);
+        }
+        if pushes.is_empty() && kept == 0 {
+            return Ok(None);
         }
         match record::record(self.context, self.queue, Source::Pushes, None) {
             Ok(recorded) => {
                 self.report.unrecorded = false;
-                self.context.log.info(&format!("recorded {} commits of pushes that were left over", recorded.queued));
+                if recorded.commits > 0 {
+                    let (commits, queued) = (recorded.commits, recorded.queued);
+                    self.context
+                        .log
+                        .info(&format!("pushes that were left over: {commits} new commits, {queued} queued"));
+                }
             }
             Err(error) => {
                 self.report.unrecorded = true;
@@ -238,6 +256,7 @@ impl Deliverer<'_> {
                 self.report.last_error = Some(error.to_string());
             }
         }
+        Ok(None)
     }
 
     /// Delivers until nothing more is due, or something stops it.
@@ -311,15 +330,18 @@ impl Deliverer<'_> {
     ) -> Result<(), Error> {
         let queue = &self.context.config.queue;
         let before = self.queue.pause()?;
-        let attempts = before.as_ref().map_or(0, |pause| pause.attempts) + 1;
-        let since = before.map_or_else(now, |pause| pause.since);
+        // Who tries before its time, as people do, makes no one wait longer.
+        let early = before.as_ref().filter(|pause| pause.holds(now()));
+        let attempts = before.as_ref().map_or(0, |pause| pause.attempts) + u32::from(early.is_none());
         let wait = backoff::delay(queue.retry_delay, attempts, backoff::random(), retry_after);
-        let pause =
-            Pause { until: now() + wait.as_millis() as i64, since, attempts, error: error.to_string(), needs_person };
-        self.context.log.error(&format!(
-            "delivery pauses for {}: {error}",
-            humantime::format_duration(Duration::from_secs(wait.as_secs()))
-        ));
+        let until = early.filter(|_| retry_after.is_none()).map_or(now() + millis(wait), |pause| pause.until);
+        let since = before.as_ref().map_or_else(now, |pause| pause.since);
+        let pause = Pause { until, since, attempts, error: error.to_string(), needs_person };
+        let wait = Duration::from_secs((until - now()).max(0).unsigned_abs() / 1000);
+        self.context.log.error(&match needs_person {
+            true => format!("delivery stops until somebody acts: {error}"),
+            false => format!("delivery pauses for {}: {error}", humantime::format_duration(wait)),
+        });
         self.queue.set_pause(Some(&pause))?;
         let patience = queue.retry_for.as_millis() as i64;
         if now() - since > patience {
@@ -341,15 +363,16 @@ impl Deliverer<'_> {
         Ok(())
     }
 
-    /// Returns when to go on, or `None` if there is nothing to wait for.
+    /// Returns when this mode goes on, or `None` if there is nothing that it waits for.
     fn next_attempt(&self, mode: Mode) -> Result<Option<i64>, Error> {
         let Some(due) = self.queue.next_due(now())? else { return Ok(None) };
-        match self.queue.pause()? {
+        Ok(match (mode, self.queue.pause()?) {
+            (Mode::Once, _) => None,
             // A person is told and has to act; the next push or call tries again.
-            Some(pause) if pause.needs_person => Ok(None),
-            Some(pause) if mode != Mode::Once => Ok(Some(due.max(pause.until))),
-            _ => Ok(Some(due)),
-        }
+            (_, Some(pause)) if pause.needs_person => None,
+            (Mode::Backfill, pause) => Some(due).filter(|due| pause.is_none() && *due <= now() + lag()),
+            (Mode::Wait | Mode::Background, pause) => Some(pause.map_or(due, |pause| due.max(pause.until))),
+        })
     }
 }
 

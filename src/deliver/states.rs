@@ -51,20 +51,26 @@ pub fn update(
     }
     let current = current_states(rally, &artifacts, wanted.iter().map(|(id, ..)| id))?;
     let jobs = jobs(wanted, &artifacts, &allowed, current, context.config.state.backwards);
-    let failed = send(context, rally, limits, jobs);
+    let failed = send(context, rally, limits, rows, jobs);
     settle(context, queue, rows, failed)
 }
 
 /// Sends the updates. Returns the rows whose updates have to be sent again, with the reason.
-fn send(context: &Context, rally: &Rally, limits: &mut Limits, jobs: Vec<Job>) -> HashMap<usize, Error> {
+fn send(
+    context: &Context,
+    rally: &Rally,
+    limits: &mut Limits,
+    rows: &[StateRow],
+    jobs: Vec<Job>,
+) -> HashMap<usize, Error> {
     let mut failed = HashMap::new();
     dispatch(&rally.client, limits, jobs, |group| {
         for done in group {
-            let artifact = done.job.touches.join(" ");
+            let (artifact, commit) = (done.job.touches.join(" "), &rows[done.job.row].request.revision);
             match done.result {
-                Ok(_) => context.log.info(&format!("{artifact} is set to {}", done.job.write.body)),
+                Ok(_) => context.log.info(&format!("commit {commit} sets {artifact} to {}", done.job.write.body)),
                 Err(error) if error.verdict() == Verdict::Reject => {
-                    context.log.warn(&format!("{artifact} keeps its state: {error}"));
+                    context.log.warn(&format!("commit {commit}: {artifact} keeps its state: {error}"));
                 }
                 Err(error) => drop(failed.insert(done.job.row, error)),
             }

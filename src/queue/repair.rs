@@ -34,8 +34,10 @@ impl Queue {
                 }
                 if !copy_readable_rows(&damaged, tx, "seen_tip")? {
                     // With some of them gone history would look new. With none, what is there counts as seen.
-                    [Walked::Commits, Walked::States].into_iter().try_for_each(|walked| forget_tips(tx, walked))?;
+                    forget_tips(tx, Walked::Commits)?;
                 }
+                // A Changeset that is there is found in Rally. A state that was set and set back by hand since is not.
+                forget_tips(tx, Walked::States)?;
                 // A changeset without its facts cannot be posted, nor be forgotten: its receipt is not written.
                 tx.execute("UPDATE changeset SET dead = 1, last_error = 'its data was damaged; backfill this revision' WHERE id NOT IN (SELECT changeset FROM facts)", [])?;
                 set_meta(tx, "lost", "yes")?;

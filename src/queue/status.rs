@@ -68,8 +68,9 @@ impl Queue {
                 pushes: number("SELECT count(*) FROM push")?.unwrap_or(0),
                 state_requests: number("SELECT count(*) FROM state_request WHERE done = 0")?.unwrap_or(0),
                 oldest_pending: number("SELECT min(recorded_at) FROM changeset WHERE dead = 0")?,
-                // Nothing is tried before a pause is over.
+                // Nothing is tried before a pause is over, and nothing by itself where a person has to act.
                 next_attempt: number("SELECT min(next_attempt) FROM changeset WHERE dead = 0")?
+                    .filter(|_| !pause.as_ref().is_some_and(|pause| pause.needs_person))
                     .map(|next| next.max(pause.as_ref().map_or(0, |pause| pause.until))),
                 last_delivery: number("SELECT max(at) FROM receipt WHERE outcome = 'delivered'")?,
                 last_error: pause.as_ref().map(|pause| pause.error.clone()).or(row_error),

@@ -162,6 +162,11 @@ fn a_secret_that_others_may_read_is_refused_with_the_cure() {
     mode(&config, 0o600);
     server.deliver_all();
     assert_delivered(&server);
+    // So is the password of a proxy.
+    configure(&server, &format!("api_key_file = {key:?}\nproxy = \"http://user:secret@127.0.0.1:9\""));
+    mode(&config, 0o644);
+    let ran = server.run(&["deliver"]).fails_with(2);
+    assert!(ran.stderr.contains(&cure) && !ran.stderr.contains("user:secret"), "{ran:?}");
 }
 
 #[test]

@@ -218,3 +218,26 @@ fn a_date_that_is_none_is_refused() {
     }
     server.run(&["backfill", "--since", "3 weeks ago", "--dry-run"]).succeeds();
 }
+
+#[test]
+fn an_option_that_is_no_revision_is_refused() {
+    let server = Server::delivering_later("");
+    server.new_clone().push_commits(&["US1: one", "US2: two"]);
+    for arguments in
+        [&["--merges", "main"][..], &["--author=x", "main"], &["--since=whenever", "main"], &["main", "--", "x"]]
+    {
+        let ran = server.run(&[&["backfill", "--dry-run", "--"], arguments].concat()).fails_with(2);
+        assert!(ran.stderr.contains("is no revision"), "{ran:?}");
+    }
+    let ran = server.run(&["backfill", "--dry-run", "--", "--branches", "--not", "main~1"]).succeeds();
+    assert!(ran.stdout.contains("US2") && !ran.stdout.contains("US1"), "{ran:?}");
+}
+
+#[test]
+fn a_range_means_what_was_pushed_whatever_replaces_it() {
+    let server = Server::delivering_later("");
+    server.new_clone().push_commits(&["US1: one", "US2: two", "US3: three"]);
+    server.git(&["replace", "--graft", "main", "main~2"]);
+    let ran = server.run(&["backfill", "--dry-run", "main~1..main"]).succeeds();
+    assert!(ran.stdout.contains("US3") && !ran.stdout.contains("US2"), "{ran:?}");
+}

@@ -104,6 +104,9 @@ fn completions_and_the_manual_know_every_command() {
     let page = server.run(&["man"]).succeeds().stdout;
     assert!(page.contains(".TH rally-hook 1"), "{page}");
     assert!(commands.iter().all(|command| page.contains(&command.replace('-', "\\-"))), "{page}");
+    let page = server.run(&["man", "backfill"]).succeeds().stdout;
+    assert!(page.contains(".TH rally-hook-backfill 1") && page.contains("dry\\-run"), "{page}");
+    server.run(&["man", "no-command"]).fails_with(2);
     assert!(!server.git_dir.join("rally-hook").exists());
 }
 

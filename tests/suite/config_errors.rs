@@ -15,8 +15,11 @@ fn an_error_names_file_line_key_and_the_nearest_key() {
         (format!("{good}[log]\nlevel = \"loud\"\n"), ", line 6: `level`:"),
         (format!("{good}[commits]\nmax_changes = -1\n"), ", line 6: `max_changes`:"),
         (format!("{good}[queue]\nretry_for = \"a while\"\n"), ", line 6: `retry_for`: \"a while\" is no duration"),
-        (good.replace("http://127.0.0.1", "http://rally.example"), ": `rally.server`: http://rally.example"),
-        (format!("{good}[repository]\nlinks = \"custom\"\n"), ": `repository.links`: \"custom\" needs commit_link"),
+        (good.replace("http://127.0.0.1", "http://rally.example"), ", line 2: `rally.server`: http://rally.example"),
+        (
+            format!("{good}[repository]\nlinks = \"custom\"\n"),
+            ", line 6: `repository.links`: \"custom\" needs commit_link",
+        ),
         (format!("{good}api_key = \"_canary\" oops\n"), ", line 5: "),
     ];
     for (text, problem) in &wrong {
@@ -104,7 +107,16 @@ fn the_systems_file_is_read_first_and_the_repositorys_wins_key_by_key() {
     with_system(&["backfill", "main"]).succeeds();
     let names: Vec<String> = server.changesets().iter().map(|held| held.repository.clone()).collect();
     assert_eq!(names, ["of the repository"]);
+    // Who says who we are says all of it; and what is wrong is said of the file in which it stands.
+    server.configure_all(
+        "[rally]\nusername = \"connector@acme.example\"\npassword = \"secret-password\"\n[repository]\nname = \"another\"\n",
+    );
+    with_system(&["backfill", "main"]).succeeds();
+    assert!(server.changesets().iter().any(|held| held.repository == "another"));
     let broken = server.path().join("system.toml");
+    fs::write(&broken, "[rally]\n\nserver = \"http://rally.example\"\n").expect("it can be written");
+    let ran = with_system(&["status"]).fails_with(2);
+    assert!(ran.stderr.contains("/etc/rally-hook/config.toml, line 3: `rally.server`"), "{ran:?}");
     fs::write(broken, "[rally]\nserver = 1\n").expect("it can be written");
     let ran = with_system(&["status"]).fails_with(2);
     assert!(ran.stderr.contains("/etc/rally-hook/config.toml, line 2: `server`"), "{ran:?}");

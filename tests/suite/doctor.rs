@@ -87,9 +87,19 @@ fn each_trouble_with_the_hook_is_told_apart() {
     fs::write(&hook, "#!/bin/sh\n").expect("a hook");
     assert!(finding(&server, 1, "hook").contains(&format!("run: chmod +x {}", hook.display())));
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("a mode");
-    assert!(finding(&server, 0, "hook").starts_with("note  hook"));
+    assert!(finding(&server, 1, "hook").contains("is another program's"));
     server.run(&["install"]).succeeds();
     assert!(finding(&server, 0, "hook").starts_with("ok    hook"));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_and_projects_that_are_not_there_are_found() {
+    let server = Server::new();
+    assert!(finding(&server, 0, "log").contains("rally-hook/log"));
+    server.configure("[log]\nfile = \"/nonexistent/log\"\n");
+    assert!(finding(&server, 1, "log").contains("/nonexistent/log"));
+    server.configure("[repository]\nprojects = [\"Nowhere\"]\n");
+    assert!(finding(&server, 1, "SCMRepository").contains("no project \"Nowhere\""));
 }
 
 #[test]
@@ -114,7 +124,7 @@ fn dead_letters_are_listed_with_their_reason_and_can_be_tried_again() {
     server.configure_all(&text.replace("timeout", "batch = \"off\"\ntimeout"));
     clone.push(&["origin", "main"]);
     let ran = server.run(&["deliver"]).fails_with(1);
-    assert!(ran.stderr.contains("1 commit delivered, 2 refused for good"), "{ran:?}");
+    assert!(ran.stderr.contains("1 commit delivered, 2 given up"), "{ran:?}");
     let status = server.run(&["status"]).fails_with(1).stdout;
     assert!(status.contains(&first) && status.contains(&third) && status.contains("?[31mis odd"), "{status}");
     assert!(!status.contains('\x1b') && status.contains("rally-hook retry"), "{status}");

@@ -38,6 +38,9 @@ fn where_nobody_is_left_to_try_again_status_says_who_can() {
     server.new_clone().push_commits(&MESSAGES);
     server.rally.fault(Fault { on: Match::default(), times: 1, action: status(503) });
     server.run(&["deliver"]).fails_with(1);
+    let later = server.run(&["status"]).succeeds().stdout;
+    assert!(later.contains("the next push or `rally-hook deliver` tries again"), "{later}");
+    server.configure("");
     let waiting = server.run(&["status"]).succeeds().stdout;
     assert!(waiting.contains("next attempt") && waiting.contains("it is tried again by itself"), "{waiting}");
     server.change_queue("UPDATE meta SET value = json_set(value, '$.until', 1700000000000) WHERE key = 'pause'");

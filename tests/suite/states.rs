@@ -36,6 +36,7 @@ fn messages_change_states_only_where_that_is_switched_on_and_on_the_branch_of_he
     assert_eq!(field(&server, "US1", "ScheduleState"), "Completed");
     assert_eq!((field(&server, "TA1", "State"), field(&server, "TA1", "ToDo")), (json!("Completed"), json!(0)));
 
+    clone.push(&["origin", "main:release/0"]);
     clone.git(&["checkout", "--quiet", "topic"]);
     clone.commit("Fixed DE5", &[("a", Some("4"))]);
     clone.push(&["origin", "topic"]);
@@ -53,6 +54,36 @@ fn messages_change_states_only_where_that_is_switched_on_and_on_the_branch_of_he
         ["DE5", "DE6", "DE7"],
         "what reaches such a branch counts, however it was posted"
     );
+}
+
+#[test]
+fn the_first_of_the_branches_that_count_does_not_bring_up_history() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.commit("Fixed DE1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.configure_later("[state]\nupdate = true\nrefs = [\"release/*\"]\n");
+    clone.commit("Fixed DE2", &[("a", Some("2"))]);
+    clone.push(&["origin", "main"]);
+    clone.push(&["origin", "main:release/1"]);
+    server.deliver_all();
+    assert_eq!(updated(&server), ["DE2"]);
+}
+
+#[test]
+fn catching_up_changes_states_also_where_a_backfill_has_posted_all() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    server.configure("[state]\nupdate = true\n");
+    server.import("refs/heads/main", &["Fixed DE2"]);
+    server.run(&["backfill", "main"]).succeeds();
+    assert!(updated(&server).is_empty());
+    server.run(&["catch-up"]).succeeds();
+    server.rally.wait_until("the update", |world| !world.updates().is_empty());
+    assert_eq!(updated(&server), ["DE2"]);
 }
 
 #[test]
