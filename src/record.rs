@@ -346,10 +346,6 @@ pub fn matching(context: &Context, id: CommitId, read: Result<Read, git::Error>)
             }
             Ok(Some(changeset))
         }
-        Ok(Read::WithoutPaths(changeset, error)) => {
-            context.log.error(&format!("commit {id} is posted without its changed paths: {error}"));
-            Ok(Some(changeset))
-        }
         Err(error) => {
             let reason = format!("it cannot be read and is not posted: {error}");
             context.log.error(&format!("commit {id}: {reason}"));

@@ -20,6 +20,7 @@ use crate::messages::tell;
 use crate::push::CommitId;
 use crate::queue::{self, Queue};
 use crate::record;
+use crate::refs::Watched;
 use crate::text::{json_safe, printable};
 
 /// How many changesets go into one transaction.
@@ -30,12 +31,19 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     if let Some(since) = arguments.since.as_deref().filter(|since| !git::is_date(since)) {
         return Err(Error::Usage(format!("{since:?} is no date; one looks like 2026-01-31 or \"3 weeks ago\"")));
     }
-    let range = git::resolve(&git_dir, &revisions(arguments), arguments.since.as_deref())?;
     if arguments.dry_run {
-        return dry_run(place, &git_dir, &range, arguments.json);
+        let config_file = super::config_file(place, &git_dir);
+        let commits = match Config::load(config_file.as_deref(), &git_dir) {
+            Ok(config) => config.commits,
+            // Where none was named, none is needed.
+            Err(config::Error::Missing(places)) if places.len() > 1 => Commits::default(),
+            Err(error) => return Err(error.into()),
+        };
+        return dry_run(&git_dir, &commits, &range(&git_dir, arguments, &commits)?, arguments.json);
     }
     let context = load(place)?;
-    let (commits, new, unreadable) = with_queue(&context, |queue| record_range(&context, queue, &range))?;
+    let named = range(&git_dir, arguments, &context.config.commits)?;
+    let (commits, new, unreadable) = with_queue(&context, |queue| record_range(&context, queue, &named))?;
     tell(&format!("{} read, {new} of them new to the queue", plural(commits, "commit")));
     if context.config.queue.deliver == Deliver::Later {
         if new > 0 {
@@ -51,9 +59,20 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     Ok(if unreadable == 0 { ended } else { Ended::NotAll })
 }
 
-fn revisions(arguments: &Backfill) -> Vec<String> {
-    let all = arguments.all.then(|| "--all".to_owned());
-    all.into_iter().chain(arguments.ranges.iter().cloned()).collect()
+/// Returns the commits that are named. All refs are those that are watched: what is not posted when it is pushed is not
+/// posted by this either, unless it is named.
+fn range(git_dir: &Path, arguments: &Backfill, commits: &Commits) -> Result<Range, Error> {
+    let mut revisions = arguments.ranges.clone();
+    if revisions.is_empty() && !arguments.all {
+        revisions.push("HEAD".into());
+    }
+    let mut range = git::resolve(git_dir, &revisions, arguments.since.as_deref())?;
+    if arguments.all {
+        let watched = Watched::new(commits);
+        let targets = git::Repository::open(git_dir)?.targets()?.into_iter();
+        range.tips.extend(targets.filter(|(name, _)| watched.includes(name)).map(|(_, target)| target));
+    }
+    Ok(range)
 }
 
 fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(usize, usize, usize), context::Error> {
@@ -91,14 +110,8 @@ fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(
 }
 
 /// Prints what would be posted. It needs no network, no queue, and no configuration either.
-fn dry_run(place: &Place, git_dir: &Path, range: &Range, json: bool) -> Result<Ended, Error> {
-    let commits = match Config::load(super::config_file(place, git_dir).as_deref(), git_dir) {
-        Ok(config) => config.commits,
-        // Where none was named, none is needed.
-        Err(config::Error::Missing(places)) if places.len() > 1 => Commits::default(),
-        Err(error) => return Err(error.into()),
-    };
-    let reader = Reader::new(&commits);
+fn dry_run(git_dir: &Path, commits: &Commits, range: &Range, json: bool) -> Result<Ended, Error> {
+    let reader = Reader::new(commits);
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let (mut read_count, mut matching, mut ended) = (0, 0, Ended::Done);
@@ -123,15 +136,15 @@ fn dry_run(place: &Place, git_dir: &Path, range: &Range, json: bool) -> Result<E
 }
 
 fn readable(id: CommitId, read: Result<Read, git::Error>, ended: &mut Ended) -> Option<Changeset> {
-    let (changeset, error) = match read {
-        Ok(Read::Unmentioned) => return None,
-        Ok(Read::Matching(changeset)) => return Some(changeset),
-        Ok(Read::WithoutPaths(changeset, error)) => (Some(changeset), error),
-        Err(error) => (None, error),
-    };
-    tell(&format!("commit {id}: {error}"));
-    *ended = Ended::NotAll;
-    changeset
+    match read {
+        Ok(Read::Unmentioned) => None,
+        Ok(Read::Matching(changeset)) => Some(changeset),
+        Err(error) => {
+            tell(&format!("commit {id}: {error}"));
+            *ended = Ended::NotAll;
+            None
+        }
+    }
 }
 
 #[derive(Serialize)]

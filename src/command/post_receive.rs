@@ -120,7 +120,9 @@ fn take_in(place: &Place, arguments: &PostReceive, input: &[u8]) -> Option<Taken
         Err(error) => {
             context.log.error(&format!("a push was kept but not recorded: {error}"));
             tell_pusher(&format!("this push is kept, but its commits cannot be read yet: {error}"));
-            None
+            // A queue that somebody holds is free again soon.
+            let is_queue = matches!(error, context::Error::Queue(_));
+            is_queue.then(|| TakenIn { context, recorded: Recorded::default() })
         }
     }
 }

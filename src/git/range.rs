@@ -19,7 +19,7 @@ pub struct Range {
 /// and passes over them.
 const REVISION_OPTIONS: [&str; 7] = ["--all", "--branches", "--exclude", "--glob", "--not", "--remotes", "--tags"];
 
-/// Resolves revision arguments (`A..B`, `A...B`, `^A B`, `--all`), and the date before which commits are left out.
+/// Resolves revision arguments (`A..B`, `A...B`, `^A B`), and the date before which commits are left out.
 ///
 /// Git itself is asked, by `git rev-parse`, so that whatever it understands is understood the same way.
 ///
@@ -36,7 +36,7 @@ pub fn resolve(git_dir: &Path, revisions: &[String], since: Option<&str>) -> Res
     let output = Command::new("git")
         .arg("--git-dir")
         .arg(git_dir)
-        .args(["rev-parse", "--revs-only", "--default", "HEAD"])
+        .args(["rev-parse", "--revs-only"])
         .args(since.map(|date| format!("--since={date}")))
         .args(revisions)
         // After it stand no revisions: so what comes before and is none is an error, not a file's name to pass over.

@@ -41,8 +41,6 @@ pub enum Read {
     /// It names no artifact.
     Unmentioned,
     Matching(Changeset),
-    /// It is to be posted, but its changed paths could not be found out.
-    WithoutPaths(Changeset, Error),
 }
 
 /// Reads commits as the configuration says.
@@ -83,14 +81,11 @@ impl<'c> Reader<'c> {
             changes: Vec::new(),
             omitted: 0,
         };
-        match self.changes(objects, &raw) {
-            Ok(changes) => {
-                changeset.changes = changes.list;
-                changeset.omitted = changes.omitted;
-                Ok(Read::Matching(changeset))
-            }
-            Err(error) => Ok(Read::WithoutPaths(changeset, error)),
-        }
+        // Without its changed paths it is not posted: nothing would ever complete it.
+        let changes = self.changes(objects, &raw)?;
+        changeset.changes = changes.list;
+        changeset.omitted = changes.omitted;
+        Ok(Read::Matching(changeset))
     }
 
     /// Returns what a commit's message asks for, if it names an artifact.

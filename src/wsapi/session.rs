@@ -134,8 +134,12 @@ fn http_client(rally: &Rally) -> Result<blocking::Client, String> {
         builder = builder.tls_certs_merge(certificates);
     }
     if rally.server.starts_with("http://") {
-        // Only to this machine, and then no certificates are looked for: a server without any must do.
+        // Only to this machine, and then no certificates are looked for: a server without any must do. Nor does the
+        // environment's proxy get to see the credentials.
         builder = builder.tls_certs_only([]);
+        if rally.proxy.is_none() {
+            builder = builder.no_proxy();
+        }
     }
     builder.build().map_err(|error| root_cause(&error))
 }

@@ -72,6 +72,13 @@ fn a_file_that_is_named_is_the_only_one_that_is_read() {
     let mut install = server.command(&["install", "--config", "../elsewhere.toml"]);
     install.current_dir(&server.git_dir);
     ran(install).succeeds();
+    // And what the other commands read, and another `install`.
+    server.run(&["status"]).succeeds();
+    server.run(&["install"]).succeeds();
+    assert!(server.run(&["doctor"]).succeeds().stdout.contains("elsewhere.toml: every key is known"));
+    let mut for_all = server.command(&["deliver", "--all-repos", "."]);
+    for_all.current_dir(server.path());
+    ran(for_all).succeeds();
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
     let seen = clone.push(&["origin", "main"]);

@@ -348,3 +348,27 @@ fn where_no_thread_can_be_started_that_is_said_and_nothing_is_lost() {
     server.run(&["catch-up"]).succeeds();
     assert_eq!((server.count("recorded"), server.count("unread_pushes")), (100, 0));
 }
+
+#[test]
+fn a_commit_whose_trees_cannot_be_read_is_posted_when_they_can() {
+    let server = Server::delivering_later("");
+    server.import("refs/heads/main", &["US1: one"]);
+    let tree = server.git(&["rev-parse", "main^{tree}"]);
+    let object = server.git_dir.join("objects").join(&tree[..2]).join(&tree[2..]);
+    let away = server.path().join("tree");
+    fs::rename(&object, &away).expect("it is a loose object");
+    let ran = server.run(&["backfill", "main"]).fails_with(1);
+    assert!(ran.stderr.contains(&tree), "{ran:?}");
+    server.run(&["catch-up"]).succeeds();
+    let status = server.run(&["status"]).fails_with(1);
+    assert!(status.stdout.contains(&tree), "{status:?}");
+    server.run(&["retry", "--all"]);
+    assert_eq!(server.count("failed"), 1, "it is not forgotten");
+    server.run(&["deliver"]);
+    assert!(server.changesets().is_empty());
+    fs::rename(&away, &object).expect("it was there");
+    server.run(&["retry", "--all"]).succeeds();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    server.assert_ledger_adds_up();
+}

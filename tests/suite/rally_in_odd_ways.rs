@@ -33,6 +33,22 @@ fn a_server_without_tls_is_not_trusted_and_tried_again() {
 }
 
 #[test]
+fn who_tries_before_its_time_makes_nobody_wait_longer() {
+    let server = Server::delivering_later("");
+    server.configure("[queue]\ndeliver = \"later\"\nretry_delay = \"10m\"\n");
+    server.new_clone().push_commits(&MESSAGES);
+    server.rally.fault(Fault { on: Match::default(), times: usize::MAX, action: status(503) });
+    let until = || {
+        server.run(&["deliver"]).fails_with(1);
+        server.status()["paused"]["until"].clone()
+    };
+    let first = until();
+    assert!(first.is_string() && first == until() && first == until());
+    server.rally.clear_faults();
+    server.run(&["deliver"]).succeeds();
+}
+
+#[test]
 fn where_nobody_is_left_to_try_again_status_says_who_can() {
     let server = Server::delivering_later("");
     server.new_clone().push_commits(&MESSAGES);

@@ -202,6 +202,18 @@ fn the_hook_works_for_several_users_of_one_group() {
 }
 
 #[test]
+fn a_queue_that_somebody_holds_is_waited_for_in_the_background() {
+    let server = Server::new();
+    let clone = server.new_clone();
+    let other = rusqlite::Connection::open(database(&server)).expect("a database");
+    other.execute_batch("BEGIN EXCLUSIVE").expect("nobody else holds it");
+    let seen = clone.push_commits(&["US1: one"]);
+    assert!(seen.contains("this push is kept, but its commits cannot be read yet"), "{seen}");
+    other.execute_batch("COMMIT").expect("it is ours");
+    server.rally.wait_until("the commit", |world| !world.changesets().is_empty());
+}
+
+#[test]
 fn a_delivery_for_which_no_threads_can_be_started_fails_no_push() {
     let server = Server::without_hook();
     server.configure("[queue]\ndeliver = \"inline\"\n");

@@ -47,6 +47,7 @@ fn serve(simulator: &Simulator, options: &Options) -> ! {
         }
     });
     let url = simulator.url();
+    println!("server     {url}");
     println!("WSAPI      {url}/slm/webservice/v2.0");
     println!("page       {url}/");
     println!("API key    _full-access-key (read only: _read-only-key)");
