@@ -134,6 +134,22 @@ fn an_unknown_workspace_is_answered_with_those_that_the_user_sees() {
 }
 
 #[test]
+fn all_goes_to_the_named_workspace_although_another_is_the_users_own() {
+    let server = Server::delivering_later("");
+    server.rally.world(|world| world.add_artifact_in("Other", "US77", "There alone"));
+    let key = "api_key = \"_full-access-key\"\n";
+    let section = server.rally_section().replace("\"Acme\"", "\"Other\"");
+    server.configure_all(&format!("{section}{key}[queue]\ndeliver = \"later\"\n"));
+    server.new_clone().push_commits(&["US77: there", "US2: in the user's own"]);
+    server.run(&["deliver"]).succeeds();
+    let held = server.changesets();
+    assert_eq!(held.len(), 1, "US2 is of another workspace");
+    assert_eq!((held[0].workspace.as_str(), held[0].artifacts.as_slice()), ("Other", &["US77".to_owned()][..]));
+    let repositories = server.rally.world(|world| world.repositories());
+    assert!(repositories.iter().all(|repository| repository.workspace == "Other"), "{repositories:?}");
+}
+
+#[test]
 fn a_secret_that_others_may_read_is_refused_with_the_cure() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
