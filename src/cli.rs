@@ -64,7 +64,7 @@ pub struct Backfill {
     /// Revision ranges as Git understands them: A..B, A...B, ^A B
     #[arg(value_name = "RANGE", required_unless_present_any = ["all", "since"])]
     pub ranges: Vec<String>,
-    /// Take all refs that are watched (commits.refs)
+    /// Take all refs as Git does, notes and pull requests too; for branches and tags alone: -- --branches --tags
     #[arg(long)]
     pub all: bool,
     /// Leave out commits that are older (of HEAD, if nothing else is named), for example 2026-01-31 or "3 weeks ago"

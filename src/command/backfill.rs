@@ -20,7 +20,6 @@ use crate::messages::tell;
 use crate::push::CommitId;
 use crate::queue::{self, Queue};
 use crate::record;
-use crate::refs::Watched;
 use crate::text::{json_safe, printable};
 
 /// How many changesets go into one transaction.
@@ -31,6 +30,7 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     if let Some(since) = arguments.since.as_deref().filter(|since| !git::is_date(since)) {
         return Err(Error::Usage(format!("{since:?} is no date; one looks like 2026-01-31 or \"3 weeks ago\"")));
     }
+    let range = range(&git_dir, arguments)?;
     if arguments.dry_run {
         let config_file = super::config_file(place, &git_dir);
         let commits = match Config::load(config_file.as_deref(), &git_dir) {
@@ -39,11 +39,10 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
             Err(config::Error::Missing(places)) if places.len() > 1 => Commits::default(),
             Err(error) => return Err(error.into()),
         };
-        return dry_run(&git_dir, &commits, &range(&git_dir, arguments, &commits)?, arguments.json);
+        return dry_run(&git_dir, &commits, &range, arguments.json);
     }
     let context = load(place)?;
-    let named = range(&git_dir, arguments, &context.config.commits)?;
-    let (commits, new, unreadable) = with_queue(&context, |queue| record_range(&context, queue, &named))?;
+    let (commits, new, unreadable) = with_queue(&context, |queue| record_range(&context, queue, &range))?;
     tell(&format!("{} read, {new} of them new to the queue", plural(commits, "commit")));
     if context.config.queue.deliver == Deliver::Later {
         if new > 0 {
@@ -59,20 +58,15 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     Ok(if unreadable == 0 { ended } else { Ended::NotAll })
 }
 
-/// Returns the commits that are named. All refs are those that are watched: what is not posted when it is pushed is not
-/// posted by this either, unless it is named.
-fn range(git_dir: &Path, arguments: &Backfill, commits: &Commits) -> Result<Range, Error> {
+fn range(git_dir: &Path, arguments: &Backfill) -> Result<Range, Error> {
     let mut revisions = arguments.ranges.clone();
-    if revisions.is_empty() && !arguments.all {
+    if arguments.all {
+        revisions.push("--all".into());
+    }
+    if revisions.is_empty() {
         revisions.push("HEAD".into());
     }
-    let mut range = git::resolve(git_dir, &revisions, arguments.since.as_deref())?;
-    if arguments.all {
-        let watched = Watched::new(commits);
-        let targets = git::Repository::open(git_dir)?.targets()?.into_iter();
-        range.tips.extend(targets.filter(|(name, _)| watched.includes(name)).map(|(_, target)| target));
-    }
-    Ok(range)
+    Ok(git::resolve(git_dir, &revisions, arguments.since.as_deref())?)
 }
 
 fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(usize, usize, usize), context::Error> {

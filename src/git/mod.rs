@@ -84,21 +84,16 @@ impl Repository {
     /// Returns all refs that lead to commits, each with the commit. Symbolic refs are left out: their target is there itself.
     pub fn tips(&self) -> Result<Vec<(String, Tip)>, Error> {
         let objects = self.objects()?;
-        // A ref whose object is gone is Git's trouble; it must not hide the other refs.
-        let tip = |(name, target)| Some((name, objects.peel(target).ok()??));
-        Ok(self.targets()?.into_iter().filter_map(tip).collect())
-    }
-
-    /// Returns all refs that name an object, whatever that is and whether it is there.
-    pub fn targets(&self) -> Result<Vec<(String, CommitId)>, Error> {
-        let mut targets = Vec::new();
+        let mut tips = Vec::new();
         for reference in self.inner.references().map_err(Error::Refs)? {
             let reference = reference.map_err(Error::Refs)?;
             let Some(target) = reference.target() else { continue };
+            // A ref whose object is gone is Git's trouble; it must not hide the other refs.
+            let Ok(Some(tip)) = objects.peel(from_oid(target)) else { continue };
             let name = crate::text::readable(reference.name_bytes());
-            targets.push((strip_namespaces(&name).to_owned(), from_oid(target)));
+            tips.push((strip_namespaces(&name).to_owned(), tip));
         }
-        Ok(targets)
+        Ok(tips)
     }
 
     /// Returns the full name of the branch that HEAD names.

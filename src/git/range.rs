@@ -19,7 +19,7 @@ pub struct Range {
 /// and passes over them.
 const REVISION_OPTIONS: [&str; 7] = ["--all", "--branches", "--exclude", "--glob", "--not", "--remotes", "--tags"];
 
-/// Resolves revision arguments (`A..B`, `A...B`, `^A B`), and the date before which commits are left out.
+/// Resolves revision arguments (`A..B`, `A...B`, `^A B`, `--all`), and the date before which commits are left out.
 ///
 /// Git itself is asked, by `git rev-parse`, so that whatever it understands is understood the same way.
 ///
