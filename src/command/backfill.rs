@@ -32,14 +32,7 @@ pub fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     }
     let range = range(&git_dir, arguments)?;
     if arguments.dry_run {
-        let config_file = super::config_file(place, &git_dir);
-        let commits = match Config::load(config_file.as_deref(), &git_dir) {
-            Ok(config) => config.commits,
-            // Where none was named, none is needed.
-            Err(config::Error::Missing(places)) if places.len() > 1 => Commits::default(),
-            Err(error) => return Err(error.into()),
-        };
-        return dry_run(&git_dir, &commits, &range, arguments.json);
+        return dry_run(place, &git_dir, &range, arguments.json);
     }
     let context = load(place)?;
     let (commits, new, unreadable) = with_queue(&context, |queue| record_range(&context, queue, &range))?;
@@ -104,8 +97,14 @@ fn record_range(context: &Context, queue: &mut Queue, range: &Range) -> Result<(
 }
 
 /// Prints what would be posted. It needs no network, no queue, and no configuration either.
-fn dry_run(git_dir: &Path, commits: &Commits, range: &Range, json: bool) -> Result<Ended, Error> {
-    let reader = Reader::new(commits);
+fn dry_run(place: &Place, git_dir: &Path, range: &Range, json: bool) -> Result<Ended, Error> {
+    let commits = match Config::load(super::config_file(place, git_dir).as_deref(), git_dir) {
+        Ok(config) => config.commits,
+        // Where none was named, none is needed.
+        Err(config::Error::Missing(places)) if places.len() > 1 => Commits::default(),
+        Err(error) => return Err(error.into()),
+    };
+    let reader = Reader::new(&commits);
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let (mut read_count, mut matching, mut ended) = (0, 0, Ended::Done);

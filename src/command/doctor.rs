@@ -287,15 +287,10 @@ fn scm_repository(client: &Client, git_dir: &Path, config: &Config) -> Finding {
     };
     match lookup::by_name(client, "/scmrepository", rally::posted_name(&name)) {
         Ok(Some(_)) => Fine(name),
-        Ok(None) if config.repository.create => {
-            let lacks = |project: &&String| matches!(lookup::by_name(client, "/project", project), Ok(None));
-            match config.repository.projects.iter().find(lacks) {
-                Some(project) => {
-                    Wrong(format!("Rally has no project {project:?} that this user sees; set repository.projects"))
-                }
-                None => Note(format!("{name} is not there yet; the first delivery makes it")),
-            }
-        }
+        Ok(None) if config.repository.create => match rally::projects(client, config) {
+            Ok(_) => Note(format!("{name} is not there yet; the first delivery makes it")),
+            Err(error) => Wrong(error.to_string()),
+        },
         Ok(None) => {
             Wrong(format!("{name} is not there, and repository.create is off: make it in Rally, or switch it on"))
         }

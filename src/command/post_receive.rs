@@ -175,6 +175,7 @@ fn run_first(hook: &Path, input: &[u8]) {
         return;
     }
     let run = |mut command: Command| {
+        // What we ignore would be ignored by it too, which no hook expects.
         // SAFETY: signal may be called between fork and exec.
         unsafe {
             command.pre_exec(|| {

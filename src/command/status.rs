@@ -9,7 +9,7 @@ use super::{Ended, Error, from_now, load, with_queue};
 use crate::cli::{self, Place};
 use crate::config;
 use crate::context::now;
-use crate::queue::{Status, Walked};
+use crate::queue::{Pause, Status, Walked};
 use crate::record;
 use crate::text::{json_safe, printable};
 
@@ -25,13 +25,11 @@ pub fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
     let behind = with_queue(&context, |queue| record::refs_behind(&context, queue)).map_err(|error| error.to_string());
     let installed = with_queue(&context, |queue| Ok(queue.seen_scope(Walked::Commits)?.is_some()))?;
     let waits_for_itself = context.config.queue.deliver == config::Deliver::Background;
+    let begins =
+        if installed { "" } else { "not yet    no push has been recorded here; `rally-hook install` begins it\n" };
     let text = match arguments.json {
         true => json(&status, &behind),
-        false if installed => human(&status, &behind, waits_for_itself),
-        false => {
-            human(&status, &behind, waits_for_itself)
-                + "not yet    no push has been recorded here; `rally-hook install` begins it\n"
-        }
+        false => human(&status, &behind, waits_for_itself) + begins,
     };
     io::stdout().write_all(text.as_bytes())?;
     let fine = status.failed == 0
@@ -84,13 +82,7 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>, waits_for_itself
     let mut add = |present: bool, line: String| lines.extend(present.then_some(line));
     add(status.existed > 0, format!("existed    {} were in Rally already", status.existed));
     add(status.unlinked > 0, format!("unlinked   {} name no artifact that Rally has", status.unlinked));
-    let oldest = status.oldest_pending.map(|at| format!(", the oldest recorded {}", from_now(at))).unwrap_or_default();
-    let next = match status.next_attempt {
-        Some(at) if is_overdue(at) => format!("; due {}, `rally-hook deliver` posts it", from_now(at)),
-        Some(at) => format!("; next attempt {}", from_now(at)),
-        None => String::new(),
-    };
-    add(true, format!("pending    {}{oldest}{next}", status.pending));
+    add(true, pending(status));
     add(true, format!("failed     {}", status.failed));
     for letter in &status.dead_letters {
         add(true, format!("  {}  {}", letter.revision, printable(&letter.reason)));
@@ -117,22 +109,7 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>, waits_for_itself
     add(status.omitted_changes > 0, format!("left out   {} changed paths beyond max_changes", status.omitted_changes));
     let waits = status.pending + status.pushes + status.state_requests > 0;
     if let Some(pause) = status.pause.as_ref().filter(|pause| waits || pause.needs_person) {
-        let what = if pause.needs_person {
-            "somebody has to act, and then run `rally-hook deliver`"
-        } else if !waits_for_itself || is_overdue(pause.until) {
-            "the next push or `rally-hook deliver` tries again"
-        } else {
-            "it is tried again by itself"
-        };
-        add(
-            true,
-            format!(
-                "paused     since {}, until {} ({what}): {}",
-                date(pause.since),
-                date(pause.until),
-                printable(&pause.error)
-            ),
-        );
+        add(true, paused(pause, waits_for_itself));
     } else if let Some(error) = &status.last_error {
         add(true, format!("last error {}", printable(error)));
     }
@@ -149,6 +126,28 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>, waits_for_itself
         Err(error) => add(true, format!("repository {}", printable(error))),
     }
     lines.join("\n") + "\n"
+}
+
+fn pending(status: &Status) -> String {
+    let oldest = status.oldest_pending.map(|at| format!(", the oldest recorded {}", from_now(at))).unwrap_or_default();
+    let next = match status.next_attempt {
+        Some(at) if is_overdue(at) => format!("; due {}, `rally-hook deliver` posts it", from_now(at)),
+        Some(at) => format!("; next attempt {}", from_now(at)),
+        None => String::new(),
+    };
+    format!("pending    {}{oldest}{next}", status.pending)
+}
+
+fn paused(pause: &Pause, waits_for_itself: bool) -> String {
+    let what = if pause.needs_person {
+        "somebody has to act, and then run `rally-hook deliver`"
+    } else if !waits_for_itself || is_overdue(pause.until) {
+        "the next push or `rally-hook deliver` tries again"
+    } else {
+        "it is tried again by itself"
+    };
+    let (since, until) = (date(pause.since), date(pause.until));
+    format!("paused     since {since}, until {until} ({what}): {}", printable(&pause.error))
 }
 
 /// Tells whether a time is so long past that nobody can be at work on what was to happen then.

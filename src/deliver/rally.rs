@@ -196,14 +196,7 @@ impl Rally {
             let wait = Duration::from_millis(left.unsigned_abs());
             return Err(Error::Unsettled { what: format!("the SCMRepository {name:?}"), wait }.into());
         }
-        let mut projects = Vec::new();
-        for project in &config.repository.projects {
-            let found = lookup::by_name(&self.client, "/project", project)?;
-            let missing = || {
-                Error::Wrong(format!("Rally has no project {project:?} that this user sees; set repository.projects"))
-            };
-            projects.push(json!({"_ref": found.ok_or_else(missing)?}));
-        }
+        let projects = projects(&self.client, config)?;
         let mut body = json!({
             "Workspace": self.workspace.rally_ref,
             "Name": posted_name(name),
@@ -214,7 +207,7 @@ impl Rally {
             body["Uri"] = json!(web);
         }
         if !projects.is_empty() {
-            body["Projects"] = json!(projects);
+            body["Projects"] = projects.iter().map(|project| json!({"_ref": project})).collect();
         }
         let unsettled = |at: i64| [(self.key(name), at.to_string())];
         queue.remember(UNSETTLED, &unsettled(now() + lag()), now())?;
@@ -261,6 +254,19 @@ impl Rally {
     fn key(&self, key: &str) -> String {
         format!("{}\n{key}", self.scope)
     }
+}
+
+/// Returns the refs of the projects that an SCMRepository is attached to when it is made.
+///
+/// # Errors
+/// If Rally lacks one of them.
+pub fn projects(client: &Client, config: &Config) -> Result<Vec<String>, Error> {
+    let find = |project: &String| {
+        lookup::by_name(client, "/project", project)?.ok_or_else(|| {
+            Error::Wrong(format!("Rally has no project {project:?} that this user sees; set repository.projects"))
+        })
+    };
+    config.repository.projects.iter().map(find).collect()
 }
 
 /// Makes a client for the configured server, and returns the workspace's name with it.

@@ -46,7 +46,7 @@ pub enum Error {
     Object { id: CommitId, source: git2::Error },
     #[error("object {id} is damaged: it is no {kind} that Git could have written")]
     Damaged { id: CommitId, kind: &'static str },
-    #[error("cannot start a thread to read commits; the system allows this user no more processes")]
+    #[error("cannot start a thread to read commits; this user may have no more processes or memory")]
     Thread(#[source] std::io::Error),
     #[error("there is no time left to walk the history")]
     OutOfTime,

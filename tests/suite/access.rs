@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use rally_simulator::{Action, Fault, Match};
@@ -24,6 +24,14 @@ fn waiting(more: &str) -> (Server, Clone) {
 
 fn configure(server: &Server, more: &str) {
     server.configure_all(&format!("{}{more}\n[queue]\ndeliver = \"later\"\n", server.rally_section()));
+}
+
+/// Puts TLS before the simulator. Returns the address, the `[rally]` section for it, and the authority's certificate.
+fn by_tls(server: &Server) -> (String, String, PathBuf) {
+    let (port, authority) = tls::in_front_of(server.rally.port());
+    let url = format!("https://127.0.0.1:{port}");
+    let section = server.rally_section().replace(&server.rally.url(), &url) + "api_key = \"_full-access-key\"\n";
+    (url, section, server.write_private("authority.pem", &authority))
 }
 
 fn assert_delivered(server: &Server) {
@@ -236,14 +244,11 @@ fn requests_go_through_the_proxy_of_the_configuration_or_the_environment() {
     // A server that NO_PROXY names is reached directly, and so is one on this machine without TLS: the credentials
     // would leave it unencrypted.
     listener.set_nonblocking(true).expect("it can be set");
-    let (port, authority) = tls::in_front_of(server.rally.port());
-    let file = server.write_private("authority.pem", &authority);
-    let address = format!("https://127.0.0.1:{port}");
-    let section = server.rally_section().replace(&server.rally.url(), &address);
-    server.configure_all(&format!("{section}api_key = \"_full-access-key\"\nca_file = {file:?}\n"));
+    let (url, section, authority) = by_tls(&server);
+    server.configure_all(&format!("{section}ca_file = {authority:?}\n"));
     let mut command = server.command(&["doctor"]);
     command.env("HTTPS_PROXY", &proxy).env("NO_PROXY", "localhost,127.0.0.1");
-    assert!(ran(command).stdout.contains(&format!("ok    server         {address}")));
+    assert!(ran(command).stdout.contains(&format!("ok    server         {url}")));
     configure(&server, "api_key = \"_full-access-key\"");
     let mut command = server.command(&["deliver"]);
     command.env("HTTP_PROXY", &proxy).env("ALL_PROXY", &proxy);
@@ -267,16 +272,12 @@ fn certificates_that_are_none_are_named() {
 #[test]
 fn a_certificate_of_the_companys_own_authority_is_trusted_where_the_configuration_names_that() {
     let (server, _) = waiting("");
-    let (port, authority) = tls::in_front_of(server.rally.port());
-    let url = format!("https://127.0.0.1:{port}");
-    let section = server.rally_section().replace(&server.rally.url(), &url);
-    let key = "api_key = \"_full-access-key\"\n";
+    let (url, section, authority) = by_tls(&server);
     let rest = "[queue]\ndeliver = \"later\"\n";
-    server.configure_all(&format!("{section}{key}{rest}"));
+    server.configure_all(&format!("{section}{rest}"));
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains(&url) && ran.stderr.contains("certificate"), "{ran:?}");
-    let file = server.write_private("authority.pem", &authority);
-    server.configure_all(&format!("{section}{key}ca_file = \"{}\"\n{rest}", file.display()));
+    server.configure_all(&format!("{section}ca_file = {authority:?}\n{rest}"));
     server.run(&["deliver"]).succeeds();
     assert_delivered(&server);
 }

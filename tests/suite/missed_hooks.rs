@@ -280,8 +280,10 @@ const MANY: usize = 50_000;
 const EVERY: usize = 25;
 /// What recording them may have in memory at most besides the packs, which are mapped; in bytes.
 const MEMORY: u64 = 100_000_000;
-/// Address space for the stack of each thread that reads, of which hardly any is ever used.
+/// Address space for the stack of each thread that reads, of which hardly any is ever used, and how many such threads
+/// there are at most; as in src/git/read.rs.
 const STACK: u64 = 16 << 20;
+const READERS: usize = 4;
 
 /// Makes a history in a clone: small commits to many files, some of which name an artifact.
 fn long_history(clone: &Clone) {
@@ -323,7 +325,7 @@ fn a_first_push_of_a_long_history_is_recorded_whole_in_little_memory_though_it_i
         server.assert_ledger_adds_up();
     }
     let mut catch_up = server.command(&["catch-up"]);
-    let readers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(4)) as u64;
+    let readers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(READERS)) as u64;
     limit_memory(&mut catch_up, MEMORY + readers * STACK);
     ran(catch_up).succeeds();
     assert_behind(&server, &[]);

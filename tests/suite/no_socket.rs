@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use rally_simulator::Action;
 
-use crate::support::fault::{kill, status};
+use crate::support::fault::{kill, kill_group, signal_group, status};
 use crate::support::process::{deliverers, wait_for};
 use crate::support::{Clone, Server, expected, git, hermetic};
 
@@ -131,12 +131,9 @@ fn a_session_that_ends_with_the_hook_loses_nothing() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
-    let mut push = push_that_waits(&server, &clone);
+    let push = push_that_waits(&server, &clone);
     // As a host does that ends the whole process group.
-    let mut command = Command::new("kill");
-    command.args(["-9", "--", &format!("-{}", push.id())]);
-    assert!(crate::support::ran(command).success);
-    push.wait().expect("it was ours");
+    kill_group(push);
     fs::write(server.git_dir.join("go"), "").expect("it is new");
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
@@ -148,9 +145,7 @@ fn a_terminal_that_hangs_up_ends_no_hook() {
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
     let mut push = push_that_waits(&server, &clone);
-    let mut hang_up = Command::new("kill");
-    hang_up.args(["-HUP", "--", &format!("-{}", push.id())]);
-    assert!(crate::support::ran(hang_up).success);
+    signal_group(&push, libc::SIGHUP);
     assert!(!push.wait().expect("it was ours").success(), "the push itself is ended by it");
     fs::write(server.git_dir.join("go"), "").expect("it is new");
     wait_for("the hook's record", || server.count("recorded") == 1);

@@ -178,10 +178,7 @@ fn the_hook_works_for_several_users_of_one_group() {
     server.configure(LATER);
     let messages = ["US1: by the first", "DE2: by the second", "TA3: by the first again"];
     let updates = messages.map(|message| server.import("refs/heads/main", &[message]));
-    let mut own = Command::new("chown");
-    own.args(["-R", &format!("{}:{GROUP}", USERS[0])]).arg(&server.git_dir);
-    if !ran(own).success {
-        eprintln!("skipped: this user may not give files away");
+    if !give_to(&server, USERS[0]) {
         return;
     }
     // The key and the configuration are root's, and reach the users through their group.
@@ -190,7 +187,6 @@ fn the_hook_works_for_several_users_of_one_group() {
         std::os::unix::fs::chown(&path, Some(0), Some(GROUP)).expect("root may do that");
         fs::set_permissions(path, fs::Permissions::from_mode(0o640)).expect("root may do that");
     }
-    fs::set_permissions(server.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     fs::write(server.path().join(".gitconfig"), "[safe]\n\tdirectory = *\n").expect("it can be written");
     for (user, update) in [USERS[0], USERS[1], USERS[0]].into_iter().zip(&updates) {
         let hook = run_as(&server, user, &format!("printf '%s' '{update}' | $0 post-receive"));
@@ -218,13 +214,9 @@ fn a_delivery_for_which_no_threads_can_be_started_fails_no_push() {
     let server = Server::without_hook();
     server.configure("[queue]\ndeliver = \"inline\"\n");
     server.write_private("updates", &server.import("refs/heads/main", &["US1: first"]));
-    let mut own = Command::new("chown");
-    own.args(["-R", &format!("{LIMITED}:{GROUP}")]).arg(&server.git_dir);
-    if !ran(own).success {
-        eprintln!("skipped: this user may not give files away");
+    if !give_to(&server, LIMITED) {
         return;
     }
-    fs::set_permissions(server.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     // Whatever it is that cannot be started: a thread of the HTTP client, of the resolver, or ours.
     for threads in 1..=3 {
         let script = format!("exec prlimit --nproc={threads} $0 post-receive <updates");
@@ -234,6 +226,18 @@ fn a_delivery_for_which_no_threads_can_be_started_fails_no_push() {
     assert!(server.log().contains("delivery ended by a fault of its own"), "{}", server.log());
     run_as(&server, LIMITED, "$0 deliver --wait").succeeds();
     assert_eq!(server.changesets().len(), 1);
+}
+
+/// Gives the repository to another user, who may find it. Returns false, and says so, where that is not permitted.
+fn give_to(server: &Server, user: u32) -> bool {
+    let mut own = Command::new("chown");
+    own.args(["-R", &format!("{user}:{GROUP}")]).arg(&server.git_dir);
+    if !ran(own).success {
+        eprintln!("skipped: this user may not give files away");
+        return false;
+    }
+    fs::set_permissions(server.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    true
 }
 
 /// Runs a shell script in the repository as another user, with the program as `$0`.

@@ -136,9 +136,14 @@ pub fn kill(mut child: Child) {
     child.wait().expect("it was ours");
 }
 
+/// Sends a signal to the group that a process leads, if it leads one.
+pub fn signal_group(child: &Child, signal: i32) {
+    // SAFETY: the child has not been waited for, so that its number is still its own.
+    unsafe { libc::kill(-(child.id() as libc::pid_t), signal) };
+}
+
 /// Kills a process with the group if it leads one.
 pub fn kill_group(child: Child) {
-    // SAFETY: the child has not been waited for, so that its number is still its own.
-    unsafe { libc::kill(-(child.id() as libc::pid_t), libc::SIGKILL) };
+    signal_group(&child, libc::SIGKILL);
     kill(child);
 }
