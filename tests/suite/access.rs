@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rally_simulator::{Action, Fault, Match};
+use rally_simulator::Action;
 
 use crate::support::process::deliverers;
-use crate::support::{Clone, Server, expected, ran, tls};
+use crate::support::{Clone, Configuration, DELIVER_LATER, Server, expected, ran, tls};
 
 /// Sets up a server with one pushed commit that waits, and this `[rally]` section, whose end is the given lines.
 fn waiting(more: &str) -> (Server, Clone) {
@@ -23,15 +23,15 @@ fn waiting(more: &str) -> (Server, Clone) {
 }
 
 fn configure(server: &Server, more: &str) {
-    server.configure_all(&format!("{}{more}\n[queue]\ndeliver = \"later\"\n", server.rally_section()));
+    server.write_configuration(server.configuration().credentials(more).sections(DELIVER_LATER));
 }
 
 /// Puts TLS before the simulator. Returns the address, the `[rally]` section for it, and the authority's certificate.
-fn by_tls(server: &Server) -> (String, String, PathBuf) {
+fn by_tls(server: &Server) -> (String, Configuration, PathBuf) {
     let (port, authority) = tls::in_front_of(server.rally.port());
     let url = format!("https://127.0.0.1:{port}");
-    let section = server.rally_section().replace(&server.rally.url(), &url) + "api_key = \"_full-access-key\"\n";
-    (url, section, server.write_private("authority.pem", &authority))
+    let configuration = server.configuration().rally(&format!("server = {url:?}"));
+    (url, configuration, server.write_private("authority.pem", &authority))
 }
 
 fn assert_delivered(server: &Server) {
@@ -71,7 +71,7 @@ fn requests_name_the_integration_and_follow_no_redirect() {
     let headers = vec![("Location".to_owned(), location)];
     for code in [302, 307, 308] {
         let action = Action::Status { code, headers: headers.clone(), body: String::new() };
-        server.rally.fault(Fault { on: Match::default(), times: 1, action });
+        server.fail_next(action);
         let ran = server.run(&["deliver"]).fails_with(1);
         assert!(ran.stderr.contains(&format!("HTTP {code}")), "{ran:?}");
     }
@@ -134,8 +134,7 @@ fn refused_credentials_stop_delivery_and_the_next_pusher_hears_of_it() {
 #[test]
 fn an_unknown_workspace_is_answered_with_those_that_the_user_sees() {
     let (server, _) = waiting("api_key = \"_full-access-key\"");
-    let text = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
-    server.configure_all(&text.replace("\"Acme\"", "\"Amce\""));
+    server.write_configuration(server.configuration().rally("workspace = \"Amce\"").sections(DELIVER_LATER));
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains("Amce") && ran.stderr.contains("Acme") && ran.stderr.contains("Other"), "{ran:?}");
     assert!(server.changesets().is_empty());
@@ -145,9 +144,7 @@ fn an_unknown_workspace_is_answered_with_those_that_the_user_sees() {
 fn all_goes_to_the_named_workspace_although_another_is_the_users_own() {
     let server = Server::delivering_later("");
     server.rally.world(|world| world.add_artifact_in("Other", "US77", "There alone"));
-    let key = "api_key = \"_full-access-key\"\n";
-    let section = server.rally_section().replace("\"Acme\"", "\"Other\"");
-    server.configure_all(&format!("{section}{key}[queue]\ndeliver = \"later\"\n"));
+    server.write_configuration(server.configuration().rally("workspace = \"Other\"").sections(DELIVER_LATER));
     server.new_clone().push_commits(&["US77: there", "US2: in the user's own"]);
     server.run(&["deliver"]).succeeds();
     let held = server.changesets();
@@ -196,9 +193,8 @@ fn a_secret_that_others_may_read_is_refused_with_the_cure() {
 #[test]
 fn a_request_is_given_up_after_the_configured_time() {
     let (server, _) = waiting("api_key = \"_full-access-key\"");
-    let text = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
-    server.configure_all(&text.replace("\"2s\"", "\"100ms\""));
-    server.rally.fault(Fault { on: Match::default(), times: 1, action: Action::Hang });
+    server.write_configuration(server.configuration().rally("timeout = \"100ms\"").sections(DELIVER_LATER));
+    server.fail_next(Action::Hang);
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains("100ms"), "{ran:?}");
     assert_eq!(server.count("pending"), 1);
@@ -230,7 +226,7 @@ fn requests_go_through_the_proxy_of_the_configuration_or_the_environment() {
     assert!(server.rally.requests().is_empty());
 
     let text = "[rally]\nserver = \"https://rally.invalid\"\nworkspace = \"Acme\"\napi_key = \"_full-access-key\"\n";
-    server.configure_all(text);
+    server.write_configuration(text);
     let mut command = server.command(&["doctor"]);
     command.env("HTTPS_PROXY", &proxy);
     let first = thread::scope(|scope| {
@@ -245,7 +241,7 @@ fn requests_go_through_the_proxy_of_the_configuration_or_the_environment() {
     // would leave it unencrypted.
     listener.set_nonblocking(true).expect("it can be set");
     let (url, section, authority) = by_tls(&server);
-    server.configure_all(&format!("{section}ca_file = {authority:?}\n"));
+    server.write_configuration(section.rally(&format!("ca_file = {authority:?}")));
     let mut command = server.command(&["doctor"]);
     command.env("HTTPS_PROXY", &proxy).env("NO_PROXY", "localhost,127.0.0.1");
     assert!(ran(command).stdout.contains(&format!("ok    server         {url}")));
@@ -273,11 +269,11 @@ fn certificates_that_are_none_are_named() {
 fn a_certificate_of_the_companys_own_authority_is_trusted_where_the_configuration_names_that() {
     let (server, _) = waiting("");
     let (url, section, authority) = by_tls(&server);
-    let rest = "[queue]\ndeliver = \"later\"\n";
-    server.configure_all(&format!("{section}{rest}"));
+    let section = section.sections(DELIVER_LATER);
+    server.write_configuration(&section);
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains(&url) && ran.stderr.contains("certificate"), "{ran:?}");
-    server.configure_all(&format!("{section}ca_file = {authority:?}\n{rest}"));
+    server.write_configuration(section.rally(&format!("ca_file = {authority:?}")));
     server.run(&["deliver"]).succeeds();
     assert_delivered(&server);
 }
@@ -309,8 +305,8 @@ fn a_secret_appears_nowhere_but_in_its_header() {
         [format!("api_key = \"{key}\""), format!("username = \"connector@acme.example\"\npassword = \"{key}\"")]
     {
         let server = Server::new();
-        server.configure_all(&format!("{}{section}\n[log]\nlevel = \"debug\"\n", server.rally_section()));
-        server.rally.fault(Fault { on: Match::default(), times: 1, action: Action::Hang });
+        server.write_configuration(server.configuration().credentials(&section).sections("[log]\nlevel = \"debug\"\n"));
+        server.fail_next(Action::Hang);
         let clone = server.new_clone();
         clone.commit("US1", &[("a", Some("1"))]);
         let mut shown = clone.push(&["origin", "main"]);
@@ -322,11 +318,7 @@ fn a_secret_appears_nowhere_but_in_its_header() {
         }
         // The server says back what it was sent, as some do.
         let body = format!("{{\"OperationResult\":{{\"Errors\":[\"refused\"]}}}} {key}");
-        server.rally.fault(Fault {
-            on: Match::default(),
-            times: usize::MAX,
-            action: Action::Status { code: 401, headers: Vec::new(), body },
-        });
+        server.fail_all(Action::Status { code: 401, headers: Vec::new(), body });
         for arguments in
             [&["deliver", "--wait"][..], &["status"], &["status", "--json"], &["doctor"], &["backfill", "main"]]
         {

@@ -148,8 +148,9 @@ fn a_range_may_be_posted_later() {
 #[test]
 fn a_backfill_that_is_interrupted_goes_on_where_it_ended() {
     let server = Server::without_hook();
-    let text = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
-    server.configure_all(&text.replace("timeout = \"2s\"", "timeout = \"20s\"\nbatch = \"off\""));
+    let rally = "timeout = \"20s\"\nbatch = \"off\"";
+    let queue = "[queue]\nretry_delay = \"20ms\"\n";
+    server.write_configuration(server.configuration().rally(rally).sections(queue));
     let clone = server.new_clone();
     for number in 1..=9 {
         clone.commit(&format!("US{number}"), &[("a", Some(&number.to_string()))]);
@@ -173,7 +174,7 @@ fn a_backfill_that_is_interrupted_goes_on_where_it_ended() {
 #[test]
 fn a_broken_ref_keeps_no_other_from_being_read() {
     let server = Server::delivering_later("");
-    server.take_in(&["US1: there"]);
+    server.receive(&["US1: there"]);
     fs::write(server.git_dir.join("refs/heads/broken"), format!("{}\n", "1".repeat(40))).expect("a ref");
     let ran = server.run(&["backfill", "--all", "--dry-run", "--json"]).fails_with(1);
     assert!(ran.stdout.contains("US1") && ran.stderr.contains(&"1".repeat(40)), "{ran:?}");
@@ -195,23 +196,23 @@ fn json_holds_nothing_that_a_terminal_would_act_on() {
 #[test]
 fn another_workspace_or_repository_gets_all_of_a_backfill() {
     let server = Server::delivering_later("");
-    server.take_in(&["US1: one", "DE2: two"]);
+    server.receive(&["US1: one", "DE2: two"]);
     server.deliver_all();
     assert!(server.run(&["backfill", "--all"]).succeeds().stderr.contains("0 of them new"));
-    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
-    server.configure_all(&format!("{config}\n[repository]\nname = \"renamed\"\n"));
+    let config = server.read_configuration();
+    server.write_configuration(format!("{config}\n[repository]\nname = \"renamed\"\n"));
     assert!(server.run(&["backfill", "--all"]).succeeds().stderr.contains("2 of them new"));
     server.deliver_all();
     let mut of: Vec<String> = server.changesets().into_iter().map(|held| held.repository).collect();
     of.sort();
     assert_eq!(of, ["payments", "payments", "renamed", "renamed"]);
-    server.assert_ledger_adds_up();
+    server.assert_counts_add_up();
 }
 
 #[test]
 fn a_date_that_is_none_is_refused() {
     let server = Server::delivering_later("");
-    server.take_in(&["US1: one"]);
+    server.receive(&["US1: one"]);
     for since in ["whenever", "3 wekks ago"] {
         let ran = server.run(&["backfill", "--since", since, "--dry-run"]).fails_with(2);
         assert!(ran.stderr.contains("is no date"), "{ran:?}");

@@ -8,7 +8,7 @@ use crate::support::{Server, expected, hermetic, program, ran};
 fn an_error_names_file_line_key_and_the_nearest_key() {
     let server = Server::new();
     let file = server.git_dir.join("rally-hook.toml").display().to_string();
-    let good = server.rally_section();
+    let good = server.configuration().without_credentials().to_string();
     let wrong = [
         (format!("{good}tiemout = \"1s\"\n"), ", line 5: unknown key `tiemout`; the nearest known one is `timeout`"),
         (format!("{good}[comits]\n"), ", line 5: unknown key `comits`; the nearest known one is `commits`"),
@@ -23,7 +23,7 @@ fn an_error_names_file_line_key_and_the_nearest_key() {
         (format!("{good}api_key = \"_canary\" oops\n"), ", line 5: "),
     ];
     for (text, problem) in &wrong {
-        server.configure_all(text);
+        server.write_configuration(text);
         for command in [&["deliver"][..], &["status"], &["catch-up"], &["backfill", "--all"], &["retry", "--all"]] {
             let ran = server.run(command).fails_with(2);
             assert!(ran.stderr.starts_with(&format!("rally-hook: {file}{problem}")), "{text} {ran:?}");
@@ -37,8 +37,8 @@ fn an_error_names_file_line_key_and_the_nearest_key() {
 fn a_push_with_a_broken_configuration_waits_until_it_is_put_right() {
     let server = Server::new();
     let clone = server.new_clone();
-    let good = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
-    server.configure_all("[rally\n");
+    let good = server.read_configuration();
+    server.write_configuration("[rally\n");
     clone.commit("US1", &[("a", Some("1"))]);
     let seen = clone.push(&["origin", "main"]);
     assert!(seen.contains("rally: this push waits until the configuration is put right: "), "{seen}");
@@ -46,7 +46,7 @@ fn a_push_with_a_broken_configuration_waits_until_it_is_put_right() {
     clone.commit("US2", &[("a", Some("2"))]);
     let seen = clone.push(&["origin", "main"]);
     assert!(seen.contains("no configuration"), "{seen}");
-    server.configure_all(&good);
+    server.write_configuration(&good);
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
     assert_eq!(server.changesets().len(), 2);
@@ -58,7 +58,7 @@ fn a_file_that_is_named_is_the_only_one_that_is_read() {
     let own = server.git_dir.join("rally-hook.toml");
     let elsewhere = server.path().join("elsewhere.toml");
     fs::rename(&own, &elsewhere).expect("both are in one directory");
-    server.configure_all("broken");
+    server.write_configuration("broken");
     let named = elsewhere.display().to_string();
     server.run(&["status"]).fails_with(2);
     server.run(&["status", "--config", &named]).succeeds();
@@ -89,14 +89,9 @@ fn a_file_that_is_named_is_the_only_one_that_is_read() {
 #[test]
 fn the_systems_file_is_read_first_and_the_repositorys_wins_key_by_key() {
     let server = Server::new();
-    server.write_private("api-key", "_full-access-key\n");
-    let system = format!(
-        "{}api_key_file = {:?}\n[repository]\nname = \"of the system\"\ncreate = true\n",
-        server.rally_section(),
-        server.git_dir.join("api-key")
-    );
+    let system = format!("{}[repository]\nname = \"of the system\"\ncreate = true\n", server.configuration());
     fs::write(server.path().join("system.toml"), system).expect("it is new");
-    server.configure_all("[repository]\nname = \"of the repository\"\n");
+    server.write_configuration("[repository]\nname = \"of the repository\"\n");
     server.import("refs/heads/main", &["US1: one"]);
     // In a mount namespace of its own, so that this machine's configuration is out of sight.
     let script = "mount -t tmpfs none /etc && mkdir /etc/rally-hook && cp system.toml /etc/rally-hook/config.toml && \
@@ -115,7 +110,7 @@ fn the_systems_file_is_read_first_and_the_repositorys_wins_key_by_key() {
     let names: Vec<String> = server.changesets().iter().map(|held| held.repository.clone()).collect();
     assert_eq!(names, ["of the repository"]);
     // Who says who we are says all of it; and what is wrong is said of the file in which it stands.
-    server.configure_all(
+    server.write_configuration(
         "[rally]\nusername = \"connector@acme.example\"\npassword = \"secret-password\"\n[repository]\nname = \"another\"\n",
     );
     with_system(&["backfill", "main"]).succeeds();
@@ -145,7 +140,7 @@ fn no_error_repeats_a_secret() {
     ];
     let clone = server.new_clone();
     for (number, text) in wrong.iter().enumerate() {
-        server.configure_all(text);
+        server.write_configuration(text);
         let mut said = clone.push_commits(&[&format!("US1: {number}")]);
         for command in [&["deliver"][..], &["status"], &["doctor"]] {
             let ran = server.run(command);

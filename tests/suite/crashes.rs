@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use rally_simulator::Action;
 
-use crate::support::fault::{kill, spawn};
-use crate::support::process::kill_after;
-use crate::support::{Random, Server, expected, rounds, seed};
+use crate::support::process::{kill, kill_after, spawn};
+use crate::support::{DELIVER_LATER, Random, Server, expected, rounds, seed};
 
 /// Repositories that go through their rounds side by side.
 const LANES: usize = 4;
@@ -31,9 +30,9 @@ fn in_lanes(usual: usize, lane: impl Fn(usize, Random) + Sync) {
 }
 
 fn start_hook(server: &Server, input: &str) -> Child {
-    let mut command = server.command(&["post-receive"]);
+    let mut command = server.hook_command();
     // It leads a group, so that whatever it has started is killed with it.
-    command.process_group(0).env("GIT_DIR", ".");
+    command.process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().expect("the program can be run");
     // It may be killed before it has read.
@@ -61,15 +60,15 @@ fn a_hook_killed_anywhere_is_made_up_for_by_the_next_or_by_catch_up() {
     in_lanes(120, |rounds, mut random| {
         let server = Server::delivering_later("");
         let begun = Instant::now();
-        server.take_in(&MESSAGES);
+        server.receive(&MESSAGES);
         let whole = begun.elapsed();
         for round in 0..rounds {
             let update = server.import("refs/heads/main", &some_messages(&mut random));
             kill_after(start_hook(&server, &update), some_delay(&mut random, whole / 2));
-            server.assert_ledger_adds_up();
+            server.assert_counts_add_up();
             match random.happens(50) {
                 true => drop(server.run(&["catch-up"]).succeeds()),
-                false => drop(server.take_in(&["US5: the next push"])),
+                false => drop(server.receive(&["US5: the next push"])),
             }
             assert_eq!(server.status()["refs_behind"].as_array().map(Vec::len), Some(0), "round {round}");
         }
@@ -82,18 +81,17 @@ fn a_delivery_killed_anywhere_is_finished_by_the_next() {
     in_lanes(120, |rounds, mut random| {
         let server = Server::delivering_later("");
         if random.happens(50) {
-            server.configure_rally("batch = \"off\"\n", "[queue]\ndeliver = \"later\"\nretry_delay = \"20ms\"\n");
+            server.write_configuration(server.configuration().rally("batch = \"off\"").sections(DELIVER_LATER));
         }
-        server.take_in(&MESSAGES);
+        server.receive(&MESSAGES);
         let begun = Instant::now();
         server.run_with_lag(&["deliver"], LAG_MS);
         let whole = begun.elapsed();
         for _ in 0..rounds {
-            server.take_in(&some_messages(&mut random));
-            let mut command = server.command(&["deliver", "--wait"]);
-            command.env("RALLY_HOOK_TEST_LAG_MS", LAG_MS.to_string());
+            server.receive(&some_messages(&mut random));
+            let command = server.command_with_lag(&["deliver", "--wait"], LAG_MS);
             kill_after(spawn(command), some_delay(&mut random, whole));
-            server.assert_ledger_adds_up();
+            server.assert_counts_add_up();
         }
         assert_all_there(&server);
     });
@@ -112,14 +110,12 @@ fn a_delivery_killed_while_rally_works_on_any_request_is_finished_by_the_next() 
 fn kill_at_each_request(action: &Action, batch: &str) {
     for point in 0.. {
         let server = Server::new();
-        let rally = format!("batch = \"{batch}\"\nmax_concurrent_requests = 1\n");
-        server.configure_rally(&rally, "[queue]\ndeliver = \"later\"\nretry_delay = \"20ms\"\n");
-        server.take_in(&MESSAGES[..3]);
+        let rally = format!("timeout = \"60s\"\nbatch = \"{batch}\"\nmax_concurrent_requests = 1");
+        server.write_configuration(server.configuration().rally(&rally).sections(DELIVER_LATER));
+        server.receive(&MESSAGES[..3]);
         let on = rally_simulator::Match { skip: point, ..Default::default() };
         server.rally.fault(rally_simulator::Fault { on, times: 1, action: action.clone() });
-        let mut command = server.command(&["deliver"]);
-        command.env("RALLY_HOOK_TEST_LAG_MS", LAG_MS.to_string());
-        let mut child = spawn(command);
+        let mut child = spawn(server.command_with_lag(&["deliver"], LAG_MS));
         let mut ended = false;
         crate::support::process::wait_for("the request at which it is killed, or the end", || {
             ended = child.try_wait().expect("it was ours").is_some();
@@ -133,7 +129,7 @@ fn kill_at_each_request(action: &Action, batch: &str) {
             wait_for_effect(&server);
         }
         kill(child);
-        server.assert_ledger_adds_up();
+        server.assert_counts_add_up();
         assert_all_there(&server);
     }
 }

@@ -3,9 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use rally_simulator::{Action, Fault, Match};
-
-use crate::support::{Server, copy_program, expected};
+use crate::support::fault::{errors, status};
+use crate::support::{DELIVER_LATER, Server, copy_program, expected};
 
 /// Returns what the doctor says about a subject.
 fn finding(server: &Server, code: i32, subject: &str) -> String {
@@ -14,11 +13,9 @@ fn finding(server: &Server, code: i32, subject: &str) -> String {
     found.unwrap_or_else(|| panic!("nothing about {subject}: {ran:?}")).to_owned()
 }
 
-fn rally_with(server: &Server, server_url: &str, workspace: &str, key: &str) {
-    let text = format!(
-        "[rally]\nserver = \"{server_url}\"\nworkspace = \"{workspace}\"\napi_key = \"{key}\"\ntimeout = \"2s\"\n"
-    );
-    server.configure_all(&text);
+/// Configures these keys of `[rally]` and nothing else.
+fn rally_with(server: &Server, lines: &str) {
+    server.write_configuration(server.configuration().rally(lines));
 }
 
 #[test]
@@ -55,18 +52,17 @@ fn a_server_in_order_is_found_in_order() {
 #[test]
 fn each_trouble_with_rally_is_told_apart() {
     let server = Server::new();
-    let url = server.rally.url();
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");
-    rally_with(&server, &format!("http://{free}"), "Acme", "_full-access-key");
+    rally_with(&server, &format!("server = \"http://{free}\""));
     assert!(finding(&server, 1, "server").contains(&format!("cannot reach http://{free}")));
-    rally_with(&server, &url, "Acme", "_wrong");
+    server.write_configuration(server.configuration().credentials("api_key = \"_wrong\""));
     assert!(server.run(&["doctor"]).fails_with(1).stdout.contains("HTTP 401"));
-    rally_with(&server, &url, "Acme", "_read-only-key");
+    server.write_configuration(server.configuration().credentials("api_key = \"_read-only-key\""));
     assert!(finding(&server, 1, "rights").contains("may be read-only"));
-    rally_with(&server, &url, "Amce", "_full-access-key");
+    rally_with(&server, "workspace = \"Amce\"");
     let told = finding(&server, 1, "workspace");
     assert!(told.contains("\"Amce\"") && told.contains(r#"sees: "Acme", "Other""#), "{told}");
-    rally_with(&server, &url, "Acme", "_full-access-key");
+    rally_with(&server, "");
     server.rally.world(|world| world.set_changesets_enabled("Acme", false));
     assert!(finding(&server, 1, "workspace").contains("has to enable \"Build and Changeset\""));
     server.rally.world(|world| {
@@ -82,7 +78,7 @@ fn each_trouble_with_rally_is_told_apart() {
 #[test]
 fn each_trouble_with_the_hook_is_told_apart() {
     let server = Server::without_hook();
-    let hook = server.git_dir.join("hooks/post-receive");
+    let hook = server.hook();
     assert!(finding(&server, 1, "hook").contains("run: rally-hook install"));
     fs::write(&hook, "#!/bin/sh\n").expect("a hook");
     assert!(finding(&server, 1, "hook").contains(&format!("run: chmod +x {}", hook.display())));
@@ -110,18 +106,10 @@ fn dead_letters_are_listed_with_their_reason_and_can_be_tried_again() {
     clone.commit("US2", &[("a", Some("2"))]);
     let third = clone.commit("US3", &[("a", Some("3"))]);
     for revision in [&first, &third] {
-        let on = Match {
-            method: Some("POST"),
-            path: Some("/changeset/create"),
-            body: Some(revision.clone()),
-            ..Match::default()
-        };
-        let action = Action::Errors(vec!["Validation error: Changeset.Message \x1b[31mis odd".into()]);
-        server.rally.fault(Fault { on, times: usize::MAX, action });
+        let action = errors("Validation error: Changeset.Message \x1b[31mis odd");
+        server.fail_all_with("/changeset/create", revision, action);
     }
-    server.configure_later("");
-    let text = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
-    server.configure_all(&text.replace("timeout", "batch = \"off\"\ntimeout"));
+    server.write_configuration(server.configuration().rally("batch = \"off\"").sections(DELIVER_LATER));
     clone.push(&["origin", "main"]);
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains("1 commit delivered, 2 given up"), "{ran:?}");
@@ -153,19 +141,14 @@ fn what_waits_or_cannot_be_read_is_found() {
 
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
-    let hook = server.git_dir.join("hooks/post-receive");
-    fs::rename(&hook, server.git_dir.join("hooks/away")).expect("the hook is there");
+    server.disable_hook();
     clone.push(&["origin", "main"]);
-    fs::rename(server.git_dir.join("hooks/away"), &hook).expect("it was there");
+    server.enable_hook();
     assert!(finding(&server, 0, "refs").contains("refs/heads/main hold commits that are not recorded"));
     server.run(&["catch-up"]).succeeds();
     assert!(finding(&server, 0, "refs").starts_with("ok    refs"));
 
-    server.rally.fault(Fault {
-        on: Match::default(),
-        times: 1,
-        action: Action::Status { code: 503, headers: Vec::new(), body: String::new() },
-    });
+    server.fail_next(status(503));
     server.run(&["deliver"]).fails_with(1);
     assert!(finding(&server, 0, "queue").starts_with("note  queue          delivery pauses: "));
 }
@@ -174,7 +157,7 @@ fn what_waits_or_cannot_be_read_is_found() {
 fn settings_with_which_nothing_could_be_posted_are_wrong() {
     let server = Server::delivering_later("[commits]\nprefixes = [\"XY\"]\n");
     assert!(finding(&server, 1, "prefixes").starts_with("WRONG prefixes"));
-    rally_with(&server, &server.rally.url(), "Acme", "_nobody");
+    server.write_configuration(server.configuration().credentials("api_key = \"_nobody\""));
     assert!(finding(&server, 1, "credentials").contains("HTTP 401"));
     server.configure_later("");
     let program = server.path().join("rally-hook");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::support::{Clone, Import, Server, expected, expected_changes, expected_of_all};
+use crate::support::{Clone, History, Server, expected, expected_changes, expected_of_all};
 
 /// Returns the changes that Git says a commit makes, one a line.
 fn changes(clone: &Clone, revision: &str) -> String {
@@ -116,11 +116,11 @@ fn any_bytes_may_make_a_path() {
         b"etc/passwd",
     ];
     let files: Vec<(&[u8], Option<&str>)> = paths.iter().map(|path| (*path, Some("x"))).collect();
-    let mut import = Import::new();
-    let added = import.commit("main", 1_700_000_000, "US1 add", &[], &files);
+    let mut history = History::new();
+    let added = history.commit("main", 1_700_000_000, "US1 add", &[], &files);
     let gone: Vec<(&[u8], Option<&str>)> = paths[8..].iter().map(|path| (*path, None)).collect();
-    import.commit("main", 1_700_000_060, "US1 delete", &[added], &gone);
-    let revisions = import.into_clone(&clone);
+    history.commit("main", 1_700_000_060, "US1 delete", &[added], &gone);
+    let revisions = history.write_to(&clone);
     clone.push(&["origin", "main"]);
     server.deliver_all();
 
@@ -142,9 +142,9 @@ fn of_ten_thousand_files_the_first_are_posted_and_the_rest_is_counted() {
     let clone = server.new_clone();
     let names: Vec<String> = (0..10_000).map(|number| format!("dir{:02}/file{number:05}", number % 37)).collect();
     let files: Vec<(&[u8], Option<&str>)> = names.iter().map(|name| (name.as_bytes(), Some("x"))).collect();
-    let mut import = Import::new();
-    import.commit("main", 1_700_000_000, "US1 all at once", &[], &files);
-    let revision = import.into_clone(&clone).remove(0);
+    let mut history = History::new();
+    history.commit("main", 1_700_000_000, "US1 all at once", &[], &files);
+    let revision = history.write_to(&clone).remove(0);
     clone.push(&["origin", "main"]);
     server.deliver_all();
 
@@ -175,14 +175,14 @@ fn a_message_in_another_encoding_arrives_as_text() {
         ("", b"\xffUS5\xfe and \xc3\x28US6"),
         ("UTF-8", "US7を直す".as_bytes()),
     ];
-    let mut import = Import::new();
+    let mut history = History::new();
     let mut parents = Vec::new();
     for (number, (encoding, message)) in messages.iter().enumerate() {
         let name = format!("file{number}");
         let files = [(name.as_bytes(), Some("x"))];
-        parents = vec![import.encoded_commit("main", 1_700_000_000, encoding, message, &parents, &files)];
+        parents = vec![history.encoded_commit("main", 1_700_000_000, encoding, message, &parents, &files)];
     }
-    let revisions = import.into_clone(&clone);
+    let revisions = history.write_to(&clone);
     clone.push(&["origin", "main"]);
     server.deliver_all();
 
@@ -218,9 +218,9 @@ impl Numbers {
     }
 }
 
-/// Makes 2,200 commits on six branches, which merge each other, and returns the import.
-fn generate() -> Import {
-    let (mut import, mut numbers) = (Import::new(), Numbers(1));
+/// Makes 2,200 commits on six branches, which merge each other, and returns them.
+fn generate() -> History {
+    let (mut history, mut numbers) = (History::new(), Numbers(1));
     let mut tips = [0; 6];
     for number in 0..2200 {
         let branch = numbers.below(tips.len());
@@ -240,9 +240,9 @@ fn generate() -> Import {
         let files: Vec<(&[u8], Option<&str>)> =
             names.iter().map(|name| (name.as_bytes(), (numbers.below(6) > 0).then_some(text.as_str()))).collect();
         let time = 1_700_000_000 + number as i64 * 30 - numbers.below(600) as i64;
-        tips[branch] = import.commit(&format!("b{branch}"), time, message, &parents, &files);
+        tips[branch] = history.commit(&format!("b{branch}"), time, message, &parents, &files);
     }
-    import
+    history
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn of_a_generated_history_rally_holds_what_git_says_commit_by_commit() {
     let server = Server::new();
     server.configure_later("");
     let clone = server.new_clone();
-    let revisions = generate().into_clone(&clone);
+    let revisions = generate().write_to(&clone);
     // In several pushes, which overlap: some commits come by a branch that merged them.
     clone.push(&["origin", &format!("{}:refs/heads/early", revisions[300])]);
     clone.push(&["origin", &format!("{}:refs/heads/early", revisions[1400]), "--force"]);
@@ -267,7 +267,7 @@ fn of_a_generated_history_rally_holds_what_git_says_commit_by_commit() {
     server.run(&["backfill", "--all"]).succeeds();
     server.assert_rally_holds(&matching);
     assert_eq!(server.count("recorded"), matching.len() as i64);
-    assert_eq!(server.status()["refs_behind"].as_array().map(Vec::len), Some(0));
+    server.assert_refs_behind(&[]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::support::{Server, copy_program, expected, hermetic, program, ran};
 
@@ -17,15 +17,11 @@ fn write_foreign(hook: &Path) {
     fs::set_permissions(hook, fs::Permissions::from_mode(0o750)).expect("a mode");
 }
 
-fn hook(server: &Server) -> PathBuf {
-    server.git_dir.join("hooks/post-receive")
-}
-
 #[test]
 fn a_foreign_hook_runs_first_with_the_same_input_and_comes_back_as_it_was() {
     let server = Server::without_hook();
     server.configure_later("");
-    write_foreign(&hook(&server));
+    write_foreign(&server.hook());
     let seen = server.run(&["install"]).succeeds().stderr;
     assert!(seen.contains("is kept as") && seen.contains("`rally-hook doctor`"), "{seen}");
     server.run(&["install"]).succeeds();
@@ -40,8 +36,8 @@ fn a_foreign_hook_runs_first_with_the_same_input_and_comes_back_as_it_was() {
     assert_eq!(input, format!("{none} {revision} refs/heads/main\n{none} {revision} refs/tags/v1\n"));
 
     server.run(&["uninstall"]).succeeds();
-    assert_eq!(fs::read(hook(&server)).expect("the foreign hook"), FOREIGN.as_bytes());
-    assert_eq!(fs::metadata(hook(&server)).expect("it").permissions().mode() & 0o777, 0o750);
+    assert_eq!(fs::read(server.hook()).expect("the foreign hook"), FOREIGN.as_bytes());
+    assert_eq!(fs::metadata(server.hook()).expect("it").permissions().mode() & 0o777, 0o750);
     let left: Vec<_> = fs::read_dir(server.git_dir.join("hooks")).expect("hooks").flatten().collect();
     assert!(left.iter().all(|entry| !entry.file_name().to_string_lossy().contains("rally")), "{left:?}");
     let ran = server.run(&["uninstall"]).fails_with(1);
@@ -55,25 +51,25 @@ fn a_foreign_hook_that_is_a_link_stays_one() {
     let server = Server::without_hook();
     let target = server.path().join("shared-hook");
     write_foreign(&target);
-    symlink(&target, hook(&server)).expect("a link");
+    symlink(&target, server.hook()).expect("a link");
     server.run(&["install"]).succeeds();
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
     assert!(clone.push(&["origin", "main"]).contains("foreign says hello"));
     server.run(&["uninstall"]).succeeds();
-    assert_eq!(fs::read_link(hook(&server)).expect("a link"), target);
+    assert_eq!(fs::read_link(server.hook()).expect("a link"), target);
     assert_eq!(fs::read(&target).expect("its target"), FOREIGN.as_bytes());
 }
 
 #[test]
 fn a_second_foreign_hook_is_not_overwritten() {
     let server = Server::without_hook();
-    write_foreign(&hook(&server));
+    write_foreign(&server.hook());
     server.run(&["install"]).succeeds();
-    write_foreign(&hook(&server));
+    write_foreign(&server.hook());
     let ran = server.run(&["install"]).fails_with(1);
     assert!(ran.stderr.contains("remove one of them"), "{ran:?}");
-    assert_eq!(fs::read(hook(&server)).expect("the hook"), FOREIGN.as_bytes());
+    assert_eq!(fs::read(server.hook()).expect("the hook"), FOREIGN.as_bytes());
 }
 
 #[test]
@@ -91,13 +87,13 @@ fn the_hook_goes_where_git_looks_for_it() {
         server.run(&["uninstall"]).succeeds();
         assert!(!server.git_dir.join(&path).join("post-receive").exists());
     }
-    assert!(!hook(&server).exists());
+    assert!(!server.hook().exists());
 }
 
 #[test]
 fn installing_takes_history_as_seen_and_needs_no_configuration_yet() {
     let server = Server::without_hook();
-    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("the configuration");
+    let config = server.read_configuration();
     fs::remove_file(server.git_dir.join("rally-hook.toml")).expect("it was there");
     let clone = server.new_clone();
     let old = clone.commit("US1 long ago", &[("a", Some("1"))]);
@@ -106,7 +102,7 @@ fn installing_takes_history_as_seen_and_needs_no_configuration_yet() {
     assert!(seen.contains("counts as seen") && seen.contains("no configuration"), "{seen}");
     clone.commit("US2", &[("a", Some("2"))]);
     clone.push(&["origin", "main"]);
-    server.configure_all(&config);
+    server.write_configuration(&config);
     // Once more, for what came since is not history.
     server.run(&["install"]).succeeds();
     server.deliver_all();
@@ -140,8 +136,8 @@ fn pushes_that_wait_are_not_lost_when_it_is_installed() {
     let server = Server::without_hook();
     let clone = server.new_clone();
     clone.push_commits(&["US1: history"]);
-    symlink(program(), hook(&server)).expect("there is no hook");
-    server.configure_all("[rally\n");
+    symlink(program(), server.hook()).expect("there is no hook");
+    server.write_configuration("[rally\n");
     let before = clone.head();
     clone.push_commits(&["US2: waits"]);
     server.configure_later("");
@@ -157,15 +153,15 @@ fn a_hook_that_is_this_program_already_is_replaced_and_not_run_first() {
         let server = Server::without_hook();
         server.configure_later("");
         match link {
-            true => symlink(program(), hook(&server)).expect("there is no hook"),
-            false => copy_program(&hook(&server)),
+            true => symlink(program(), server.hook()).expect("there is no hook"),
+            false => copy_program(&server.hook()),
         }
         server.run(&["install"]).succeeds();
         assert!(!server.git_dir.join("hooks/post-receive.before-rally-hook").exists());
         let seen = server.new_clone().push_commits(&["US1"]);
         assert_eq!(seen.lines().count(), 1, "{seen}");
         server.run(&["uninstall"]).succeeds();
-        assert!(!hook(&server).exists());
+        assert!(!server.hook().exists());
     }
 }
 
@@ -173,8 +169,8 @@ fn a_hook_that_is_this_program_already_is_replaced_and_not_run_first() {
 fn a_foreign_hook_runs_as_git_would_run_it_wherever_the_repository_is_moved() {
     let server = Server::without_hook();
     server.configure_later("");
-    fs::write(hook(&server), "echo no shebang, $GIT_DIR\n").expect("a hook");
-    fs::set_permissions(hook(&server), fs::Permissions::from_mode(0o755)).expect("a mode");
+    fs::write(server.hook(), "echo no shebang, $GIT_DIR\n").expect("a hook");
+    fs::set_permissions(server.hook(), fs::Permissions::from_mode(0o755)).expect("a mode");
     server.run(&["install"]).succeeds();
     let clone = server.new_clone();
     let seen = clone.push_commits(&["US1"]);
@@ -196,13 +192,13 @@ fn a_foreign_hook_runs_as_git_would_run_it_wherever_the_repository_is_moved() {
 #[test]
 fn an_install_that_fails_leaves_the_hook_that_is_there() {
     let server = Server::without_hook();
-    write_foreign(&hook(&server));
+    write_foreign(&server.hook());
     let config = server.path().join(std::ffi::OsStr::from_bytes(b"config-\xff.toml"));
-    fs::write(&config, server.rally_section()).expect("a file");
+    fs::write(&config, server.configuration().to_string()).expect("a file");
     let mut install = server.command(&["install", "--config"]);
     install.arg(&config);
     let ran = ran(install).fails_with(1);
     assert!(ran.stderr.contains("is not UTF-8"), "{ran:?}");
-    assert_eq!(fs::read(hook(&server)).expect("the foreign hook"), FOREIGN.as_bytes());
+    assert_eq!(fs::read(server.hook()).expect("the foreign hook"), FOREIGN.as_bytes());
     server.run(&["install"]).succeeds();
 }

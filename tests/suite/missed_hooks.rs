@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::fault::{errors, kill, spawn};
-use crate::support::process::kill_after;
+use crate::support::fault::errors;
+use crate::support::process::{kill, kill_after, spawn};
 use crate::support::{Clone, Server, expected, ran};
 
 fn assert_behind(server: &Server, refs: &[&str]) {
@@ -20,11 +20,11 @@ fn assert_behind(server: &Server, refs: &[&str]) {
     }
 }
 
+/// Pushes while the hook is disabled.
 fn push_without_hook(server: &Server, clone: &Clone, refspecs: &[&str]) {
-    let hook = server.git_dir.join("hooks/post-receive");
-    fs::rename(&hook, server.git_dir.join("hooks/away")).expect("the hook is there");
+    server.disable_hook();
     clone.push(&[&["origin"], refspecs].concat());
-    fs::rename(server.git_dir.join("hooks/away"), &hook).expect("the hook was there");
+    server.enable_hook();
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn catch_up_records_what_was_missed_on_all_refs() {
 fn commits_forced_away_before_the_hook_could_read_them_are_posted() {
     let server = Server::delivering_later("");
     // A config that cannot be read: the push is kept, nothing is walked.
-    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
-    server.configure_all("[rally]\nservr = 1\n");
+    let config = server.read_configuration();
+    server.write_configuration("[rally]\nservr = 1\n");
     let clone = server.new_clone();
     let seen = clone.push_commits(&["US1: forced away"]);
     assert!(seen.contains("this push waits until the configuration is put right"), "{seen}");
@@ -73,7 +73,7 @@ fn commits_forced_away_before_the_hook_could_read_them_are_posted() {
     clone.push(&["--force", "origin", "other:main"]);
     clone.push(&["origin", "other:refs/heads/gone"]);
     clone.push(&["origin", ":gone"]);
-    server.configure_all(&config);
+    server.write_configuration(&config);
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main", &lost]));
     assert_behind(&server, &[]);
@@ -88,7 +88,7 @@ fn commits_pruned_after_the_hook_ran_are_posted_from_the_queue() {
     clone.push_commits(&["DE2: pruned"]);
     let wanted = expected(&server.git_dir, &["main", "gone"]);
     clone.push(&["origin", ":gone"]);
-    server.git(&["gc", "--quiet", "--prune=now"]);
+    server.collect_garbage();
     server.deliver_all();
     server.assert_rally_holds(&wanted);
 }
@@ -137,7 +137,7 @@ impl Drop for SmallDisk<'_> {
 #[test]
 fn a_full_disk_fails_no_push_and_is_made_up_for() {
     let server = Server::without_hook();
-    server.configure(crate::support::fault::LATER);
+    server.configure(crate::support::DELIVER_LATER);
     let state = server.git_dir.join("rally-hook");
     fs::create_dir(&state).expect("it is new");
     let Some(_disk) = SmallDisk::mount(&state) else { return };
@@ -160,7 +160,7 @@ fn a_full_disk_fails_no_push_and_is_made_up_for() {
 #[test]
 fn a_read_only_disk_fails_no_push_and_is_made_up_for() {
     let server = Server::without_hook();
-    server.configure(crate::support::fault::LATER);
+    server.configure(crate::support::DELIVER_LATER);
     let state = server.git_dir.join("rally-hook");
     fs::create_dir(&state).expect("it is new");
     let Some(disk) = SmallDisk::mount(&state) else { return };
@@ -181,14 +181,12 @@ fn a_read_only_disk_fails_no_push_and_is_made_up_for() {
 fn a_hook_killed_before_it_read_anything_is_made_up_for() {
     let server = Server::delivering_later("");
     let update = server.import("refs/heads/main", &["US1: its hook is killed"]);
-    let mut command = server.command(&["post-receive"]);
-    let pipe = std::process::Stdio::piped();
-    let mut child = command.env("GIT_DIR", ".").stdin(pipe).spawn().expect("the program can be run");
+    let mut child = server.hook_command().stdin(std::process::Stdio::piped()).spawn().expect("the program can be run");
     let stdin = child.stdin.take().expect("a pipe");
     kill(child);
     drop((stdin, update));
     assert_behind(&server, &["refs/heads/main"]);
-    server.take_in(&["DE2: the next one"]);
+    server.receive(&["DE2: the next one"]);
     assert_behind(&server, &[]);
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
@@ -197,12 +195,12 @@ fn a_hook_killed_before_it_read_anything_is_made_up_for() {
 #[test]
 fn retry_times_survive_a_clock_that_is_set_back() {
     let server = Server::delivering_later("");
-    server.every(
+    server.fail_all_at(
         "POST",
         "/changeset/create",
         errors("Concurrency conflict: [Object has been modified since being read]"),
     );
-    server.take_in(&["US1"]);
+    server.receive(&["US1"]);
     server.run(&["deliver"]).fails_with(1);
     server.rally.clear_faults();
     // All times are a day ahead of a clock that went back by a day.
@@ -210,7 +208,7 @@ fn retry_times_survive_a_clock_that_is_set_back() {
         "UPDATE changeset SET next_attempt = next_attempt + 86400000, settles_at = settles_at + 86400000, \
          first_attempt = first_attempt + 86400000, recorded_at = recorded_at + 86400000",
     );
-    server.take_in(&["DE2: after it"]);
+    server.receive(&["DE2: after it"]);
     server.deliver_all();
     assert_eq!(server.changesets().len(), 2, "neither waits for a day");
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
@@ -221,14 +219,13 @@ fn all_pushes_that_waited_for_a_configuration_are_posted_and_what_was_there_befo
     let server = Server::without_hook();
     let clone = server.new_clone();
     clone.push_commits(&["US1: from before"]);
-    std::os::unix::fs::symlink(crate::support::program(), server.git_dir.join("hooks/post-receive"))
-        .expect("there is no hook");
-    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
-    server.configure_all("[rally\n");
+    std::os::unix::fs::symlink(crate::support::program(), server.hook()).expect("there is no hook");
+    let config = server.read_configuration();
+    server.write_configuration("[rally\n");
     let before = clone.head();
     clone.push_commits(&["US2: the first that waits"]);
     clone.push_commits(&["US3: the second"]);
-    server.configure_all(&config);
+    server.write_configuration(&config);
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main", &format!("^{before}")]));
 }
@@ -236,23 +233,23 @@ fn all_pushes_that_waited_for_a_configuration_are_posted_and_what_was_there_befo
 #[test]
 fn a_promised_commit_that_is_gone_is_named_until_somebody_gives_it_up() {
     let server = Server::delivering_later("");
-    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
+    let config = server.read_configuration();
     let clone = server.new_clone();
     clone.push_commits(&["US1: stays"]);
-    server.configure_all("[rally\n");
+    server.write_configuration("[rally\n");
     clone.push_commits(&["DE2: is gone before it is read"]);
     let gone = clone.head();
     clone.push(&["--force", "origin", "main~1:main"]);
-    server.git(&["gc", "--quiet", "--prune=now"]);
-    server.configure_all(&config);
+    server.collect_garbage();
+    server.write_configuration(&config);
     server.run(&["deliver"]);
     let status = server.run(&["status"]).fails_with(1);
     assert!(status.stdout.contains(&gone) && status.stdout.contains("cannot be recorded"), "{status:?}");
-    server.assert_ledger_adds_up();
+    server.assert_counts_add_up();
     let retried = server.run(&["retry", &gone]).succeeds();
     assert!(retried.stderr.contains("is forgotten") && !retried.stderr.contains("no dead letter"), "{retried:?}");
     server.run(&["status"]).succeeds();
-    server.assert_ledger_adds_up();
+    server.assert_counts_add_up();
     // If it comes back it is as good as any other.
     clone.push(&["origin", "main"]);
     server.deliver_all();
@@ -322,7 +319,7 @@ fn a_first_push_of_a_long_history_is_recorded_whole_in_little_memory_though_it_i
     // Whoever goes on with it is killed, somewhere.
     for millis in [300, 900] {
         kill_after(spawn(server.command(&["catch-up"])), Duration::from_millis(millis));
-        server.assert_ledger_adds_up();
+        server.assert_counts_add_up();
     }
     let mut catch_up = server.command(&["catch-up"]);
     let readers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(READERS)) as u64;
@@ -332,7 +329,7 @@ fn a_first_push_of_a_long_history_is_recorded_whole_in_little_memory_though_it_i
     assert_eq!((server.count("recorded"), server.count("unread_pushes")), ((MANY / EVERY) as i64, 0));
     server.deliver_all();
     assert_eq!(server.changesets().len(), MANY / EVERY);
-    server.assert_ledger_adds_up();
+    server.assert_counts_add_up();
 }
 
 #[test]
@@ -372,5 +369,5 @@ fn a_commit_whose_trees_cannot_be_read_is_posted_when_they_can() {
     server.run(&["retry", "--all"]).succeeds();
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-    server.assert_ledger_adds_up();
+    server.assert_counts_add_up();
 }

@@ -4,19 +4,19 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use rally_simulator::Action;
 
-use crate::support::fault::{kill, kill_group, signal_group, status};
-use crate::support::process::{deliverers, wait_for};
+use crate::support::fault::status;
+use crate::support::process::{deliverers, kill, kill_by_id, kill_group, signal_group, wait_for};
 use crate::support::{Clone, Server, expected, git, hermetic};
 
 #[test]
 fn a_push_returns_while_rally_still_holds_the_request() {
     let server = Server::new();
-    server.configure_rally("timeout = \"60s\"\n", "");
-    server.always(Action::Hang);
+    server.write_configuration(server.configuration().rally("timeout = \"60s\""));
+    server.fail_all(Action::Hang);
     let clone = server.new_clone();
     for round in 0..3 {
         // Git waits for everything that holds the hook's output: the deliverer, which now hangs, does not.
@@ -25,7 +25,7 @@ fn a_push_returns_while_rally_still_holds_the_request() {
     server.rally.wait_for_requests("the deliverer", |requests| !requests.is_empty());
     assert_eq!(server.rally.requests().len(), 1, "it still waits for its first answer");
     assert_eq!(server.count("pending"), 3);
-    server.assert_ledger_adds_up();
+    server.assert_counts_add_up();
     for pid in deliverers(&server.git_dir) {
         kill_by_id(pid);
     }
@@ -34,22 +34,11 @@ fn a_push_returns_while_rally_still_holds_the_request() {
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
 
-fn kill_by_id(pid: i32) {
-    let mut command = Command::new("kill");
-    assert!(
-        crate::support::ran({
-            command.args(["-9", &pid.to_string()]);
-            command
-        })
-        .success
-    );
-}
-
 #[test]
 fn the_deliverer_holds_nothing_of_the_push_and_has_a_session_of_its_own() {
     let server = Server::new();
-    server.configure_rally("timeout = \"60s\"\n", "");
-    server.always(Action::Hang);
+    server.write_configuration(server.configuration().rally("timeout = \"60s\""));
+    server.fail_all(Action::Hang);
     server.new_clone().push_commits(&["US1"]);
     server.rally.wait_for_requests("the deliverer", |requests| !requests.is_empty());
     let found = deliverers(&server.git_dir);
@@ -86,11 +75,11 @@ fn the_hook_itself_talks_to_nobody() {
 fn a_push_succeeds_whatever_rally_answers() {
     for action in [Action::CutBefore, Action::Garbage, status(500), status(401)] {
         let server = Server::new();
-        server.always(action);
+        server.fail_all(action);
         let clone = server.new_clone();
         clone.push_commits(&["US1"]);
         clone.push_commits(&["DE2"]);
-        server.assert_ledger_adds_up();
+        server.assert_counts_add_up();
         assert_eq!(server.count("pending"), 2);
         server.rally.clear_faults();
         server.deliver_all();
@@ -162,7 +151,7 @@ fn odd_input_does_no_harm() {
     for input in odd {
         let ran = server.run_hook(input).succeeds();
         assert!(!ran.stderr.contains("fault of its own"), "{ran:?}");
-        server.assert_ledger_adds_up();
+        server.assert_counts_add_up();
     }
     // Without its last line break, with one of another system, and twice.
     for input in [line.to_owned(), format!("{line}\r\n"), update.clone()] {
@@ -176,8 +165,8 @@ fn odd_input_does_no_harm() {
 fn a_pusher_who_does_not_listen_stops_no_hook() {
     let server = Server::delivering_later("");
     let update = server.import("refs/heads/main", &["US1"]);
-    let mut command = server.command(&["post-receive"]);
-    command.env("GIT_DIR", ".").stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = server.hook_command();
+    command.stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program can be run");
     drop(child.stderr.take());
     let mut stdin = child.stdin.take().expect("a pipe");

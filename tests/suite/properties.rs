@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use rally_simulator::{Action, Batch, Fault, Match};
 
-use crate::support::fault::{errors, retry_after, spawn, status};
-use crate::support::process::kill_after;
-use crate::support::{Clone, Expected, Random, Server, expected, hermetic, ran, rounds, seed};
+use crate::support::fault::{errors, retry_after, status};
+use crate::support::process::{kill_after, spawn};
+use crate::support::{Clone, Expected, Random, Server, expected, ran, rounds, seed};
 
 /// A request of a killed process may take effect that much later; the simulator runs on a busy machine.
 const LAG_MS: u64 = 150;
@@ -96,7 +96,7 @@ impl World {
                 12 => self.catch_up(),
                 _ => drop(self.server.run_with_lag(&["deliver"], LAG_MS)),
             }
-            self.server.assert_ledger_adds_up();
+            self.server.assert_counts_add_up();
         }
         self.push();
         self.settle();
@@ -154,10 +154,9 @@ impl World {
 
     fn push_without_hook(&mut self) {
         self.catch_up();
-        let (hook, away) = (self.server.git_dir.join("hooks/post-receive"), self.server.git_dir.join("hooks/away"));
-        fs::rename(&hook, &away).expect("the hook is there");
+        self.server.disable_hook();
         self.push();
-        fs::rename(&away, &hook).expect("the hook was there");
+        self.server.enable_hook();
     }
 
     /// Records what is there: what two pushes in a row bring and take away without a hook, nobody can know of.
@@ -174,9 +173,7 @@ impl World {
         let ended = kill_after(spawn(command), Duration::from_millis(self.random.below(60) as u64));
         let (done, undone): (Vec<_>, Vec<_>) = refspecs.into_iter().partition(|refspec| {
             let (tip, name) = refspec.split_once(':').expect("a refspec has two parts");
-            let mut show = hermetic("git");
-            show.current_dir(&self.server.git_dir).args(["rev-parse", "--quiet", "--verify", name]);
-            ended || ran(show).stdout.trim() == tip
+            ended || self.server.tip(name).as_deref().unwrap_or_default() == tip
         });
         self.note_reached(&done);
         // What did not come there may have been on its way; an administrator removes the locks that are left.
@@ -186,9 +183,7 @@ impl World {
 
     /// Pushes to the same refs from several processes at once, while a delivery goes on.
     fn race(&mut self) {
-        let mut deliver = self.server.command(&["deliver"]);
-        deliver.env("RALLY_HOOK_TEST_LAG_MS", LAG_MS.to_string());
-        let mut deliver = spawn(deliver);
+        let mut deliver = spawn(self.server.command_with_lag(&["deliver"], LAG_MS));
         let pushes: Vec<_> = (0..3).map(|_| self.refspecs()).filter(|refspecs| !refspecs.is_empty()).collect();
         let running: Vec<_> = pushes.iter().map(|refspecs| spawn(self.push_command(refspecs))).collect();
         for (refspecs, mut push) in pushes.iter().zip(running) {
@@ -225,8 +220,7 @@ impl World {
     }
 
     fn kill_delivery(&mut self) {
-        let mut command = self.server.command(&["deliver", "--wait"]);
-        command.env("RALLY_HOOK_TEST_LAG_MS", LAG_MS.to_string());
+        let command = self.server.command_with_lag(&["deliver", "--wait"], LAG_MS);
         kill_after(spawn(command), Duration::from_millis(self.random.below(120) as u64));
     }
 
@@ -238,7 +232,7 @@ impl World {
         self.catch_up();
         server.run(&["retry", "--all"]);
         server.run_with_lag(&["deliver", "--wait"], LAG_MS).succeeds();
-        server.assert_ledger_adds_up();
+        server.assert_counts_add_up();
         let mut held: Vec<Expected> = server.changesets().iter().map(Expected::from).collect();
         held.sort();
         let of = |tips: &[&BTreeSet<String>]| -> Vec<Expected> {
@@ -252,6 +246,6 @@ impl World {
         assert!(held.iter().all(may_be) && held.windows(2).all(|pair| pair[0] != pair[1]), "{held:?}\n{allowed:?}");
         let missing: Vec<_> = of(&[&self.reached]).into_iter().filter(|commit| !held.contains(commit)).collect();
         assert!(missing.is_empty(), "{missing:?}");
-        assert_eq!(server.status()["refs_behind"].as_array().map(Vec::len), Some(0));
+        server.assert_refs_behind(&[]);
     }
 }

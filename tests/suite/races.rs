@@ -1,21 +1,20 @@
 //! Pushes and deliveries at the same moment.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Barrier;
 use std::thread;
 
 use rally_simulator::Action;
 
-use crate::support::fault::{LATER, kill, spawn};
-use crate::support::process::wait_for;
-use crate::support::{Random, Server, expected, git, hermetic, ran, rounds, seed};
+use crate::support::process::{kill, spawn, wait_for};
+use crate::support::{DELIVER_LATER, Random, Server, copy, expected, git, hermetic, ran, rounds, seed};
 
 const CLONES: usize = 10;
 const PUSHES: usize = 4;
 
 /// A push of one clone: what it did to a ref.
-fn push(clone: &PathBuf, refspecs: &[String]) -> bool {
+fn push(clone: &Path, refspecs: &[String]) -> bool {
     let mut command = hermetic("git");
     command.current_dir(clone).args(["push", "--quiet", "--force", "--atomic", "origin"]).args(refspecs);
     ran(command).success
@@ -42,11 +41,10 @@ fn history(server: &Server) -> (PathBuf, Vec<String>) {
     (clone.path, revisions)
 }
 
-fn copy(from: &PathBuf, name: &str) -> PathBuf {
+/// Copies a clone and returns the copy's path.
+fn copy_clone(from: &Path, name: &str) -> PathBuf {
     let to = from.with_file_name(name);
-    let mut command = Command::new("cp");
-    command.arg("-r").arg(from).arg(&to);
-    assert!(ran(command).success);
+    copy(from, &to);
     to
 }
 
@@ -59,7 +57,7 @@ fn ten_clones_that_push_overlapping_commits_at_once_post_each_commit_once() {
     let pushed: Vec<String> = thread::scope(|scope| {
         let clones: Vec<_> = (0..CLONES)
             .map(|number| {
-                let clone = copy(&source, &format!("racer{number}"));
+                let clone = copy_clone(&source, &format!("racer{number}"));
                 let (barrier, revisions) = (&barrier, &revisions);
                 scope.spawn(move || {
                     barrier.wait();
@@ -69,14 +67,14 @@ fn ten_clones_that_push_overlapping_commits_at_once_post_each_commit_once() {
             .collect();
         clones.into_iter().flat_map(|clone| clone.join().expect("no clone panics")).collect()
     });
-    server.assert_ledger_adds_up();
+    server.assert_counts_add_up();
     server.deliver_all();
     let tips: Vec<&str> = pushed.iter().map(String::as_str).collect();
     server.assert_rally_holds(&expected(&server.git_dir, &tips));
 }
 
 /// Pushes to refs of its own and to shared ones, by force, several at once, and deletes some; returns what it got through.
-fn race(clone: &PathBuf, number: usize, revisions: &[String], mut random: Random) -> Vec<String> {
+fn race(clone: &Path, number: usize, revisions: &[String], mut random: Random) -> Vec<String> {
     let mut pushed = Vec::new();
     for _ in 0..PUSHES {
         let mut refs = vec!["main".to_owned(), format!("of-{number}"), "shared".to_owned()];
@@ -102,7 +100,7 @@ fn the_same_commit_pushed_to_two_branches_at_one_moment_is_posted_once() {
         let server = Server::new();
         let clone = server.new_clone();
         clone.commit("US1", &[("a", Some("1"))]);
-        let (x, y) = (copy(&clone.path, "x"), copy(&clone.path, "y"));
+        let (x, y) = (copy_clone(&clone.path, "x"), copy_clone(&clone.path, "y"));
         let barrier = Barrier::new(2);
         thread::scope(|scope| {
             for (clone, name) in [(&x, "x"), (&y, "y")] {
@@ -135,8 +133,8 @@ fn a_push_that_overtakes_another_hook_loses_nothing() {
 #[test]
 fn two_deliverers_at_once_post_nothing_twice() {
     let server = Server::delivering_later("");
-    server.take_in(&["US1: one", "DE2: two", "TA3: three"]);
-    server.once("GET", "/workspace", Action::Hang);
+    server.receive(&["US1: one", "DE2: two", "TA3: three"]);
+    server.fail_next_at("GET", "/workspace", Action::Hang);
     let first = spawn(server.command(&["deliver", "--wait"]));
     server.rally.wait_for_requests("the first deliverer", |requests| !requests.is_empty());
     // One that has work to do says that it cannot; one that a hook started leaves without a word.
@@ -157,7 +155,7 @@ fn a_push_while_the_deliverer_is_about_to_leave_is_delivered() {
     let server = Server::new();
     // Each push finds the deliverer of the one before somewhere in its last steps.
     for round in 0..25 {
-        server.take_in(&[&format!("US1: round {round}")]);
+        server.receive(&[&format!("US1: round {round}")]);
         let tip = git(&server.git_dir, &["rev-parse", "main"]);
         server.rally.wait_until("the commit with its files", |world| {
             world.changesets().iter().any(|held| held.revision == tip && held.changes.len() == 2)
@@ -171,12 +169,12 @@ fn a_push_while_the_deliverer_is_about_to_leave_is_delivered() {
 fn a_backfill_beside_a_live_hook_posts_nothing_twice() {
     let server = Server::without_hook();
     server.import("refs/heads/main", &["US1: old", "DE2: old"]);
-    server.configure(LATER);
+    server.configure(DELIVER_LATER);
     server.run(&["install"]).succeeds();
-    server.once("POST", "/batch", Action::CutAfter);
+    server.fail_next_at("POST", "/batch", Action::CutAfter);
     let mut backfill = server.command(&["backfill", "--all"]);
     let mut backfill = backfill.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program can be run");
-    server.take_in(&["TA3: new"]);
+    server.receive(&["TA3: new"]);
     server.run(&["backfill", "--all"]);
     backfill.wait().expect("it was ours");
     server.deliver_all();
@@ -188,7 +186,7 @@ fn four_pushes_at_once_to_twelve_branches_miss_and_double_nothing() {
     let server = Server::delivering_later("");
     let seed = seed();
     let (source, revisions) = history(&server);
-    let clones: Vec<PathBuf> = (0..4).map(|number| copy(&source, &format!("one-of-four-{number}"))).collect();
+    let clones: Vec<PathBuf> = (0..4).map(|number| copy_clone(&source, &format!("one-of-four-{number}"))).collect();
     let barrier = Barrier::new(clones.len());
     let rounds = rounds(25);
     let pushed: Vec<String> = thread::scope(|scope| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rally_simulator::Action;
 
 use crate::support::fault::{errors, retry_after, status};
-use crate::support::{Server, expected};
+use crate::support::{DELIVER_LATER, Server, expected};
 
 const VALIDATION: &str = "Validation error: Changeset.Message is too long";
 const CONFLICT: &str = "Concurrency conflict: [Object has been modified since being read for update in this context]";
@@ -77,14 +77,14 @@ fn at_requests(kinds: &[Kind], action: &Action, timeout: &str, means: impl Fn(Ki
 
 fn at_request(kind: Kind, action: Action, timeout: &str, means: Means) {
     let server = scene(kind, timeout);
-    server.every(kind.method, kind.path, action.clone());
-    server.take_in(&MESSAGES);
+    server.fail_all_at(kind.method, kind.path, action.clone());
+    server.receive(&MESSAGES);
     let delivery = server.run(&["deliver"]);
     let case = format!("{action:?} at {kind:?}: {delivery:?}");
     assert!(server.was_asked(kind.method, kind.path), "{case}");
-    server.assert_ledger_adds_up();
+    server.assert_counts_add_up();
     assert_meaning(&server, means, &case);
-    server.take_in(&["DE4: during the fault"]);
+    server.receive(&["DE4: during the fault"]);
     server.rally.clear_faults();
     if matches!(means, Means::Dead(_)) {
         server.run(&["retry", "--all"]).succeeds();
@@ -100,20 +100,20 @@ fn at_request(kind: Kind, action: Action, timeout: &str, means: Means) {
 fn scene(kind: Kind, timeout: &str) -> Server {
     let server = Server::new();
     let batch = if kind.of == Of::Batch { "auto" } else { "off" };
-    let rally = format!("timeout = \"{timeout}\"\nbatch = \"{batch}\"\n");
+    let rally = format!("timeout = \"{timeout}\"\nbatch = \"{batch}\"");
     // A pause is over when a person asks for delivery, but not the pause that comes of a question put too early.
     let delay = if kind.of == Of::Repository { "20ms" } else { "1h" };
-    server.configure_rally(&rally, &format!("[queue]\ndeliver = \"later\"\nretry_delay = \"{delay}\"\n"));
+    server.write_configuration(server.configuration().rally(&rally).sections(&DELIVER_LATER.replace("20ms", delay)));
     match kind.path {
         // They are only asked about where there is a repository already.
         "/changeset" => {
-            server.take_in(&["US9: before"]);
+            server.receive(&["US9: before"]);
             server.deliver_all();
         }
         // They are only asked about where a create has failed.
         "/change" => {
-            server.every("POST", "/changeset/create", Action::CutAfter);
-            server.take_in(&["US9: before"]);
+            server.fail_all_at("POST", "/changeset/create", Action::CutAfter);
+            server.receive(&["US9: before"]);
             server.run(&["deliver"]).fails_with(1);
             server.rally.clear_faults();
             server.let_time_pass();
@@ -135,7 +135,7 @@ fn assert_meaning(server: &Server, means: Means, case: &str) {
         Means::Stop(reason) => {
             assert!(status["pending"].as_i64() > Some(0) && status["failed"] == 0, "{case}");
             server.assert_stopped(reason);
-            let seen = server.take_in(&["US5: told"]).stderr;
+            let seen = server.receive(&["US5: told"]).stderr;
             assert!(seen.contains("nothing can be posted since") && seen.contains(reason), "{seen} {case}");
         }
         Means::Dead(words) => {
@@ -226,8 +226,8 @@ fn a_server_that_names_a_time_is_not_asked_before() {
     at_each_sort_of_request(&retry_after(429, 3600), "5s", |_| Means::Later);
     at_each_sort_of_request(&retry_after(503, 3600), "5s", |_| Means::Later);
     let server = scene(KINDS[8], "5s");
-    server.every("POST", "/changeset/create", retry_after(429, 3600));
-    server.take_in(&MESSAGES);
+    server.fail_all_at("POST", "/changeset/create", retry_after(429, 3600));
+    server.receive(&MESSAGES);
     server.run(&["deliver"]).fails_with(1);
     let status = server.status();
     let time = |key: &str| humantime::parse_rfc3339(status["paused"][key].as_str().expect("a time")).expect("RFC 3339");

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use rally_simulator::{Action, Batch, Fault, Match};
 
-use crate::support::fault::{LATER, errors, status};
+use crate::support::fault::{errors, status};
 use crate::support::process::wait_for;
-use crate::support::{Server, expected};
+use crate::support::{DELIVER_LATER, Server, expected};
 
 const MESSAGES: [&str; 4] = ["US1: first", "DE2: second", "TA3: third", "US4, DE2: fourth"];
 
@@ -17,8 +17,9 @@ fn a_server_that_cannot_be_reached_is_tried_again() {
     let addresses = [format!("http://127.0.0.1:{refusing}"), "https://rally.invalid".to_owned()];
     for address in addresses {
         let server = Server::delivering_later("");
-        let config = server.rally_section().replace(&server.rally.url(), &address);
-        server.configure_all(&format!("{config}api_key = \"_full-access-key\"\n\n{LATER}"));
+        server.write_configuration(
+            server.configuration().rally(&format!("server = {address:?}")).sections(DELIVER_LATER),
+        );
         assert_unreachable_then_delivered(&server, &address);
     }
 }
@@ -27,8 +28,7 @@ fn a_server_that_cannot_be_reached_is_tried_again() {
 fn a_server_without_tls_is_not_trusted_and_tried_again() {
     let server = Server::delivering_later("");
     let address = server.rally.url().replace("http://", "https://");
-    let config = server.rally_section().replace(&server.rally.url(), &address);
-    server.configure_all(&format!("{config}api_key = \"_full-access-key\"\n\n{LATER}"));
+    server.write_configuration(server.configuration().rally(&format!("server = {address:?}")).sections(DELIVER_LATER));
     assert_unreachable_then_delivered(&server, &address);
 }
 
@@ -37,7 +37,7 @@ fn who_tries_before_its_time_makes_nobody_wait_longer() {
     let server = Server::delivering_later("");
     server.configure("[queue]\ndeliver = \"later\"\nretry_delay = \"10m\"\n");
     server.new_clone().push_commits(&MESSAGES);
-    server.rally.fault(Fault { on: Match::default(), times: usize::MAX, action: status(503) });
+    server.fail_all(status(503));
     let until = || {
         server.run(&["deliver"]).fails_with(1);
         server.status()["paused"]["until"].clone()
@@ -52,7 +52,7 @@ fn who_tries_before_its_time_makes_nobody_wait_longer() {
 fn where_nobody_is_left_to_try_again_status_says_who_can() {
     let server = Server::delivering_later("");
     server.new_clone().push_commits(&MESSAGES);
-    server.rally.fault(Fault { on: Match::default(), times: 1, action: status(503) });
+    server.fail_next(status(503));
     server.run(&["deliver"]).fails_with(1);
     let later = server.run(&["status"]).succeeds().stdout;
     assert!(later.contains("the next push or `rally-hook deliver` tries again"), "{later}");
@@ -69,9 +69,9 @@ fn where_nobody_is_left_to_try_again_status_says_who_can() {
 #[test]
 fn who_waits_for_the_delivery_hears_what_for() {
     let server = Server::delivering_later("");
-    server.configure_rally("", &LATER.replace("20ms", "4s"));
+    server.configure(&DELIVER_LATER.replace("20ms", "4s"));
     server.new_clone().push_commits(&MESSAGES);
-    server.rally.fault(Fault { on: Match::default(), times: 1, action: status(503) });
+    server.fail_next(status(503));
     let ran = server.run(&["deliver", "--wait"]).succeeds();
     assert!(ran.stderr.contains("for the next attempt: ") && ran.stderr.contains("HTTP 503"), "{ran:?}");
 }
@@ -84,11 +84,11 @@ fn assert_unreachable_then_delivered(server: &Server, address: &str) {
     assert_eq!((status["pending"].as_i64(), status["failed"].as_i64()), (Some(4), Some(0)), "{status}");
     assert!(status["last_error"].as_str().is_some_and(|text| text.contains(address)), "{status}");
     assert_eq!(status["paused"]["needs_person"], false, "{status}");
-    server.assert_ledger_adds_up();
+    server.assert_counts_add_up();
     let seen = clone.push_commits(&["US7: told"]);
     assert!(seen.contains("nothing can be posted since"), "{seen}");
     assert!(server.rally.requests().is_empty());
-    server.configure(LATER);
+    server.configure(DELIVER_LATER);
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
@@ -102,7 +102,7 @@ fn a_batch_that_fails_in_part_leaves_no_gap_and_no_double() {
         server.rally.fault(Fault { on: Match { path: Some("/batch"), ..Match::default() }, times: 3, action });
         server.new_clone().push_commits(&MESSAGES);
         server.run(&["deliver"]);
-        server.assert_ledger_adds_up();
+        server.assert_counts_add_up();
         server.deliver_all();
         server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
     }
@@ -116,11 +116,10 @@ fn a_server_with_no_batch_or_an_odd_one_is_served_all_the_same() {
         let clone = server.new_clone();
         clone.push_commits(&MESSAGES);
         let poison = clone.commit("US6: refused alone and in company", &[("a", Some("poison"))]);
-        let on = Match { path: Some("/changeset/create"), body: Some(poison.clone()), ..Match::default() };
-        server.rally.fault(Fault { on, times: usize::MAX, action: errors("Validation error: no") });
+        server.fail_all_with("/changeset/create", &poison, errors("Validation error: no"));
         clone.push_commits(&["US1: after it"]);
         server.run(&["deliver", "--wait"]);
-        server.assert_ledger_adds_up();
+        server.assert_counts_add_up();
         assert!(server.was_asked("POST", "/batch"));
         server.rally.clear_faults();
         server.run(&["retry", "--all"]).succeeds();
@@ -133,14 +132,13 @@ fn a_server_with_no_batch_or_an_odd_one_is_served_all_the_same() {
 fn a_poison_entry_holds_up_nobody() {
     for batch in ["auto", "off"] {
         let server = Server::delivering_later("");
-        server.configure_rally(&format!("batch = \"{batch}\"\n"), LATER);
+        server.write_configuration(server.configuration().rally(&format!("batch = {batch:?}")).sections(DELIVER_LATER));
         let clone = server.new_clone();
         clone.push_commits(&MESSAGES);
         let poison = clone.commit("US6: poison", &[("a", Some("poison"))]);
         clone.push_commits(&MESSAGES);
         for (path, action) in [("/batch", status(400)), ("/changeset/create", errors("Validation error: poison"))] {
-            let on = Match { path: Some(path), body: Some(poison.clone()), ..Match::default() };
-            server.rally.fault(Fault { on, times: usize::MAX, action });
+            server.fail_all_with(path, &poison, action);
         }
         server.run(&["deliver", "--wait"]).fails_with(1);
         let mut others = expected(&server.git_dir, &["main"]);
@@ -164,7 +162,7 @@ fn a_read_only_key_stops_everything_until_it_is_replaced() {
     server.write_private("api-key", "_read-only-key\n");
     server.run(&["deliver", "--wait"]).fails_with(1);
     server.assert_stopped("Invalid key");
-    server.assert_ledger_adds_up();
+    server.assert_counts_add_up();
     assert!(server.changesets().is_empty() && server.count("failed") == 0);
     server.write_private("api-key", "_full-access-key\n");
     server.deliver_all();
@@ -175,10 +173,10 @@ fn a_read_only_key_stops_everything_until_it_is_replaced() {
 fn a_token_that_expires_in_the_middle_is_replaced() {
     for lifetime in [1, 2, 5] {
         let server = Server::delivering_later("");
-        let basic = "username = \"connector@acme.example\"\npassword = \"secret-password\"\nbatch = \"off\"\n";
-        server.configure_all(&format!("{}{basic}max_concurrent_requests = 1\n\n{LATER}", server.rally_section()));
+        let basic = "username = \"connector@acme.example\"\npassword = \"secret-password\"\nbatch = \"off\"\nmax_concurrent_requests = 1";
+        server.write_configuration(server.configuration().credentials(basic).sections(DELIVER_LATER));
         server.rally.settings(|settings| settings.token_lifetime = Some(lifetime));
-        server.once("POST", "/change/create", Action::ExpireToken);
+        server.fail_next_at("POST", "/change/create", Action::ExpireToken);
         server.new_clone().push_commits(&MESSAGES);
         server.deliver_all();
         let tokens = server.rally.requests().iter().filter(|request| request.path == "/security/authorize").count();
@@ -201,7 +199,7 @@ fn a_workspace_with_changesets_switched_off_is_named_in_the_log() {
 fn an_artifact_that_was_deleted_is_left_out() {
     for batch in ["auto", "off"] {
         let server = Server::delivering_later("");
-        server.configure_rally(&format!("batch = \"{batch}\"\n"), LATER);
+        server.write_configuration(server.configuration().rally(&format!("batch = {batch:?}")).sections(DELIVER_LATER));
         let clone = server.new_clone();
         clone.push_commits(&["US1, DE2: both are known now"]);
         server.deliver_all();
@@ -215,7 +213,7 @@ fn an_artifact_that_was_deleted_is_left_out() {
         assert_eq!(server.changeset(&other).artifacts, ["TA3"]);
         assert!(server.changesets().iter().all(|held| held.revision != gone));
         assert_eq!((server.count("unlinked"), server.count("delivered")), (1, 3));
-        server.assert_ledger_adds_up();
+        server.assert_counts_add_up();
     }
 }
 
@@ -250,11 +248,13 @@ fn reads_that_lag_behind_writes_make_nothing_twice() {
 
 fn lose_one_answer_while_reads_lag(path: &'static str, action: Action) {
     let server = Server::delivering_later("");
-    server.configure_rally(if path == "/batch" { "" } else { "batch = \"off\"\n" }, LATER);
+    if path != "/batch" {
+        server.write_configuration(server.configuration().rally("batch = \"off\"").sections(DELIVER_LATER));
+    }
     server.rally.settings(|settings| settings.read_lag = Duration::from_millis(700));
     // What the world began with is new as well, and hidden for a while.
     wait_for("the workspace", || !server.run(&["doctor"]).stdout.contains("no open workspace"));
-    server.once("POST", path, action);
+    server.fail_next_at("POST", path, action);
     server.new_clone().push_commits(&MESSAGES);
     server.run_with_lag(&["deliver", "--wait"], 1500).succeeds();
     assert!(server.was_asked("POST", path));
@@ -267,9 +267,7 @@ fn a_look_up_that_rally_will_not_answer_costs_only_the_commit_that_it_is_about()
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.push_commits(&["US1: one", "DE2: two", "US9: three", "TA3: four"]);
-    let body = Some("\"US9\"".to_owned());
-    let on = Match { path: Some("/hierarchicalrequirement"), body, ..Match::default() };
-    server.rally.fault(Fault { on, times: usize::MAX, action: errors("Could not parse: it is too long") });
+    server.fail_all_with("/hierarchicalrequirement", "\"US9\"", errors("Could not parse: it is too long"));
     server.run(&["deliver"]).fails_with(1);
     let status = server.status();
     assert_eq!((status["pending"].as_i64(), server.changesets().len()), (Some(1), 3), "{status}");
@@ -284,14 +282,14 @@ fn writes_of_one_commit_that_fail_in_different_ways_are_all_asked_for() {
     // Which of the two answers comes first is left to chance.
     for round in 0..12 {
         let server = Server::delivering_later("");
-        let rally = "batch = \"off\"\nmax_concurrent_requests = 2\n";
-        server.configure_rally(rally, LATER);
+        let rally = "batch = \"off\"\nmax_concurrent_requests = 2";
+        server.write_configuration(server.configuration().rally(rally).sections(DELIVER_LATER));
         let (without, with) = (status(429), Action::CutAfter);
         let faults = if round % 2 == 0 { [without, with] } else { [with, without] };
         for action in faults {
-            server.once("POST", "/change/create", action);
+            server.fail_next_at("POST", "/change/create", action);
         }
-        server.take_in(&["US1: two files"]);
+        server.receive(&["US1: two files"]);
         server.run_with_lag(&["deliver"], 200);
         server.run_with_lag(&["deliver", "--wait"], 200).succeeds();
         server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
@@ -301,9 +299,9 @@ fn writes_of_one_commit_that_fail_in_different_ways_are_all_asked_for() {
 #[test]
 fn a_changeset_that_is_deleted_before_its_changes_are_there_is_made_anew() {
     let server = Server::delivering_later("");
-    server.every("POST", "/change/create", status(503));
-    server.every("POST", "/batch", status(503));
-    server.take_in(&["US1: deleted"]);
+    server.fail_all_at("POST", "/change/create", status(503));
+    server.fail_all_at("POST", "/batch", status(503));
+    server.receive(&["US1: deleted"]);
     server.run_with_lag(&["deliver"], 50);
     let made = server.changesets();
     assert_eq!((made.len(), made[0].changes.len()), (1, 0));
@@ -316,13 +314,13 @@ fn a_changeset_that_is_deleted_before_its_changes_are_there_is_made_anew() {
 #[test]
 fn a_waiting_delivery_takes_up_a_configuration_that_was_mended() {
     let server = Server::new();
-    let good = std::fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
+    let good = server.read_configuration();
     let wrong = good.replace(&server.rally.url(), "http://127.0.0.1:9");
-    server.configure_all(&wrong.replace("retry_delay = \"20ms\"", "retry_delay = \"10m\""));
+    server.write_configuration(wrong.replace("retry_delay = \"20ms\"", "retry_delay = \"10m\""));
     let clone = server.new_clone();
     clone.push_commits(&["US1: to the wrong address"]);
     wait_for("the first failure", || server.status()["paused"].is_object());
-    server.configure_all(&good);
+    server.write_configuration(&good);
     // The process of the first push is still the one that delivers in the background.
     clone.push_commits(&["US2: to the right one"]);
     wait_for("both", || server.count("delivered") == 2);

@@ -1,6 +1,6 @@
 //! Refs of every kind: a commit counts once, when it is new, and on a ref that is watched.
 
-use crate::support::{Clone, Import, Server, expected};
+use crate::support::{Clone, History, Server, expected};
 
 #[test]
 fn tags_are_peeled_and_what_leads_to_no_commit_is_passed_over() {
@@ -29,7 +29,7 @@ fn tags_are_peeled_and_what_leads_to_no_commit_is_passed_over() {
     assert_eq!(server.changesets()[0].branch.as_deref(), Some("main"));
     let by_tag = server.changeset(&clone.git(&["rev-parse", "light"]));
     assert_eq!(by_tag.branch, None);
-    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+    server.assert_refs_behind(&[]);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn packed_refs_and_collected_garbage_make_nothing_new() {
     server.deliver_all();
     let all = expected(&server.git_dir, &["--all"]);
     server.git(&["update-ref", "-d", "refs/heads/doomed"]);
-    server.git(&["gc", "--quiet", "--prune=now"]);
+    server.collect_garbage();
     clone.push(&["origin", "doomed:phoenix", "main:other"]);
     server.deliver_all();
     server.assert_rally_holds(&all);
@@ -117,7 +117,7 @@ fn commits_of_an_excluded_ref_count_when_they_reach_another() {
     clone.commit("US1", &[("a", Some("1"))]);
     clone.push(&["origin", "main:wip/x", "main:other", "main:refs/tags/t"]);
     assert_eq!(server.count("recorded"), 0);
-    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+    server.assert_refs_behind(&[]);
     clone.commit("US2", &[("a", Some("2"))]);
     clone.push(&["origin", "main:refs/changes/1"]);
     server.deliver_all();
@@ -152,13 +152,13 @@ fn every_commit_is_posted_where_the_configuration_says_all() {
 fn five_thousand_refs_in_one_push_are_one_walk() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
-    let mut import = Import::new();
+    let mut history = History::new();
     let mut parents = Vec::new();
     for number in 0..50 {
         let file = [(&b"a"[..], Some(if number % 2 == 0 { "even" } else { "odd" }))];
-        parents = vec![import.commit("main", 1_700_000_000 + number, format!("US1 {number}"), &parents, &file)];
+        parents = vec![history.commit("main", 1_700_000_000 + number, format!("US1 {number}"), &parents, &file)];
     }
-    let revisions = import.into_clone(&clone);
+    let revisions = history.write_to(&clone);
     let refs: String = (0..5000)
         .map(|number| format!("create refs/heads/team{}/branch{number} {}\n", number % 9, revisions[number % 50]))
         .collect();
@@ -189,7 +189,7 @@ fn a_head_without_branch_and_orphans_and_symbolic_refs_do_no_harm() {
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main", "island"]));
     assert_eq!(server.count("recorded"), 4);
-    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+    server.assert_refs_behind(&[]);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn any_bytes_may_make_the_name_of_a_ref() {
     let branches: Vec<Option<String>> = server.changesets().into_iter().map(|held| held.branch).collect();
     let readable = [r"caf\xE9", "$(touch;x)'\"&|`", "日本語", &"x".repeat(200)];
     assert_eq!(branches, readable.map(|name| Some(name.to_owned())));
-    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+    server.assert_refs_behind(&[]);
 }
 
 /// A repository with three commits from before `install`, and a clone of it.
@@ -229,11 +229,6 @@ fn with_history(config: &str) -> (Server, Clone) {
     (server, clone)
 }
 
-fn collect_garbage(server: &Server) {
-    server.git(&["reflog", "expire", "--expire=now", "--all"]);
-    server.git(&["gc", "--quiet", "--prune=now"]);
-}
-
 #[test]
 fn history_stays_seen_when_what_came_after_it_was_deleted_and_pruned() {
     let (server, clone) = with_history("");
@@ -243,12 +238,12 @@ fn history_stays_seen_when_what_came_after_it_was_deleted_and_pruned() {
         clone.push(&["origin", "feature"]);
     }
     clone.push(&["origin", ":feature"]);
-    collect_garbage(&server);
+    server.collect_garbage();
     clone.git(&["checkout", "--quiet", "main"]);
     let new = clone.commit("DE3 on main", &[("c", Some("1"))]);
     clone.push(&["origin", "main"]);
     assert_eq!(server.count("recorded"), 3, "two of the feature, and the new one");
-    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+    server.assert_refs_behind(&[]);
     server.deliver_all();
     assert_eq!(server.changeset(&new).artifacts, ["DE3"]);
 }
@@ -260,7 +255,7 @@ fn history_stays_seen_when_a_branch_was_moved_back_and_the_mistake_pruned() {
     clone.push(&["origin", "main"]);
     clone.git(&["reset", "--quiet", "--hard", "HEAD~1"]);
     clone.push(&["--force", "origin", "main"]);
-    collect_garbage(&server);
+    server.collect_garbage();
     clone.commit("Fixed DE2", &[("c", Some("1"))]);
     clone.push(&["origin", "main"]);
     let status = server.status();
@@ -280,7 +275,7 @@ fn history_stays_seen_when_only_the_branch_that_reached_all_of_it_is_gone() {
     std::fs::remove_dir_all(server.git_dir.join("rally-hook")).expect("it is there");
     server.run(&["install"]).succeeds();
     clone.push(&["origin", ":ahead"]);
-    collect_garbage(&server);
+    server.collect_garbage();
     clone.git(&["checkout", "--quiet", "main"]);
     clone.commit("DE2 on main", &[("c", Some("1"))]);
     clone.push(&["origin", "main"]);
@@ -294,7 +289,7 @@ fn history_stays_seen_on_a_branch_that_begins_in_it_when_all_later_tips_are_prun
     clone.push(&["origin", "main~2:refs/heads/main", "--force"]);
     clone.git(&["checkout", "--quiet", "--detach", "main~1"]);
     clone.push(&["origin", ":old"]);
-    collect_garbage(&server);
+    server.collect_garbage();
     clone.git(&["checkout", "--quiet", "-B", "main", "main~2"]);
     clone.commit("DE2 on main", &[("c", Some("1"))]);
     clone.push(&["origin", "main"]);

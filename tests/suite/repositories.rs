@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::support::{Import, Server, expected, expected_of_all, git, program, ran};
+use crate::support::{History, Server, expected, expected_of_all, git, program, ran};
 
 #[test]
 fn objects_may_lie_in_another_repository() {
@@ -38,16 +38,16 @@ fn refs_in_a_namespace_have_the_names_by_which_they_are_pushed() {
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &[inside]));
     assert!(server.changesets().iter().all(|held| held.branch.as_deref() == Some("main")));
-    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+    server.assert_refs_behind(&[]);
 }
 
 /// Returns a branch of commits, each this many seconds after the one before (a negative number: before it).
-fn chain(import: &mut Import, branch: &str, parent: Option<usize>, from: i64, step: i64, count: i64) -> usize {
+fn chain(history: &mut History, branch: &str, parent: Option<usize>, from: i64, step: i64, count: i64) -> usize {
     let mut parents: Vec<usize> = parent.into_iter().collect();
     for number in 0..count {
         let text = format!("{branch} {number}");
         let files = [(branch.as_bytes(), Some(text.as_str()))];
-        parents = vec![import.commit(branch, from + step * number, format!("US1 {text}"), &parents, &files)];
+        parents = vec![history.commit(branch, from + step * number, format!("US1 {text}"), &parents, &files)];
     }
     parents[0]
 }
@@ -57,19 +57,19 @@ fn wrong_clocks_make_nothing_new_and_hide_nothing() {
     let now = 1_700_000_000;
     let server = Server::delivering_later("");
     let clone = server.new_clone();
-    let mut import = Import::new();
-    let old = chain(&mut import, "base", None, now, 60, 50);
+    let mut history = History::new();
+    let old = chain(&mut history, "base", None, now, 60, 50);
     // Seen by the first push: clocks that run back, jump to 1970, and to the future.
-    let backwards = chain(&mut import, "backwards", Some(old), now + 3000, -100, 25);
-    let epoch = chain(&mut import, "epoch", Some(old), 0, 1, 20);
-    let future = chain(&mut import, "future", Some(old), 4_000_000_000, -60, 20);
+    let backwards = chain(&mut history, "backwards", Some(old), now + 3000, -100, 25);
+    let epoch = chain(&mut history, "epoch", Some(old), 0, 1, 20);
+    let future = chain(&mut history, "future", Some(old), 4_000_000_000, -60, 20);
     // New in the second: each built on one of these or on what lies before them, with other clocks again.
-    let late = chain(&mut import, "late", Some(epoch), now + 9000, 60, 5);
-    chain(&mut import, "early", Some(future), 1, 1, 5);
-    chain(&mut import, "on-old", Some(old), now - 90_000, 60, 5);
-    chain(&mut import, "on-backwards", Some(backwards), now + 10_000, -200, 40);
-    import.commit("late", 5, "US2 merge", &[late, backwards, future], &[]);
-    let revisions = import.into_clone(&clone);
+    let late = chain(&mut history, "late", Some(epoch), now + 9000, 60, 5);
+    chain(&mut history, "early", Some(future), 1, 1, 5);
+    chain(&mut history, "on-old", Some(old), now - 90_000, 60, 5);
+    chain(&mut history, "on-backwards", Some(backwards), now + 10_000, -200, 40);
+    history.commit("late", 5, "US2 merge", &[late, backwards, future], &[]);
+    let revisions = history.write_to(&clone);
     let tips = [("epoch", epoch), ("backwards", backwards), ("future", future)];
     for (name, mark) in tips {
         clone.push(&["origin", &format!("{}:refs/heads/{name}", revisions[mark - 1])]);
@@ -91,11 +91,11 @@ fn history_before_install_stays_unposted_in_spite_of_wrong_clocks() {
     let server = Server::without_hook();
     server.configure_later("");
     let clone = server.new_clone();
-    let mut import = Import::new();
-    let old = chain(&mut import, "base", None, now, 60, 50);
-    chain(&mut import, "seen", Some(old), 1, 1, 200);
-    chain(&mut import, "new", Some(old), now + 9000, 60, 2);
-    import.into_clone(&clone);
+    let mut history = History::new();
+    let old = chain(&mut history, "base", None, now, 60, 50);
+    chain(&mut history, "seen", Some(old), 1, 1, 200);
+    chain(&mut history, "new", Some(old), now + 9000, 60, 2);
+    history.write_to(&clone);
     clone.push(&["origin", "seen"]);
     server.run(&["install"]).succeeds();
     clone.push(&["origin", "new"]);
@@ -158,7 +158,7 @@ fn grafts_and_replacements_change_nothing_of_what_was_pushed() {
 #[test]
 fn formats_that_cannot_be_read_yet_leave_the_push_fine_and_known() {
     for (init, word) in [("--object-format=sha256", "object format"), ("--ref-format=reftable", "refstorage")] {
-        let server = Server::of_kind(&[init]);
+        let server = Server::with_repository(&[init]);
         let installed = server.run(&["install"]).succeeds();
         assert!(installed.stderr.contains(word), "{installed:?}");
         let clone = server.new_clone();
@@ -189,7 +189,7 @@ fn a_hook_that_was_linked_into_place_takes_history_as_seen() {
     let clone = server.new_clone();
     let old = clone.commit("US1 long ago", &[("a", Some("1"))]);
     clone.push(&["origin", "main", "main:other"]);
-    symlink(program(), server.git_dir.join("hooks/post-receive")).expect("a link");
+    symlink(program(), server.hook()).expect("a link");
     clone.commit("US2", &[("a", Some("2"))]);
     let seen = clone.push(&["origin", "main"]);
     assert!(seen.contains("1 commit queued for US2"), "{seen}");

@@ -1,9 +1,10 @@
 //! State changes that messages ask for.
 
-use rally_simulator::{Action, Fault, Match};
+use rally_simulator::{Fault, Match};
 use serde_json::json;
 
 use crate::support::Server;
+use crate::support::fault::status;
 
 /// Returns the artifacts that were updated, in order.
 fn updated(server: &Server) -> Vec<String> {
@@ -107,7 +108,7 @@ fn a_commit_changes_states_once_when_it_reaches_the_branch_of_head() {
     clone.push(&["origin", "main"]);
     server.deliver_all();
     assert_eq!(updated(&server), ["DE1", "DE2"]);
-    server.assert_ledger_adds_up();
+    server.assert_counts_add_up();
 }
 
 #[test]
@@ -149,11 +150,7 @@ fn each_commit_changes_a_state_once_however_often_it_is_delivered() {
     clone.push(&["origin", "main"]);
     // The Changeset is made, but not its Change: the commit is delivered in two attempts.
     let on = Match { body: Some("PathAndFilename".into()), ..Match::default() };
-    server.rally.fault(Fault {
-        on,
-        times: 1,
-        action: Action::Status { code: 503, headers: Vec::new(), body: String::new() },
-    });
+    server.rally.fault(Fault { on, times: 1, action: status(503) });
     server.deliver_all();
     assert_eq!(updated(&server), ["DE1"]);
     // A person reopens the defect; nothing that delivers the commit again may close it.
@@ -195,8 +192,7 @@ fn a_commit_that_was_pruned_and_is_pushed_again_changes_no_state_again() {
     clone.push_commits(&["Start", "Fixed DE1", "US1: one more"]);
     server.deliver_all();
     clone.push(&["--force", "origin", "main~2:main"]);
-    server.git(&["reflog", "expire", "--expire=now", "--all"]);
-    server.git(&["gc", "--quiet", "--prune=now"]);
+    server.collect_garbage();
     server.rally.world(|world| world.set_field("DE1", "State", json!("Open")));
     clone.push(&["origin", "main~1:main"]);
     server.deliver_all();
@@ -210,7 +206,7 @@ fn a_commit_that_was_pruned_and_is_pushed_again_changes_no_state_again() {
 fn a_delivery_that_leaves_state_changes_undone_says_so() {
     let server = Server::delivering_later("[state]\nupdate = true\n");
     server.new_clone().push_commits(&["Fixed DE1"]);
-    server.once("POST", "/defect/", Action::Status { code: 503, headers: Vec::new(), body: String::new() });
+    server.fail_next_at("POST", "/defect/", status(503));
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains("1 whose state changes wait"), "{ran:?}");
     server.deliver_all();

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::support::fault::LATER;
+use crate::support::DELIVER_LATER;
 use crate::support::{Clone, Server, expected, git, ran};
 
 /// A repository of which two commits are delivered and one waits.
@@ -147,7 +147,7 @@ fn a_queue_of_an_earlier_version_is_brought_up_to_date_with_all_that_it_holds() 
         server.change_queue(sql);
     }
     clone.push_commits(&["US4: the queue is older"]);
-    assert_eq!(server.status()["refs_behind"].to_string(), "[]");
+    server.assert_refs_behind(&[]);
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
@@ -155,14 +155,14 @@ fn a_queue_of_an_earlier_version_is_brought_up_to_date_with_all_that_it_holds() 
 #[test]
 fn what_the_hook_makes_is_for_its_owner_only_whatever_the_umask() {
     let server = Server::without_hook();
-    server.configure(LATER);
+    server.configure(DELIVER_LATER);
     assert_modes_under(&server, "000", 0o700, 0o600);
 }
 
 #[test]
 fn in_a_shared_repository_the_group_may_use_what_the_hook_makes() {
-    let server = Server::of_kind(&["--shared=group"]);
-    server.configure(LATER);
+    let server = Server::with_repository(&["--shared=group"]);
+    server.configure(DELIVER_LATER);
     assert_modes_under(&server, "077", 0o2770, 0o660);
 }
 
@@ -174,8 +174,8 @@ const LIMITED: u32 = 61_003;
 
 #[test]
 fn the_hook_works_for_several_users_of_one_group() {
-    let server = Server::of_kind(&["--shared=group"]);
-    server.configure(LATER);
+    let server = Server::with_repository(&["--shared=group"]);
+    server.configure(DELIVER_LATER);
     let messages = ["US1: by the first", "DE2: by the second", "TA3: by the first again"];
     let updates = messages.map(|message| server.import("refs/heads/main", &[message]));
     if !give_to(&server, USERS[0]) {
@@ -279,14 +279,12 @@ fn assert_modes_under(server: &Server, umask: &str, directory: u32, file: u32) {
 #[test]
 fn deliver_all_repos_goes_on_past_a_broken_one() {
     let (server, _clone) = scene();
-    let config = fs::read_to_string(server.git_dir.join("rally-hook.toml")).expect("it is there");
+    let config = server.read_configuration();
     let root = server.path().join("root");
     fs::create_dir(&root).expect("it is new");
     for name in ["one", "two", "three"] {
         let copy = root.join(format!("{name}.git"));
-        let mut command = Command::new("cp");
-        command.arg("-r").arg(&server.git_dir).arg(&copy);
-        assert!(ran(command).success);
+        crate::support::copy(&server.git_dir, &copy);
         fs::write(copy.join("rally-hook.toml"), format!("{config}\n[repository]\nname = \"{name}\"\n"))
             .expect("it can be written");
     }

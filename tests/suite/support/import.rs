@@ -1,90 +1,39 @@
-//! Histories made fast and with any bytes, dates and parents, by `git fast-import`.
+//! Commits that reach the server's repository without a clone and without a push.
 
-use std::fs;
+use super::{Ran, Server, hermetic, output_text, ran};
 
-use super::Clone;
-
-/// A history in the making.
-pub struct Import {
-    stream: Vec<u8>,
-    commits: usize,
-}
-
-/// A commit of an [`Import`], to be named as a parent.
-pub type Mark = usize;
-
-impl Import {
-    pub fn new() -> Self {
-        Import { stream: b"feature done\n".to_vec(), commits: 0 }
+impl Server {
+    /// Commits to main and runs the hook for these commits, as a push does; returns what the hook printed.
+    pub fn receive(&self, messages: &[&str]) -> Ran {
+        let update = self.import("refs/heads/main", messages);
+        self.run_hook(update.as_bytes())
     }
 
-    /// Adds a commit to a branch at a time. Without parents it is a root; `None` for a file deletes it.
-    pub fn commit(
-        &mut self,
-        branch: &str,
-        time: i64,
-        message: impl AsRef<[u8]>,
-        parents: &[Mark],
-        files: &[(&[u8], Option<&str>)],
-    ) -> Mark {
-        self.encoded_commit(branch, time, "", message.as_ref(), parents, files)
-    }
-
-    /// The same with an `encoding` header, unless that is empty.
-    pub fn encoded_commit(
-        &mut self,
-        branch: &str,
-        time: i64,
-        encoding: &str,
-        message: &[u8],
-        parents: &[Mark],
-        files: &[(&[u8], Option<&str>)],
-    ) -> Mark {
-        self.commits += 1;
-        let mark = self.commits;
-        let header = if encoding.is_empty() { String::new() } else { format!("encoding {encoding}\n") };
-        let who = format!("<jane.roe@acme.example> {time} +0100");
-        // A branch that exists already would be the parent of a root.
-        self.add(format!("reset refs/heads/{branch}\ncommit refs/heads/{branch}\nmark :{mark}\n"));
-        self.add(format!("author Jane Roe {who}\ncommitter John Doe {who}\n{header}"));
-        self.data(message);
-        for (number, parent) in parents.iter().enumerate() {
-            self.add(format!("{} :{parent}\n", if number == 0 { "from" } else { "merge" }));
+    /// Commits to a ref, each time changing two files; returns the line that the hook gets for it.
+    pub fn import(&self, name: &str, messages: &[&str]) -> String {
+        let old = self.tip(name);
+        let mut stream = String::new();
+        for (number, message) in messages.iter().enumerate() {
+            let from = if number == 0 && old.is_some() { format!("from {name}^0\n") } else { String::new() };
+            let text = format!("{message} {number} {}", old.as_deref().unwrap_or_default());
+            let data = |text: &str| format!("data {}\n{text}\n", text.len());
+            let time = 1_700_000_000 + self.next_number() * 60;
+            stream += &format!("commit {name}\ncommitter John Doe <john.doe@acme.example> {time} +0100\n");
+            stream += &format!("{}{from}", data(message));
+            stream += &format!("M 100644 inline a\n{0}M 100644 inline dir/b\n{0}", data(&text));
         }
-        for (path, text) in files {
-            let quoted: String = path.iter().map(|byte| format!("\\{byte:03o}")).collect();
-            match text {
-                Some(text) => {
-                    self.add(format!("M 100644 inline \"{quoted}\"\n"));
-                    self.data(text.as_bytes());
-                }
-                None => self.add(format!("D \"{quoted}\"\n")),
-            }
-        }
-        mark
+        let mut command = hermetic("git");
+        command.current_dir(&self.git_dir).args(["fast-import", "--quiet"]);
+        output_text(command, stream.as_bytes());
+        let none = || "0".repeat(40);
+        format!("{} {} {name}\n", old.unwrap_or_else(none), self.tip(name).unwrap_or_else(none))
     }
 
-    fn add(&mut self, text: String) {
-        self.stream.extend(text.into_bytes());
-    }
-
-    fn data(&mut self, bytes: &[u8]) {
-        self.add(format!("data {}\n", bytes.len()));
-        self.stream.extend(bytes);
-        self.stream.push(b'\n');
-    }
-
-    /// Makes the commits and branches in a clone, and returns the revisions, in order.
-    pub fn into_clone(mut self, clone: &Clone) -> Vec<String> {
-        self.add("done\n".into());
-        clone.git_with(&["fast-import", "--quiet", "--force", "--export-marks=.git/marks"], &self.stream);
-        let marks = fs::read_to_string(clone.path.join(".git/marks")).expect("fast-import wrote them");
-        let mut revisions = vec![String::new(); self.commits];
-        for line in marks.lines() {
-            let (mark, revision) = line.split_once(' ').expect("a mark and a revision");
-            let mark: Mark = mark.trim_start_matches(':').parse().expect("a number");
-            revisions[mark - 1] = revision.to_owned();
-        }
-        revisions
+    /// Returns the revision that a ref of the server leads to.
+    pub fn tip(&self, name: &str) -> Option<String> {
+        let mut command = hermetic("git");
+        command.current_dir(&self.git_dir).args(["rev-parse", "--quiet", "--verify", name]);
+        let found = ran(command).stdout;
+        (!found.is_empty()).then(|| found.trim().to_owned())
     }
 }

@@ -1,0 +1,115 @@
+//! Commands in a known environment: the program under test, Git, and whatever else a test runs.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// How long the program under test assumes that reads lag behind writes; the real bound is seconds.
+const LAG_MS: &str = "40";
+
+/// Overrides [`LAG_MS`] for one command.
+pub const LAG_VARIABLE: &str = "RALLY_HOOK_TEST_LAG_MS";
+
+/// Returns the path of the program under test.
+pub fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_rally-hook"))
+}
+
+/// Copies the program under test.
+///
+/// `cp` does it because a program that is open for writing cannot be run: a file that this process had open might be
+/// inherited, still open, by what another test starts at that moment.
+pub fn copy_program(to: &Path) {
+    copy(program(), to);
+}
+
+/// Copies a file or a directory with all that it holds.
+pub fn copy(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    command.arg("-r").arg(from).arg(to);
+    ran(command).succeeds();
+}
+
+/// Returns a command that gets nothing of this machine's environment but `PATH`.
+pub fn hermetic(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let fixed = [
+        ("HOME", "/nonexistent"),
+        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ("GIT_CONFIG_NOSYSTEM", "1"),
+        ("GIT_AUTHOR_NAME", "Jane Roe"),
+        ("GIT_AUTHOR_EMAIL", "jane.roe@acme.example"),
+        ("GIT_COMMITTER_NAME", "John Doe"),
+        ("GIT_COMMITTER_EMAIL", "john.doe@acme.example"),
+        ("GIT_TERMINAL_PROMPT", "0"),
+        ("TZ", "UTC"),
+        ("LC_ALL", "C"),
+        (LAG_VARIABLE, LAG_MS),
+    ];
+    command.envs(fixed);
+    command
+}
+
+/// How a program ended and what it printed.
+#[derive(Debug)]
+pub struct Ran {
+    pub success: bool,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Asserts that the program ended with exit code 0.
+    pub fn succeeds(self) -> Self {
+        assert!(self.success, "{self:?}");
+        self
+    }
+
+    /// Asserts that the program ended with this exit code.
+    pub fn fails_with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        self
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (success, code) = (output.status.success(), output.status.code());
+        Ran { success, code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
+/// Runs a command without input.
+pub fn ran(mut command: Command) -> Ran {
+    Ran::from(command.stdin(Stdio::null()).output().expect("the program can be run"))
+}
+
+/// Runs Git in a directory and returns its output without the last line break.
+pub fn git(directory: &Path, arguments: &[&str]) -> String {
+    let mut command = hermetic("git");
+    command.current_dir(directory).args(arguments);
+    output_text(command, b"")
+}
+
+/// Runs a command with this input and returns its output without the last line break; panics if it fails.
+pub fn output_text(command: Command, input: &[u8]) -> String {
+    String::from_utf8_lossy(&output_bytes(command, input)).trim_end_matches('\n').to_owned()
+}
+
+/// Runs a command with this input and returns its output; panics if it fails.
+pub fn output_bytes(mut command: Command, input: &[u8]) -> Vec<u8> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program can be run");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let output = std::thread::scope(|scope| {
+        // Not every command reads its input, and one that does may write much before it has read all.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output().expect("the program ends")
+    });
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
