@@ -1,4 +1,4 @@
-//! A range that a person names.
+//! `backfill`: the commits of a range that the user names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use rally_simulator::{Action, Fault, Match};
 use crate::support::{Expected, Server, expected};
 
 #[test]
-fn a_backfill_posts_history_and_a_second_one_nothing() {
+fn a_backfill_posts_history_once() {
     let server = Server::without_hook();
     let clone = server.new_clone();
     let first = clone.commit("US1", &[("a", Some("1"))]);
@@ -23,10 +23,10 @@ fn a_backfill_posts_history_and_a_second_one_nothing() {
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
     let before = server.rally.requests().len();
     server.run(&["backfill", "main"]).succeeds();
-    assert_eq!(server.rally.requests().len(), before, "nothing is left to ask");
+    assert_eq!(server.rally.requests().len(), before, "nothing is left to post");
 }
 
-/// Returns what a dry run prints, as Git's side would be printed, in no order.
+/// Returns the sorted lines of a dry run with `--json`.
 fn dry_run(server: &Server, range: &[&str]) -> Vec<String> {
     let arguments = [&["backfill", "--dry-run", "--json"], range].concat();
     let ran = server.run(&arguments).succeeds();
@@ -36,6 +36,7 @@ fn dry_run(server: &Server, range: &[&str]) -> Vec<String> {
     lines
 }
 
+/// Returns the sorted lines that a dry run should print for these commits.
 fn as_lines(expected: &[Expected]) -> Vec<String> {
     let quoted = |text: &String| serde_json::to_string(text).expect("text");
     let line = |commit: &Expected| {
@@ -52,8 +53,9 @@ fn as_lines(expected: &[Expected]) -> Vec<String> {
     lines
 }
 
-#[test]
-fn a_dry_run_of_any_range_prints_what_git_says_and_touches_nothing() {
+/// Sets up a server without hook and configuration; returns it with the commits on main. The branch topic forks from
+/// the third of them and merges the fifth.
+fn with_two_branches() -> (Server, Vec<String>) {
     let server = Server::without_hook();
     fs::remove_file(server.git_dir.join("rally-hook.toml")).expect("the configuration was there");
     let clone = server.new_clone();
@@ -71,7 +73,12 @@ fn a_dry_run_of_any_range_prints_what_git_says_and_touches_nothing() {
     clone.commit("DE1 topic", &[("b", Some("1"))]);
     clone.git(&["merge", "--quiet", "--no-edit", "-m", "DE2 merge", &revisions[4]]);
     clone.push(&["origin", "main", "topic"]);
-    let before = files(&server.git_dir);
+    (server, revisions)
+}
+
+#[test]
+fn a_dry_run_of_any_range_prints_the_commits_that_git_lists() {
+    let (server, revisions) = with_two_branches();
     let first = format!("{}..main", revisions[0]);
     let hidden = format!("^{}", revisions[1]);
     let ranges: [(&[&str], &[&str]); 9] = [
@@ -91,8 +98,21 @@ fn a_dry_run_of_any_range_prints_what_git_says_and_touches_nothing() {
     for (arguments, rev_list) in ranges {
         assert_eq!(dry_run(&server, arguments), as_lines(&expected(&server.git_dir, rev_list)), "{arguments:?}");
     }
-    assert_eq!(files(&server.git_dir), before, "nothing is written, the directory of the queue neither");
+}
+
+#[test]
+fn a_dry_run_writes_no_file_and_sends_no_request() {
+    let (server, _) = with_two_branches();
+    let before = files(&server.git_dir);
+    dry_run(&server, &["--all"]);
+    server.run(&["backfill", "--dry-run", "main~1..main", "topic"]).succeeds();
+    assert_eq!(files(&server.git_dir), before, "not even the directory of the queue");
     assert!(server.rally.requests().is_empty());
+}
+
+#[test]
+fn a_dry_run_without_json_lists_artifacts_and_paths() {
+    let (server, _) = with_two_branches();
     let text = server.run(&["backfill", "--dry-run", "main~1..main", "topic"]).succeeds();
     assert!(text.stdout.contains("DE1: DE1 topic\n  A b\n") && text.stderr.contains("would be posted"), "{text:?}");
 }
@@ -111,7 +131,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_backfill_over_what_another_client_posted_completes_it() {
+fn a_changeset_of_another_client_gets_the_changes_that_it_lacks() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     let first = clone.commit("US1", &[("a", Some("1")), ("b", Some("1"))]);
@@ -132,7 +152,7 @@ fn a_backfill_over_what_another_client_posted_completes_it() {
 }
 
 #[test]
-fn a_range_may_be_posted_later() {
+fn a_backfill_with_later_delivery_only_queues() {
     let server = Server::without_hook();
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
@@ -146,7 +166,7 @@ fn a_range_may_be_posted_later() {
 }
 
 #[test]
-fn a_backfill_that_is_interrupted_goes_on_where_it_ended() {
+fn a_second_backfill_completes_one_that_was_interrupted() {
     let server = Server::without_hook();
     let rally = "timeout = \"20s\"\nbatch = \"off\"";
     let queue = "[queue]\nretry_delay = \"20ms\"\n";
@@ -159,7 +179,7 @@ fn a_backfill_that_is_interrupted_goes_on_where_it_ended() {
     let on = Match { path: Some("/change/create"), skip: 3, ..Match::default() };
     server.rally.fault(Fault { on, times: usize::MAX, action: Action::Hang });
     let mut child = server.command(&["backfill", "--all"]).stderr(Stdio::null()).spawn().expect("it runs");
-    server.rally.wait_for_requests("Changes that hang", |requests| {
+    server.rally.wait_for_requests("changes that hang", |requests| {
         requests.iter().filter(|request| request.path == "/change/create").count() > 3
     });
     // As Ctrl-C does.
@@ -172,7 +192,7 @@ fn a_backfill_that_is_interrupted_goes_on_where_it_ended() {
 }
 
 #[test]
-fn a_broken_ref_keeps_no_other_from_being_read() {
+fn a_broken_ref_is_reported_and_the_other_refs_are_read() {
     let server = Server::delivering_later("");
     server.receive(&["US1: there"]);
     fs::write(server.git_dir.join("refs/heads/broken"), format!("{}\n", "1".repeat(40))).expect("a ref");
@@ -181,7 +201,7 @@ fn a_broken_ref_keeps_no_other_from_being_read() {
 }
 
 #[test]
-fn json_holds_nothing_that_a_terminal_would_act_on() {
+fn json_escapes_control_characters() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     let path = "csi\u{9b}2J right-to-left\u{202e} delete\u{7f}";
@@ -194,7 +214,7 @@ fn json_holds_nothing_that_a_terminal_would_act_on() {
 }
 
 #[test]
-fn another_workspace_or_repository_gets_all_of_a_backfill() {
+fn a_backfill_after_the_repository_is_renamed_posts_all_commits_to_the_new_name() {
     let server = Server::delivering_later("");
     server.receive(&["US1: one", "DE2: two"]);
     server.deliver_all();
@@ -210,7 +230,7 @@ fn another_workspace_or_repository_gets_all_of_a_backfill() {
 }
 
 #[test]
-fn a_date_that_is_none_is_refused() {
+fn a_value_of_since_that_is_not_a_date_is_refused() {
     let server = Server::delivering_later("");
     server.receive(&["US1: one"]);
     for since in ["whenever", "3 wekks ago"] {
@@ -221,7 +241,7 @@ fn a_date_that_is_none_is_refused() {
 }
 
 #[test]
-fn an_option_that_is_no_revision_is_refused() {
+fn options_of_git_log_are_refused() {
     let server = Server::delivering_later("");
     server.new_clone().push_commits(&["US1: one", "US2: two"]);
     for arguments in
@@ -230,12 +250,18 @@ fn an_option_that_is_no_revision_is_refused() {
         let ran = server.run(&[&["backfill", "--dry-run", "--"], arguments].concat()).fails_with(2);
         assert!(ran.stderr.contains("is no revision"), "{ran:?}");
     }
+}
+
+#[test]
+fn the_revision_options_of_git_are_accepted() {
+    let server = Server::delivering_later("");
+    server.new_clone().push_commits(&["US1: one", "US2: two"]);
     let ran = server.run(&["backfill", "--dry-run", "--", "--branches", "--not", "main~1"]).succeeds();
     assert!(ran.stdout.contains("US2") && !ran.stdout.contains("US1"), "{ran:?}");
 }
 
 #[test]
-fn a_range_means_what_was_pushed_whatever_replaces_it() {
+fn replace_refs_do_not_change_a_range() {
     let server = Server::delivering_later("");
     server.new_clone().push_commits(&["US1: one", "US2: two", "US3: three"]);
     server.git(&["replace", "--graft", "main", "main~2"]);
@@ -243,16 +269,27 @@ fn a_range_means_what_was_pushed_whatever_replaces_it() {
     assert!(ran.stdout.contains("US3") && !ran.stdout.contains("US2"), "{ran:?}");
 }
 
-#[test]
-fn all_refs_are_as_many_as_git_means_and_some_kinds_of_them_can_be_named() {
+/// Sets up a server with US1 on a branch and US2 on a ref that is neither branch nor tag.
+fn with_pull_request() -> Server {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.push_commits(&["US1: one"]);
     clone.git(&["checkout", "--quiet", "-b", "other"]);
     clone.commit("US2: two", &[]);
     clone.push(&["origin", "other:refs/pull/1/head"]);
+    server
+}
+
+#[test]
+fn all_means_the_refs_of_every_kind() {
+    let server = with_pull_request();
     let all = server.run(&["backfill", "--all", "--dry-run"]).succeeds();
     assert!(all.stdout.contains("US1") && all.stdout.contains("US2"), "{all:?}");
+}
+
+#[test]
+fn branches_and_tags_mean_the_refs_of_that_kind() {
+    let server = with_pull_request();
     let branches = server.run(&["backfill", "--dry-run", "--", "--branches"]).succeeds();
     assert!(branches.stdout.contains("US1") && !branches.stdout.contains("US2"), "{branches:?}");
     let none = server.run(&["backfill", "--dry-run", "--", "--tags"]).succeeds();

@@ -1,4 +1,4 @@
-//! What people and programs type: exit codes, pipes, completions.
+//! The command line: exit codes, pipes, completions, terminals.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Server, ran};
 
-/// Runs a command whose output goes to a terminal, and returns what that shows.
+/// Runs a command whose output goes to a terminal, and returns what the terminal shows.
 fn on_a_terminal(mut command: Command) -> String {
     let (mut ours, mut its) = (0, 0);
     let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
@@ -29,7 +29,7 @@ fn on_a_terminal(mut command: Command) -> String {
 }
 
 #[test]
-fn exit_codes_tell_wrong_usage_from_work_left_undone() {
+fn wrong_usage_exits_with_2() {
     let server = Server::new();
     let wrong: [&[&str]; 10] = [
         &[],
@@ -47,14 +47,29 @@ fn exit_codes_tell_wrong_usage_from_work_left_undone() {
         let ran = server.run(arguments).fails_with(2);
         assert!(ran.stdout.is_empty() && !ran.stderr.is_empty(), "{ran:?}");
     }
+}
+
+#[test]
+fn commands_with_nothing_left_to_do_exit_with_0() {
+    let server = Server::new();
     for arguments in [&["status"][..], &["deliver"], &["deliver", "--wait"], &["catch-up"], &["--version"], &["--help"]]
     {
         server.run(arguments).fails_with(0);
     }
+}
+
+#[test]
+fn outside_a_repository_the_program_says_so() {
+    let server = Server::new();
     let mut elsewhere = server.command(&["status"]);
     elsewhere.current_dir("/");
     let told = ran(elsewhere).fails_with(2);
     assert!(told.stderr.contains("is not a Git repository"), "{told:?}");
+}
+
+#[test]
+fn the_repository_is_found_by_git_dir_or_from_a_directory_inside_it() {
+    let server = Server::new();
     let mut by_variable = server.command(&["status", "--json"]);
     by_variable.current_dir("/").env("GIT_DIR", &server.git_dir);
     ran(by_variable).fails_with(0);
@@ -64,7 +79,7 @@ fn exit_codes_tell_wrong_usage_from_work_left_undone() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_closed_pipe_is_success() {
     let server = Server::new();
     let clone = server.new_clone();
     for number in 0..3 {
@@ -93,17 +108,24 @@ fn a_reader_that_goes_away_is_no_failure() {
     }
 }
 
+const COMMANDS: [&str; 8] = ["backfill", "deliver", "catch-up", "status", "retry", "install", "uninstall", "doctor"];
+
 #[test]
-fn completions_and_the_manual_know_every_command() {
+fn completions_and_help_list_every_command() {
     let server = Server::without_hook();
-    let commands = ["backfill", "deliver", "catch-up", "status", "retry", "install", "uninstall", "doctor"];
     for arguments in [&["completions", "bash"][..], &["completions", "zsh"], &["completions", "fish"], &["--help"]] {
         let text = server.run(arguments).succeeds().stdout;
-        assert!(commands.iter().all(|command| text.contains(command)), "{arguments:?}");
+        assert!(COMMANDS.iter().all(|command| text.contains(command)), "{arguments:?}");
     }
+    assert!(!server.git_dir.join("rally-hook").exists());
+}
+
+#[test]
+fn there_is_a_man_page_for_the_program_and_each_command() {
+    let server = Server::without_hook();
     let page = server.run(&["man"]).succeeds().stdout;
     assert!(page.contains(".TH rally-hook 1"), "{page}");
-    assert!(commands.iter().all(|command| page.contains(&command.replace('-', "\\-"))), "{page}");
+    assert!(COMMANDS.iter().all(|command| page.contains(&command.replace('-', "\\-"))), "{page}");
     let page = server.run(&["man", "backfill"]).succeeds().stdout;
     assert!(page.contains(".TH rally-hook-backfill 1") && page.contains("dry\\-run"), "{page}");
     server.run(&["man", "no-command"]).fails_with(2);
@@ -111,7 +133,7 @@ fn completions_and_the_manual_know_every_command() {
 }
 
 #[test]
-fn progress_and_colour_are_for_terminals() {
+fn progress_is_shown_on_a_terminal_only() {
     let server = Server::new();
     server.import("refs/heads/main", &["US1: one", "DE2: two"]);
     let backfill = server.command(&["backfill", "main"]);
@@ -120,8 +142,12 @@ fn progress_and_colour_are_for_terminals() {
     assert!(shown.contains("2 commits delivered"), "{shown}");
     let piped = server.run(&["backfill", "main"]).succeeds();
     assert!(!piped.stderr.contains("reading") && !piped.stderr.contains('\r'), "{piped:?}");
+}
 
+#[test]
+fn colour_is_used_on_a_terminal_and_without_no_color_only() {
     const ESCAPE: char = '\x1b';
+    let server = Server::without_hook();
     assert!(on_a_terminal(server.command(&["--help"])).contains(ESCAPE));
     let mut plain = server.command(&["--help"]);
     plain.env("NO_COLOR", "1");
@@ -130,7 +156,7 @@ fn progress_and_colour_are_for_terminals() {
 }
 
 #[test]
-fn status_tells_programs_since_when_something_waits_and_when_something_was_delivered() {
+fn status_has_the_time_of_the_oldest_pending_commit_and_of_the_last_delivery() {
     let server = Server::delivering_later("");
     let before = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
     let is_recent = |date: &serde_json::Value| {

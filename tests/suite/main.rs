@@ -2,11 +2,12 @@
 
 mod support;
 
-mod access;
 mod backfill;
 mod cli;
-mod config_errors;
+mod configuration;
+mod connection;
 mod crashes;
+mod credentials;
 mod delivery;
 mod doctor;
 mod history;

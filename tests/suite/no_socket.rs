@@ -1,7 +1,6 @@
 //! A push does not wait for Rally, nor for anything that the hook starts; shown by order, not by time.
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
@@ -10,7 +9,7 @@ use rally_simulator::Action;
 
 use crate::support::fault::status;
 use crate::support::process::{deliverers, kill, kill_by_id, kill_group, signal_group, wait_for};
-use crate::support::{Clone, Server, expected, git, hermetic};
+use crate::support::{Clone, Server, expected, hermetic};
 
 #[test]
 fn a_push_returns_while_rally_still_holds_the_request() {
@@ -174,24 +173,4 @@ fn a_pusher_who_does_not_listen_stops_no_hook() {
     drop(stdin);
     assert!(child.wait().expect("it was ours").success());
     assert_eq!(server.count("recorded"), 1);
-}
-
-#[test]
-fn the_key_is_in_no_file_but_its_own_and_in_no_output() {
-    let server = Server::delivering_later("");
-    server.write_private("api-key", "_canary-0123456789\n");
-    let clone = server.new_clone();
-    let mut said = clone.push_commits(&["US1"]);
-    for arguments in [&["deliver"][..], &["status"], &["status", "--json"], &["doctor"]] {
-        let ran = server.run(arguments);
-        said += &(ran.stdout + &ran.stderr);
-    }
-    server.assert_stopped("HTTP 401");
-    assert!(!said.contains("canary"), "{said}");
-    for entry in fs::read_dir(server.git_dir.join("rally-hook")).expect("it is there").flatten() {
-        let mut bytes = Vec::new();
-        fs::File::open(entry.path()).and_then(|mut file| file.read_to_end(&mut bytes)).expect("it can be read");
-        assert!(!String::from_utf8_lossy(&bytes).contains("canary"), "{}", entry.path().display());
-    }
-    assert!(!git(&server.git_dir, &["config", "--list"]).contains("canary"));
 }

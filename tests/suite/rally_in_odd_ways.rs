@@ -156,36 +156,6 @@ fn a_poison_entry_holds_up_nobody() {
 }
 
 #[test]
-fn a_read_only_key_stops_everything_until_it_is_replaced() {
-    let server = Server::delivering_later("");
-    server.new_clone().push_commits(&MESSAGES);
-    server.write_private("api-key", "_read-only-key\n");
-    server.run(&["deliver", "--wait"]).fails_with(1);
-    server.assert_stopped("Invalid key");
-    server.assert_counts_add_up();
-    assert!(server.changesets().is_empty() && server.count("failed") == 0);
-    server.write_private("api-key", "_full-access-key\n");
-    server.deliver_all();
-    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-}
-
-#[test]
-fn a_token_that_expires_in_the_middle_is_replaced() {
-    for lifetime in [1, 2, 5] {
-        let server = Server::delivering_later("");
-        let basic = "username = \"connector@acme.example\"\npassword = \"secret-password\"\nbatch = \"off\"\nmax_concurrent_requests = 1";
-        server.write_configuration(server.configuration().credentials(basic).sections(DELIVER_LATER));
-        server.rally.settings(|settings| settings.token_lifetime = Some(lifetime));
-        server.fail_next_at("POST", "/change/create", Action::ExpireToken);
-        server.new_clone().push_commits(&MESSAGES);
-        server.deliver_all();
-        let tokens = server.rally.requests().iter().filter(|request| request.path == "/security/authorize").count();
-        assert!(tokens > 1, "{tokens} tokens for 13 writes");
-        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-    }
-}
-
-#[test]
 fn a_workspace_with_changesets_switched_off_is_named_in_the_log() {
     let server = Server::delivering_later("");
     server.rally.world(|world| world.set_changesets_enabled("Acme", false));

@@ -1,11 +1,12 @@
-//! A configuration that is wrong: the error leads to the line, and no push suffers.
+//! The configuration files: which are read, and errors in them.
 
 use std::fs;
+use std::path::PathBuf;
 
-use crate::support::{Server, expected, hermetic, program, ran};
+use crate::support::{Ran, Server, expected, hermetic, program, ran};
 
 #[test]
-fn an_error_names_file_line_key_and_the_nearest_key() {
+fn a_configuration_error_names_file_line_key_and_the_nearest_known_key() {
     let server = Server::new();
     let file = server.git_dir.join("rally-hook.toml").display().to_string();
     let good = server.configuration().without_credentials().to_string();
@@ -34,7 +35,7 @@ fn an_error_names_file_line_key_and_the_nearest_key() {
 }
 
 #[test]
-fn a_push_with_a_broken_configuration_waits_until_it_is_put_right() {
+fn pushes_with_a_broken_or_missing_configuration_wait_until_it_is_there() {
     let server = Server::new();
     let clone = server.new_clone();
     let good = server.read_configuration();
@@ -52,33 +53,50 @@ fn a_push_with_a_broken_configuration_waits_until_it_is_put_right() {
     assert_eq!(server.changesets().len(), 2);
 }
 
-#[test]
-fn a_file_that_is_named_is_the_only_one_that_is_read() {
+/// Sets up a server whose configuration is valid elsewhere and broken in its usual place; returns the valid file.
+fn with_configuration_elsewhere() -> (Server, PathBuf) {
     let server = Server::new();
     let own = server.git_dir.join("rally-hook.toml");
     let elsewhere = server.path().join("elsewhere.toml");
     fs::rename(&own, &elsewhere).expect("both are in one directory");
     server.write_configuration("broken");
+    (server, elsewhere)
+}
+
+#[test]
+fn a_file_named_by_option_or_variable_is_read_instead_of_the_usual_one() {
+    let (server, elsewhere) = with_configuration_elsewhere();
     let named = elsewhere.display().to_string();
     server.run(&["status"]).fails_with(2);
     server.run(&["status", "--config", &named]).succeeds();
     let mut by_variable = server.command(&["status"]);
     by_variable.env("RALLY_HOOK_CONFIG", &elsewhere);
     ran(by_variable).succeeds();
+}
+
+#[test]
+fn a_named_file_that_does_not_exist_is_an_error() {
+    let server = Server::new();
     let missing = server.run(&["--config", "/nonexistent/x.toml", "status"]).fails_with(2);
     assert!(missing.stderr.contains("/nonexistent/x.toml does not exist"), "{missing:?}");
+}
 
-    // Given to `install`, it is what the hook and the delivery in the background read.
-    let mut install = server.command(&["install", "--config", "../elsewhere.toml"]);
-    install.current_dir(&server.git_dir);
-    ran(install).succeeds();
-    // And what the other commands read, and another `install`.
+#[test]
+fn the_file_that_install_got_is_read_by_all_commands() {
+    let (server, _) = with_configuration_elsewhere();
+    server.run(&["install", "--config", "../elsewhere.toml"]).succeeds();
     server.run(&["status"]).succeeds();
     server.run(&["install"]).succeeds();
     assert!(server.run(&["doctor"]).succeeds().stdout.contains("elsewhere.toml: every key is known"));
     let mut for_all = server.command(&["deliver", "--all-repos", "."]);
     for_all.current_dir(server.path());
     ran(for_all).succeeds();
+}
+
+#[test]
+fn the_file_that_install_got_is_read_by_the_hook_and_the_background_delivery() {
+    let (server, _) = with_configuration_elsewhere();
+    server.run(&["install", "--config", "../elsewhere.toml"]).succeeds();
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
     let seen = clone.push(&["origin", "main"]);
@@ -86,14 +104,10 @@ fn a_file_that_is_named_is_the_only_one_that_is_read() {
     server.rally.wait_until("the commit", |world| world.changesets().iter().any(|held| held.changes.len() == 1));
 }
 
-#[test]
-fn the_systems_file_is_read_first_and_the_repositorys_wins_key_by_key() {
-    let server = Server::new();
-    let system = format!("{}[repository]\nname = \"of the system\"\ncreate = true\n", server.configuration());
-    fs::write(server.path().join("system.toml"), system).expect("it is new");
-    server.write_configuration("[repository]\nname = \"of the repository\"\n");
-    server.import("refs/heads/main", &["US1: one"]);
-    // In a mount namespace of its own, so that this machine's configuration is out of sight.
+/// Runs the program with this text as the system's configuration file, in a mount namespace of its own. Returns `None`,
+/// and says so, where mounting is not permitted.
+fn run_with_system_file(server: &Server, text: &str, arguments: &[&str]) -> Option<Ran> {
+    fs::write(server.path().join("system.toml"), text).expect("it can be written");
     let script = "mount -t tmpfs none /etc && mkdir /etc/rally-hook && cp system.toml /etc/rally-hook/config.toml && \
                   exec \"$@\"";
     let with_system = |arguments: &[&str]| {
@@ -104,28 +118,55 @@ fn the_systems_file_is_read_first_and_the_repositorys_wins_key_by_key() {
     };
     if !with_system(&["--version"]).success {
         eprintln!("skipped: this user may not mount over /etc");
-        return;
+        return None;
     }
-    with_system(&["backfill", "main"]).succeeds();
-    let names: Vec<String> = server.changesets().iter().map(|held| held.repository.clone()).collect();
-    assert_eq!(names, ["of the repository"]);
-    // Who says who we are says all of it; and what is wrong is said of the file in which it stands.
-    server.write_configuration(
-        "[rally]\nusername = \"connector@acme.example\"\npassword = \"secret-password\"\n[repository]\nname = \"another\"\n",
-    );
-    with_system(&["backfill", "main"]).succeeds();
-    assert!(server.changesets().iter().any(|held| held.repository == "another"));
-    let broken = server.path().join("system.toml");
-    fs::write(&broken, "[rally]\n\nserver = \"http://rally.example\"\n").expect("it can be written");
-    let ran = with_system(&["status"]).fails_with(2);
-    assert!(ran.stderr.contains("/etc/rally-hook/config.toml, line 3: `rally.server`"), "{ran:?}");
-    fs::write(broken, "[rally]\nserver = 1\n").expect("it can be written");
-    let ran = with_system(&["status"]).fails_with(2);
-    assert!(ran.stderr.contains("/etc/rally-hook/config.toml, line 2: `server`"), "{ran:?}");
+    Some(with_system(arguments))
+}
+
+/// Returns the text of a system's configuration file with all that delivery needs.
+fn system_file(server: &Server) -> String {
+    let repository = "[repository]\nname = \"of the system\"\ncreate = true\n";
+    server.configuration().sections(repository).to_string()
 }
 
 #[test]
-fn no_error_repeats_a_secret() {
+fn the_repositorys_file_overrides_the_systems_file_key_by_key() {
+    let server = Server::new();
+    server.write_configuration("[repository]\nname = \"of the repository\"\n");
+    server.import("refs/heads/main", &["US1: one"]);
+    let Some(ran) = run_with_system_file(&server, &system_file(&server), &["backfill", "main"]) else { return };
+    ran.succeeds();
+    let names: Vec<String> = server.changesets().iter().map(|held| held.repository.clone()).collect();
+    assert_eq!(names, ["of the repository"]);
+}
+
+#[test]
+fn credentials_of_the_repositorys_file_replace_all_credentials_of_the_systems_file() {
+    let server = Server::new();
+    let rally = "[rally]\nusername = \"connector@acme.example\"\npassword = \"secret-password\"\n";
+    server.write_configuration(format!("{rally}[repository]\nname = \"another\"\n"));
+    server.import("refs/heads/main", &["US1: one"]);
+    let Some(ran) = run_with_system_file(&server, &system_file(&server), &["backfill", "main"]) else { return };
+    ran.succeeds();
+    assert!(server.changesets().iter().any(|held| held.repository == "another"));
+}
+
+#[test]
+fn an_error_in_the_systems_file_names_that_file() {
+    let server = Server::new();
+    for (text, problem) in [
+        ("[rally]\n\nserver = \"http://rally.example\"\n", "line 3: `rally.server`"),
+        ("[rally]\nserver = 1\n", "line 2: `server`"),
+    ] {
+        server.write_configuration("");
+        let Some(ran) = run_with_system_file(&server, text, &["status"]) else { return };
+        let ran = ran.fails_with(2);
+        assert!(ran.stderr.contains(&format!("/etc/rally-hook/config.toml, {problem}")), "{ran:?}");
+    }
+}
+
+#[test]
+fn no_configuration_error_repeats_a_secret() {
     let server = Server::new();
     let rally = "[rally]\nworkspace = \"Acme\"\n";
     let url = server.rally.url();
