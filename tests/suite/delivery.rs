@@ -1,18 +1,20 @@
-//! What reaches Rally, whatever goes wrong between.
+//! Delivery with lost answers, failed batches, lagging reads, and objects that go away.
 
-use rally_simulator::{Action, Fault, Match, Request};
+use std::time::Duration;
 
-use crate::support::{Server, expected, ran};
+use rally_simulator::{Action, Batch, Fault, Match, Request};
 
-fn on(path: &'static str, action: Action) -> Fault {
-    Fault { on: Match { path: Some(path), ..Match::default() }, times: 1, action }
-}
+use crate::support::fault::{errors, status};
+use crate::support::process::wait_for;
+use crate::support::{DELIVER_LATER, Server, expected, ran};
+
+const MESSAGES: [&str; 4] = ["US1: first", "DE2: second", "TA3: third", "US4, DE2: fourth"];
 
 #[test]
-fn an_answer_that_is_lost_makes_no_second_changeset() {
+fn a_lost_answer_makes_no_second_changeset() {
     for action in [Action::CutAfter, Action::CutBefore, Action::CutMidBody] {
         let server = Server::new();
-        server.rally.fault(on("/changeset/create", action));
+        server.fail_next_at("POST", "/changeset/create", action);
         let clone = server.new_clone();
         clone.commit("US1", &[("a", Some("1"))]);
         clone.push(&["origin", "main"]);
@@ -22,14 +24,203 @@ fn an_answer_that_is_lost_makes_no_second_changeset() {
 }
 
 #[test]
-fn text_that_looks_like_a_query_stays_one_literal() {
+fn the_failed_entries_of_a_batch_are_retried_and_the_others_are_not() {
+    for every in [1, 2, 3] {
+        let server = Server::delivering_later("");
+        let conflict = vec!["Concurrency conflict: [Object has been modified since being read]".to_owned()];
+        let action = Action::EntryErrors { every, errors: conflict };
+        server.rally.fault(Fault { on: Match { path: Some("/batch"), ..Match::default() }, times: 3, action });
+        server.new_clone().push_commits(&MESSAGES);
+        server.run(&["deliver"]);
+        server.assert_counts_add_up();
+        server.deliver_all();
+        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    }
+}
+
+#[test]
+fn delivery_works_whatever_the_server_makes_of_batches() {
+    for batch in [Batch::Missing, Batch::Unknown, Batch::Garbage, Batch::AllOrNothing] {
+        let server = Server::delivering_later("");
+        server.rally.settings(|settings| settings.batch = batch);
+        let clone = server.new_clone();
+        clone.push_commits(&MESSAGES);
+        let poison = clone.commit("US6: refused alone and in company", &[("a", Some("poison"))]);
+        server.fail_all_with("/changeset/create", &poison, errors("Validation error: no"));
+        clone.push_commits(&["US1: after it"]);
+        server.run(&["deliver", "--wait"]);
+        server.assert_counts_add_up();
+        assert!(server.was_asked("POST", "/batch"));
+        server.rally.clear_faults();
+        server.run(&["retry", "--all"]).succeeds();
+        server.deliver_all();
+        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    }
+}
+
+#[test]
+fn a_commit_that_rally_refuses_does_not_hold_up_the_others() {
+    for batch in ["auto", "off"] {
+        let server = Server::delivering_later("");
+        server.write_configuration(server.configuration().rally(&format!("batch = {batch:?}")).sections(DELIVER_LATER));
+        let clone = server.new_clone();
+        clone.push_commits(&MESSAGES);
+        let poison = clone.commit("US6: poison", &[("a", Some("poison"))]);
+        clone.push_commits(&MESSAGES);
+        for (path, action) in [("/batch", status(400)), ("/changeset/create", errors("Validation error: poison"))] {
+            server.fail_all_with(path, &poison, action);
+        }
+        server.run(&["deliver", "--wait"]).fails_with(1);
+        let mut others = expected(&server.git_dir, &["main"]);
+        others.retain(|commit| commit.revision != poison);
+        server.assert_rally_holds(&others);
+        let status = server.status();
+        assert_eq!(status["failed"], 1, "{status}");
+        assert_eq!(status["dead_letters"][0]["revision"], poison.as_str());
+        assert_eq!(status["dead_letters"][0]["reason"], "Rally refused: Validation error: poison");
+        server.rally.clear_faults();
+        server.run(&["retry", &poison[..8]]).succeeds();
+        server.deliver_all();
+        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    }
+}
+
+#[test]
+fn a_workspace_with_changesets_disabled_is_logged() {
+    let server = Server::delivering_later("");
+    server.rally.world(|world| world.set_changesets_enabled("Acme", false));
+    server.new_clone().push_commits(&MESSAGES);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert!(server.log().contains("Build and Changeset"), "{}", server.log());
+}
+
+#[test]
+fn a_deleted_artifact_is_not_linked() {
+    for batch in ["auto", "off"] {
+        let server = Server::delivering_later("");
+        server.write_configuration(server.configuration().rally(&format!("batch = {batch:?}")).sections(DELIVER_LATER));
+        let clone = server.new_clone();
+        clone.push_commits(&["US1, DE2: both are known now"]);
+        server.deliver_all();
+        server.rally.world(|world| world.delete_artifact("US1"));
+        let both = clone.commit("US1, DE2: one is gone", &[("a", Some("1"))]);
+        let gone = clone.commit("US1: the only one is gone", &[("a", Some("2"))]);
+        let other = clone.commit("TA3: nothing to do with it", &[("a", Some("3"))]);
+        clone.push(&["origin", "main"]);
+        server.deliver_all();
+        assert_eq!(server.changeset(&both).artifacts, ["DE2"]);
+        assert_eq!(server.changeset(&other).artifacts, ["TA3"]);
+        assert!(server.changesets().iter().all(|held| held.revision != gone));
+        assert_eq!((server.count("unlinked"), server.count("delivered")), (1, 3));
+        server.assert_counts_add_up();
+    }
+}
+
+#[test]
+fn a_repository_deleted_in_rally_is_created_again() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: before"]);
+    server.deliver_all();
+    server.rally.world(|world| world.delete_repository("payments"));
+    let before = clone.head();
+    clone.push_commits(&MESSAGES);
+    server.deliver_all();
+    assert_eq!(server.rally.world(|world| world.repositories().len()), 1);
+    for held in server.changesets().iter().filter(|held| held.revision != before) {
+        assert_eq!(held.repository, "payments");
+    }
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn reads_that_lag_behind_writes_create_nothing_twice() {
+    let lost = [Action::CutAfter, Action::StatusAfter { code: 500, body: String::new() }];
+    std::thread::scope(|scope| {
+        for path in ["/scmrepository/create", "/changeset/create", "/change/create", "/batch"] {
+            for action in lost.clone() {
+                scope.spawn(move || lose_one_answer_while_reads_lag(path, action));
+            }
+        }
+    });
+}
+
+fn lose_one_answer_while_reads_lag(path: &'static str, action: Action) {
+    let server = Server::delivering_later("");
+    if path != "/batch" {
+        server.write_configuration(server.configuration().rally("batch = \"off\"").sections(DELIVER_LATER));
+    }
+    server.rally.settings(|settings| settings.read_lag = Duration::from_millis(700));
+    // The objects that the simulator starts with are hidden at first, too.
+    wait_for("the workspace", || !server.run(&["doctor"]).stdout.contains("no open workspace"));
+    server.fail_next_at("POST", path, action);
+    server.new_clone().push_commits(&MESSAGES);
+    server.run_with_lag(&["deliver", "--wait"], 1500).succeeds();
+    assert!(server.was_asked("POST", path));
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert_eq!(server.rally.world(|world| world.repositories().len()), 1, "repositories after {path}");
+}
+
+#[test]
+fn a_refused_look_up_holds_up_only_the_commit_that_needs_it() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: one", "DE2: two", "US9: three", "TA3: four"]);
+    server.fail_all_with("/hierarchicalrequirement", "\"US9\"", errors("Could not parse: it is too long"));
+    server.run(&["deliver"]).fails_with(1);
+    let status = server.status();
+    assert_eq!((status["pending"].as_i64(), server.changesets().len()), (Some(1), 3), "{status}");
+    assert!(status["last_error"].as_str().is_some_and(|text| text.contains("too long")), "{status}");
+    server.rally.clear_faults();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn all_changes_are_looked_up_when_two_writes_of_a_commit_fail_differently() {
+    // Either of the two answers may come first.
+    for round in 0..12 {
+        let server = Server::delivering_later("");
+        let rally = "batch = \"off\"\nmax_concurrent_requests = 2";
+        server.write_configuration(server.configuration().rally(rally).sections(DELIVER_LATER));
+        let (without, with) = (status(429), Action::CutAfter);
+        let faults = if round % 2 == 0 { [without, with] } else { [with, without] };
+        for action in faults {
+            server.fail_next_at("POST", "/change/create", action);
+        }
+        server.receive(&["US1: two files"]);
+        server.run_with_lag(&["deliver"], 200);
+        server.run_with_lag(&["deliver", "--wait"], 200).succeeds();
+        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    }
+}
+
+#[test]
+fn a_changeset_deleted_before_it_has_its_changes_is_created_again() {
+    let server = Server::delivering_later("");
+    server.fail_all_at("POST", "/change/create", status(503));
+    server.fail_all_at("POST", "/batch", status(503));
+    server.receive(&["US1: deleted"]);
+    server.run_with_lag(&["deliver"], 50);
+    let made = server.changesets();
+    assert_eq!((made.len(), made[0].changes.len()), (1, 0));
+    server.rally.world(|world| world.delete_changeset(&made[0].revision));
+    server.rally.clear_faults();
+    server.run_with_lag(&["deliver", "--wait"], 50).succeeds();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn query_syntax_in_messages_and_names_is_escaped() {
     let server = Server::delivering_later("[authors]\nmatch = [\"email\", \"username\", \"display-name\"]\n");
     let clone = server.new_clone();
     let name = r#"x") OR (Name contains "a"#;
     let mut commit = clone.command();
     commit.env("GIT_AUTHOR_NAME", name).env("GIT_AUTHOR_EMAIL", r#"\") OR (ObjectID > "0"#);
     let message = "US1\") OR (ObjectID > \"0";
-    ran_commit(commit, message);
+    commit.args(["commit", "--quiet", "--allow-empty", "-m", message]);
+    ran(commit).succeeds();
     clone.push(&["origin", "main"]);
     server.deliver_all();
     let held = server.changesets();
@@ -41,12 +232,7 @@ fn text_that_looks_like_a_query_stays_one_literal() {
     assert!(asked.iter().all(|query| !query.contains(r#" = "x") OR"#)), "{asked:?}");
 }
 
-fn ran_commit(mut command: std::process::Command, message: &str) {
-    command.args(["commit", "--quiet", "--allow-empty", "-m", message]);
-    ran(command).succeeds();
-}
-
-/// Returns the query that a request asked.
+/// Returns the query parameter of a request.
 fn query(request: Request) -> String {
     request.query.get("query").cloned().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Each fault at each kind of request: nothing is lost, nothing is there twice, and what follows is right.
+//! Each fault at each kind of request: nothing is lost, nothing is created twice, and the right thing follows.
 
 use std::thread;
 use std::time::Duration;
@@ -23,7 +23,7 @@ struct Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
     LookUp,
-    /// Making the SCMRepository.
+    /// Creates the SCMRepository.
     Repository,
     Write,
     Batch,
@@ -43,25 +43,25 @@ const KINDS: [Kind; 11] = [
     Kind { method: "POST", path: "/batch", of: Of::Batch },
 ];
 
-/// What a fault that lasts means.
+/// What follows from a fault that lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Means {
-    /// All that met it is tried again by itself.
+    /// Delivery is retried by itself.
     Later,
-    /// Everything stops until a person acts; the text says why.
+    /// Delivery stops until a person acts; the status holds this text.
     Stop(&'static str),
-    /// Dead letters with these words of the server.
+    /// The commits become dead letters, whose reason holds this text.
     Dead(&'static str),
-    /// Nothing: another way is found.
+    /// The commits are delivered in another way.
     Nothing,
 }
 
-/// Lets a fault last at each kind of request, each with a repository of its own.
+/// Tests a fault at each kind of request, each with a repository of its own.
 fn at_each_request(action: &Action, timeout: &str, means: impl Fn(Kind) -> Means) {
     at_requests(&KINDS, action, timeout, means);
 }
 
-/// The same for one request of each sort, for faults that are told apart by a number only.
+/// Tests a fault at one request of each sort, for faults that differ in a number only.
 fn at_each_sort_of_request(action: &Action, timeout: &str, means: impl Fn(Kind) -> Means) {
     at_requests(&[KINDS[3], KINDS[7], KINDS[8], KINDS[10]], action, timeout, means);
 }
@@ -96,21 +96,21 @@ fn at_request(kind: Kind, action: Action, timeout: &str, means: Means) {
     assert!(server.status()["paused"].is_null(), "{case}");
 }
 
-/// Sets up a repository whose next delivery makes this kind of request. What fails is not due again by itself.
+/// Sets up a repository whose next delivery makes this kind of request. What fails is not due again during the test.
 fn scene(kind: Kind, timeout: &str) -> Server {
     let server = Server::new();
     let batch = if kind.of == Of::Batch { "auto" } else { "off" };
     let rally = format!("timeout = \"{timeout}\"\nbatch = \"{batch}\"");
-    // A pause is over when a person asks for delivery, but not the pause that comes of a question put too early.
+    // `deliver` ends a pause, but not the wait before a look-up that would come too early.
     let delay = if kind.of == Of::Repository { "20ms" } else { "1h" };
     server.write_configuration(server.configuration().rally(&rally).sections(&DELIVER_LATER.replace("20ms", delay)));
     match kind.path {
-        // They are only asked about where there is a repository already.
+        // Changesets are looked up only if the repository exists already.
         "/changeset" => {
             server.receive(&["US9: before"]);
             server.deliver_all();
         }
-        // They are only asked about where a create has failed.
+        // Changes are looked up only after a create has failed.
         "/change" => {
             server.fail_all_at("POST", "/changeset/create", Action::CutAfter);
             server.receive(&["US9: before"]);
@@ -151,21 +151,21 @@ fn assert_meaning(server: &Server, means: Means, case: &str) {
 }
 
 #[test]
-fn a_connection_that_breaks_is_tried_again() {
+fn a_broken_connection_is_retried() {
     for action in [Action::CutBefore, Action::CutAfter, Action::CutMidBody] {
         at_each_request(&action, "5s", |_| Means::Later);
     }
 }
 
 #[test]
-fn a_request_that_hangs_is_given_up_and_tried_again() {
+fn a_request_that_times_out_is_retried() {
     for action in [Action::Hang, Action::HangAfter, Action::SlowBody(Duration::from_secs(60))] {
         at_each_request(&action, "1s", |_| Means::Later);
     }
 }
 
 #[test]
-fn a_server_that_is_overloaded_or_down_is_tried_again() {
+fn a_server_that_is_overloaded_or_down_is_retried() {
     at_each_request(&status(500), "5s", |_| Means::Later);
     for code in [408, 429, 502, 503, 504, 524] {
         at_each_sort_of_request(&status(code), "5s", |_| Means::Later);
@@ -173,7 +173,7 @@ fn a_server_that_is_overloaded_or_down_is_tried_again() {
 }
 
 #[test]
-fn a_failure_after_the_effect_makes_nothing_twice() {
+fn a_failure_after_the_effect_creates_nothing_twice() {
     let after = |code| Action::StatusAfter { code, body: String::new() };
     for action in [after(500), after(502), after(503), Action::GarbageAfter, Action::ErrorsAfter(vec![CONFLICT.into()])]
     {
@@ -182,37 +182,49 @@ fn a_failure_after_the_effect_makes_nothing_twice() {
 }
 
 #[test]
-fn an_answer_that_is_no_json_is_tried_again() {
+fn an_answer_that_is_not_json_is_retried() {
     at_each_request(&Action::Garbage, "5s", |_| Means::Later);
 }
 
 #[test]
-fn a_conflict_is_tried_again() {
+fn a_concurrency_conflict_is_retried() {
     at_each_request(&errors(CONFLICT), "5s", |_| Means::Later);
 }
 
 #[test]
-fn a_request_that_is_too_large_is_sent_in_parts() {
+fn a_batch_that_is_too_large_is_split_and_other_requests_are_retried() {
     at_each_request(&status(413), "5s", |kind| if kind.of == Of::Batch { Means::Nothing } else { Means::Later });
 }
 
 #[test]
-fn a_refused_key_or_address_stops_everything_until_a_person_acts() {
+fn a_refused_key_stops_delivery_until_a_person_acts() {
     for (code, reason) in [(401, "HTTP 401"), (403, "HTTP 403")] {
         at_each_sort_of_request(&status(code), "5s", |_| Means::Stop(reason));
     }
+}
+
+#[test]
+fn an_unknown_address_stops_delivery_until_a_person_acts() {
     let no_such_place = |kind: Kind| if kind.of == Of::Batch { Means::Nothing } else { Means::Stop("HTTP 404") };
     at_each_request(&status(404), "5s", no_such_place);
+}
+
+#[test]
+fn a_missing_permission_stops_delivery_until_a_person_acts() {
     let may_not = "Not authorized to create: Changeset";
     at_each_sort_of_request(&errors(may_not), "5s", |_| Means::Stop(may_not));
 }
 
 #[test]
-fn what_rally_refuses_for_good_becomes_a_dead_letter_with_its_words() {
+fn a_commit_that_fails_validation_becomes_a_dead_letter_with_the_reason() {
     for action in [errors(VALIDATION), Action::ErrorsAfter(vec![VALIDATION.into()])] {
         let means = |kind: Kind| if kind.of == Of::Write { Means::Dead(VALIDATION) } else { Means::Later };
         at_each_sort_of_request(&action, "5s", means);
     }
+}
+
+#[test]
+fn a_commit_that_is_a_bad_request_becomes_a_dead_letter_with_the_reason() {
     let bad = status(400);
     at_each_sort_of_request(
         &bad,
@@ -222,9 +234,13 @@ fn what_rally_refuses_for_good_becomes_a_dead_letter_with_its_words() {
 }
 
 #[test]
-fn a_server_that_names_a_time_is_not_asked_before() {
+fn an_answer_with_retry_after_is_retried() {
     at_each_sort_of_request(&retry_after(429, 3600), "5s", |_| Means::Later);
     at_each_sort_of_request(&retry_after(503, 3600), "5s", |_| Means::Later);
+}
+
+#[test]
+fn the_pause_lasts_as_long_as_retry_after_says() {
     let server = scene(KINDS[8], "5s");
     server.fail_all_at("POST", "/changeset/create", retry_after(429, 3600));
     server.receive(&MESSAGES);
