@@ -1,25 +1,35 @@
-//! `doctor` finds what is wrong and says what to do.
+//! `doctor` finds each trouble and says what to do about it.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::fault::{errors, status};
-use crate::support::{DELIVER_LATER, Server, copy_program, expected};
+use crate::support::fault::status;
+use crate::support::{Server, copy_program, hermetic, ran};
 
-/// Returns what the doctor says about a subject.
+/// Runs the doctor, which ends with this exit code, and returns what it says about a subject.
 fn finding(server: &Server, code: i32, subject: &str) -> String {
     let ran = server.run(&["doctor"]).fails_with(code);
     let found = ran.stdout.lines().find(|line| line[6..].starts_with(subject));
     found.unwrap_or_else(|| panic!("nothing about {subject}: {ran:?}")).to_owned()
 }
 
-/// Configures these keys of `[rally]` and nothing else.
-fn rally_with(server: &Server, lines: &str) {
+/// Sets up a server with these lines of `[rally]`.
+fn with_rally(lines: &str) -> Server {
+    let server = Server::new();
     server.write_configuration(server.configuration().rally(lines));
+    server
+}
+
+/// Sets up a server with this API key.
+fn with_key(key: &str) -> Server {
+    let server = Server::new();
+    server.write_configuration(server.configuration().credentials(&format!("api_key = {key:?}")));
+    server
 }
 
 #[test]
-fn a_server_in_order_is_found_in_order() {
+fn everything_is_ok_on_a_server_in_order() {
     let server = Server::delivering_later("[commits]\nprefixes = [\"US\", \"DE\", \"TA\"]\n");
     let ran = server.run(&["doctor"]).fails_with(0);
     let subjects = [
@@ -37,108 +47,152 @@ fn a_server_in_order_is_found_in_order() {
     for subject in subjects {
         assert!(ran.stdout.contains(&format!("ok    {subject}")), "{subject}: {}", ran.stdout);
     }
-    assert!(finding(&server, 0, "SCMRepository").contains("the first delivery makes it"));
     assert!(finding(&server, 0, "credentials").contains("connector@acme.example"));
-    let clone = server.new_clone();
-    clone.commit("US1", &[("a", Some("1"))]);
-    clone.push(&["origin", "main"]);
-    assert!(finding(&server, 0, "queue").starts_with("note  queue          1 pending"));
-    server.deliver_all();
-    assert!(finding(&server, 0, "SCMRepository").starts_with("ok    SCMRepository  payments"));
-    assert!(finding(&server, 0, "queue").contains("1 delivered, nothing pending"));
     assert!(!ran.stdout.contains('\x1b'), "no colour but on a terminal");
 }
 
 #[test]
-fn each_trouble_with_rally_is_told_apart() {
-    let server = Server::new();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");
-    rally_with(&server, &format!("server = \"http://{free}\""));
+fn the_scm_repository_may_be_missing_until_the_first_delivery() {
+    let server = Server::delivering_later("");
+    assert!(finding(&server, 0, "SCMRepository").contains("the first delivery makes it"));
+    server.new_clone().push_commits(&["US1"]);
+    server.deliver_all();
+    assert!(finding(&server, 0, "SCMRepository").starts_with("ok    SCMRepository  payments"));
+}
+
+#[test]
+fn the_queue_is_described() {
+    let server = Server::delivering_later("");
+    server.new_clone().push_commits(&["US1"]);
+    assert!(finding(&server, 0, "queue").starts_with("note  queue          1 pending"));
+    server.deliver_all();
+    assert!(finding(&server, 0, "queue").contains("1 delivered, nothing pending"));
+}
+
+#[test]
+fn a_pause_of_delivery_is_noted() {
+    let server = Server::delivering_later("");
+    server.new_clone().push_commits(&["US1"]);
+    server.fail_next(status(503));
+    server.run(&["deliver"]).fails_with(1);
+    assert!(finding(&server, 0, "queue").starts_with("note  queue          delivery pauses: "));
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_named() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it is bound");
+    let server = with_rally(&format!("server = \"http://{free}\""));
     assert!(finding(&server, 1, "server").contains(&format!("cannot reach http://{free}")));
-    server.write_configuration(server.configuration().credentials("api_key = \"_wrong\""));
-    assert!(server.run(&["doctor"]).fails_with(1).stdout.contains("HTTP 401"));
-    server.write_configuration(server.configuration().credentials("api_key = \"_read-only-key\""));
-    assert!(finding(&server, 1, "rights").contains("may be read-only"));
-    rally_with(&server, "workspace = \"Amce\"");
-    let told = finding(&server, 1, "workspace");
+}
+
+#[test]
+fn a_refused_key_is_reported() {
+    for key in ["_wrong", "_nobody"] {
+        assert!(finding(&with_key(key), 1, "credentials").contains("HTTP 401"), "{key}");
+    }
+}
+
+#[test]
+fn a_read_only_key_is_reported() {
+    assert!(finding(&with_key("_read-only-key"), 1, "rights").contains("may be read-only"));
+}
+
+#[test]
+fn an_unknown_workspace_is_reported_with_those_that_the_user_sees() {
+    let told = finding(&with_rally("workspace = \"Amce\""), 1, "workspace");
     assert!(told.contains("\"Amce\"") && told.contains(r#"sees: "Acme", "Other""#), "{told}");
-    rally_with(&server, "");
+}
+
+#[test]
+fn a_workspace_with_changesets_disabled_is_reported() {
+    let server = Server::new();
     server.rally.world(|world| world.set_changesets_enabled("Acme", false));
     assert!(finding(&server, 1, "workspace").contains("has to enable \"Build and Changeset\""));
-    server.rally.world(|world| {
-        world.set_changesets_enabled("Acme", true);
-        world.set_prefix("Defect", "BUG");
-    });
+}
+
+#[test]
+fn prefixes_that_the_workspace_does_not_use_are_noted_with_those_that_it_uses() {
+    let server = Server::new();
+    server.rally.world(|world| world.set_prefix("Defect", "BUG"));
     let prefixes = finding(&server, 0, "prefixes");
     assert!(prefixes.contains("none of: DE") && prefixes.contains("BUG (defect)"), "{prefixes}");
+}
+
+#[test]
+fn prefixes_are_wrong_if_the_workspace_uses_none_of_them() {
+    let server = Server::delivering_later("[commits]\nprefixes = [\"XY\"]\n");
+    assert!(finding(&server, 1, "prefixes").starts_with("WRONG prefixes"));
+}
+
+#[test]
+fn a_missing_scm_repository_that_may_not_be_created_is_reported() {
+    let server = Server::new();
     server.configure("[repository]\ncreate = false\n");
     assert!(finding(&server, 1, "SCMRepository").contains("make it in Rally, or switch it on"));
 }
 
 #[test]
-fn each_trouble_with_the_hook_is_told_apart() {
+fn an_unknown_project_is_reported() {
+    let server = Server::new();
+    server.configure("[repository]\nprojects = [\"Nowhere\"]\n");
+    assert!(finding(&server, 1, "SCMRepository").contains("no project \"Nowhere\""));
+}
+
+#[test]
+fn a_missing_hook_is_reported() {
     let server = Server::without_hook();
-    let hook = server.hook();
     assert!(finding(&server, 1, "hook").contains("run: rally-hook install"));
-    fs::write(&hook, "#!/bin/sh\n").expect("a hook");
-    assert!(finding(&server, 1, "hook").contains(&format!("run: chmod +x {}", hook.display())));
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("a mode");
+}
+
+#[test]
+fn a_hook_that_is_not_executable_is_reported() {
+    let server = Server::without_hook();
+    fs::write(server.hook(), "#!/bin/sh\n").expect("a hook");
+    assert!(finding(&server, 1, "hook").contains(&format!("run: chmod +x {}", server.hook().display())));
+}
+
+#[test]
+fn a_hook_of_another_program_is_reported_until_ours_is_installed() {
+    let server = Server::without_hook();
+    fs::write(server.hook(), "#!/bin/sh\n").expect("a hook");
+    fs::set_permissions(server.hook(), fs::Permissions::from_mode(0o755)).expect("a mode");
     assert!(finding(&server, 1, "hook").contains("is another program's"));
     server.run(&["install"]).succeeds();
     assert!(finding(&server, 0, "hook").starts_with("ok    hook"));
 }
 
 #[test]
-fn a_log_that_cannot_be_written_and_projects_that_are_not_there_are_found() {
+fn a_hook_whose_program_is_gone_is_reported() {
+    let server = Server::without_hook();
+    let program = server.path().join("rally-hook");
+    copy_program(&program);
+    let mut install = hermetic(&program);
+    install.args(["install", "--repo"]).arg(&server.git_dir);
+    ran(install).succeeds();
+    assert!(finding(&server, 0, "hook").starts_with("ok    hook"));
+    fs::remove_file(program).expect("it was there");
+    assert!(finding(&server, 1, "hook").contains("is not there any more; run: rally-hook install"));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_reported() {
     let server = Server::new();
     assert!(finding(&server, 0, "log").contains("rally-hook/log"));
     server.configure("[log]\nfile = \"/nonexistent/log\"\n");
     assert!(finding(&server, 1, "log").contains("/nonexistent/log"));
-    server.configure("[repository]\nprojects = [\"Nowhere\"]\n");
-    assert!(finding(&server, 1, "SCMRepository").contains("no project \"Nowhere\""));
 }
 
 #[test]
-fn dead_letters_are_listed_with_their_reason_and_can_be_tried_again() {
-    let server = Server::delivering_later("");
-    let clone = server.new_clone();
-    let first = clone.commit("US1", &[("a", Some("1"))]);
-    clone.commit("US2", &[("a", Some("2"))]);
-    let third = clone.commit("US3", &[("a", Some("3"))]);
-    for revision in [&first, &third] {
-        let action = errors("Validation error: Changeset.Message \x1b[31mis odd");
-        server.fail_all_with("/changeset/create", revision, action);
-    }
-    server.write_configuration(server.configuration().rally("batch = \"off\"").sections(DELIVER_LATER));
-    clone.push(&["origin", "main"]);
-    let ran = server.run(&["deliver"]).fails_with(1);
-    assert!(ran.stderr.contains("1 commit delivered, 2 given up"), "{ran:?}");
-    let status = server.run(&["status"]).fails_with(1).stdout;
-    assert!(status.contains(&first) && status.contains(&third) && status.contains("?[31mis odd"), "{status}");
-    assert!(!status.contains('\x1b') && status.contains("rally-hook retry"), "{status}");
-    assert!(finding(&server, 1, "queue").contains("2 dead letters; `rally-hook status` lists them"));
-
-    server.rally.clear_faults();
-    server.run(&["retry", "zzzz"]).fails_with(2);
-    server.run(&["retry"]).fails_with(2);
-    let ran = server.run(&["retry", "00000000"]).fails_with(1);
-    assert!(ran.stderr.contains("no dead letter has the revision 00000000"), "{ran:?}");
-    server.run(&["retry", &first[..8].to_uppercase()]).succeeds();
-    assert_eq!((server.count("failed"), server.count("pending")), (1, 1));
-    server.run(&["retry", "--all"]).succeeds();
-    server.deliver_all();
-    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-    let status = server.run(&["status"]).fails_with(0).stdout;
-    assert!(status.contains("delivered  3") && status.contains("pending    0"), "{status}");
-}
-
-#[test]
-fn what_waits_or_cannot_be_read_is_found() {
+fn a_missing_author_map_is_reported() {
     let server = Server::delivering_later("[authors]\nmap_file = \"authors.toml\"\n");
     assert!(finding(&server, 1, "authors").starts_with("WRONG authors"));
     fs::write(server.git_dir.join("authors.toml"), "\"jane@laptop\" = \"jane.roe@acme.example\"\n").expect("a file");
     assert!(finding(&server, 0, "authors").starts_with("ok    authors"));
+}
 
+#[test]
+fn refs_that_are_not_recorded_are_noted_until_catch_up_has_run() {
+    let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
     server.disable_hook();
@@ -147,27 +201,11 @@ fn what_waits_or_cannot_be_read_is_found() {
     assert!(finding(&server, 0, "refs").contains("refs/heads/main hold commits that are not recorded"));
     server.run(&["catch-up"]).succeeds();
     assert!(finding(&server, 0, "refs").starts_with("ok    refs"));
-
-    server.fail_next(status(503));
-    server.run(&["deliver"]).fails_with(1);
-    assert!(finding(&server, 0, "queue").starts_with("note  queue          delivery pauses: "));
 }
 
 #[test]
-fn settings_with_which_nothing_could_be_posted_are_wrong() {
-    let server = Server::delivering_later("[commits]\nprefixes = [\"XY\"]\n");
-    assert!(finding(&server, 1, "prefixes").starts_with("WRONG prefixes"));
-    server.write_configuration(server.configuration().credentials("api_key = \"_nobody\""));
-    assert!(finding(&server, 1, "credentials").contains("HTTP 401"));
-    server.configure_later("");
-    let program = server.path().join("rally-hook");
-    copy_program(&program);
-    let mut install = crate::support::hermetic(&program);
-    install.args(["install", "--repo"]).arg(&server.git_dir);
-    crate::support::ran(install).succeeds();
-    assert!(finding(&server, 0, "hook").starts_with("ok    hook"));
-    fs::remove_file(program).expect("it was there");
-    assert!(finding(&server, 1, "hook").contains("is not there any more; run: rally-hook install"));
+fn settings_with_which_nothing_could_be_posted_are_reported() {
+    let server = Server::new();
     for wrong in ["[commits]\nrefs = []\n", "[repository]\nlinks = \"custom\"\ncommit_link = \"https://h/{rev}\"\n"] {
         server.configure_later(wrong);
         finding(&server, 1, "configuration");

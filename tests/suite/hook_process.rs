@@ -1,4 +1,6 @@
-//! A push does not wait for Rally, nor for anything that the hook starts; shown by order, not by time.
+//! The processes of a push: it waits neither for Rally nor for the background delivery, and may be killed.
+//!
+//! The order of events shows it, not how long they take.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,13 +14,13 @@ use crate::support::process::{deliverers, kill, kill_by_id, kill_group, signal_g
 use crate::support::{Clone, Server, expected, hermetic};
 
 #[test]
-fn a_push_returns_while_rally_still_holds_the_request() {
+fn a_push_returns_while_a_request_to_rally_hangs() {
     let server = Server::new();
     server.write_configuration(server.configuration().rally("timeout = \"60s\""));
     server.fail_all(Action::Hang);
     let clone = server.new_clone();
     for round in 0..3 {
-        // Git waits for everything that holds the hook's output: the deliverer, which now hangs, does not.
+        // Git waits until the hook's output is closed; the background delivery, which hangs, does not hold it.
         clone.push_commits(&[&format!("US1: round {round}")]);
     }
     server.rally.wait_for_requests("the deliverer", |requests| !requests.is_empty());
@@ -33,8 +35,8 @@ fn a_push_returns_while_rally_still_holds_the_request() {
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
 
-#[test]
-fn the_deliverer_holds_nothing_of_the_push_and_has_a_session_of_its_own() {
+/// Sets up a server whose background delivery hangs, and returns that process.
+fn with_hanging_delivery() -> (Server, i32) {
     let server = Server::new();
     server.write_configuration(server.configuration().rally("timeout = \"60s\""));
     server.fail_all(Action::Hang);
@@ -42,7 +44,12 @@ fn the_deliverer_holds_nothing_of_the_push_and_has_a_session_of_its_own() {
     server.rally.wait_for_requests("the deliverer", |requests| !requests.is_empty());
     let found = deliverers(&server.git_dir);
     assert_eq!(found.len(), 1);
-    let pid = found[0];
+    (server, found[0])
+}
+
+#[test]
+fn the_background_delivery_keeps_no_file_of_the_push_open() {
+    let (server, pid) = with_hanging_delivery();
     for number in 0..=2 {
         let target = fs::read_link(format!("/proc/{pid}/fd/{number}")).expect("it is open");
         assert_eq!(target.to_str(), Some("/dev/null"));
@@ -54,6 +61,12 @@ fn the_deliverer_holds_nothing_of_the_push_and_has_a_session_of_its_own() {
         let expected = ["/dev/null", "socket:", "anon_inode:", "pipe:"].iter().any(|kind| target.starts_with(kind));
         assert!(expected || target.starts_with(&*ours.to_string_lossy()), "{target}");
     }
+    kill_by_id(pid);
+}
+
+#[test]
+fn the_background_delivery_has_a_session_of_its_own() {
+    let (_server, pid) = with_hanging_delivery();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
     let session = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(3)).expect("the sixth field");
     assert_eq!(session, pid.to_string());
@@ -61,7 +74,7 @@ fn the_deliverer_holds_nothing_of_the_push_and_has_a_session_of_its_own() {
 }
 
 #[test]
-fn the_hook_itself_talks_to_nobody() {
+fn the_hook_itself_sends_no_request() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     let seen = clone.push_commits(&["US1", "DE2"]);
@@ -86,7 +99,7 @@ fn a_push_succeeds_whatever_rally_answers() {
     }
 }
 
-/// Starts a push whose hook waits in a hook that runs first, until the file `go` is there.
+/// Starts a push whose hook first runs another one, which waits until the file `go` is there.
 fn push_that_waits(server: &Server, clone: &Clone) -> Child {
     let first = server.git_dir.join("hooks/post-receive.before-rally-hook");
     fs::write(&first, "#!/bin/sh\ntouch started\nwhile ! test -e go; do sleep 0.01; done\n").expect("it is new");
@@ -100,12 +113,12 @@ fn push_that_waits(server: &Server, clone: &Clone) -> Child {
 }
 
 #[test]
-fn a_client_killed_during_the_hook_loses_nothing() {
+fn a_push_killed_during_the_hook_is_recorded() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
     let push = push_that_waits(&server, &clone);
-    // What was pushed is on disk before anything else runs.
+    // The push is on disk before the other hook runs.
     assert_eq!(server.status()["unread_pushes"], 1);
     kill(push);
     fs::write(server.git_dir.join("go"), "").expect("it is new");
@@ -115,12 +128,12 @@ fn a_client_killed_during_the_hook_loses_nothing() {
 }
 
 #[test]
-fn a_session_that_ends_with_the_hook_loses_nothing() {
+fn a_push_is_recorded_although_its_process_group_is_killed() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
     let push = push_that_waits(&server, &clone);
-    // As a host does that ends the whole process group.
+    // Some Git hosts end the whole process group.
     kill_group(push);
     fs::write(server.git_dir.join("go"), "").expect("it is new");
     server.deliver_all();
@@ -128,7 +141,7 @@ fn a_session_that_ends_with_the_hook_loses_nothing() {
 }
 
 #[test]
-fn a_terminal_that_hangs_up_ends_no_hook() {
+fn the_hook_survives_a_hangup_of_the_terminal() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
@@ -137,40 +150,4 @@ fn a_terminal_that_hangs_up_ends_no_hook() {
     assert!(!push.wait().expect("it was ours").success(), "the push itself is ended by it");
     fs::write(server.git_dir.join("go"), "").expect("it is new");
     wait_for("the hook's record", || server.count("recorded") == 1);
-}
-
-#[test]
-fn odd_input_does_no_harm() {
-    let server = Server::delivering_later("");
-    let update = server.import("refs/heads/main", &["US1"]);
-    let line = update.trim_end();
-    let long = format!("{} {} refs/heads/{}\n", "0".repeat(40), "1".repeat(40), "x".repeat(10_000));
-    let odd: [&[u8]; 6] =
-        [b"", b"\n", b"no ref update\n", b"\xff\xfe\0 x y\n", long.as_bytes(), &line.as_bytes()[..60]];
-    for input in odd {
-        let ran = server.run_hook(input).succeeds();
-        assert!(!ran.stderr.contains("fault of its own"), "{ran:?}");
-        server.assert_counts_add_up();
-    }
-    // Without its last line break, with one of another system, and twice.
-    for input in [line.to_owned(), format!("{line}\r\n"), update.clone()] {
-        server.run_hook(input.as_bytes()).succeeds();
-    }
-    server.deliver_all();
-    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-}
-
-#[test]
-fn a_pusher_who_does_not_listen_stops_no_hook() {
-    let server = Server::delivering_later("");
-    let update = server.import("refs/heads/main", &["US1"]);
-    let mut command = server.hook_command();
-    command.stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the program can be run");
-    drop(child.stderr.take());
-    let mut stdin = child.stdin.take().expect("a pipe");
-    std::io::Write::write_all(&mut stdin, update.as_bytes()).expect("the hook reads");
-    drop(stdin);
-    assert!(child.wait().expect("it was ours").success());
-    assert_eq!(server.count("recorded"), 1);
 }

@@ -1,0 +1,83 @@
+//! Dead letters: commits that Rally refuses are listed with the reason, and `retry` queues them again.
+
+use crate::support::fault::errors;
+use crate::support::{DELIVER_LATER, Ran, Server, expected};
+
+/// Delivers three commits of which Rally refuses the first and the third; returns these two revisions and what
+/// `deliver` printed.
+fn with_dead_letters() -> (Server, [String; 2], Ran) {
+    let server = Server::new();
+    server.write_configuration(server.configuration().rally("batch = \"off\"").sections(DELIVER_LATER));
+    let clone = server.new_clone();
+    let first = clone.commit("US1", &[("a", Some("1"))]);
+    clone.commit("US2", &[("a", Some("2"))]);
+    let third = clone.commit("US3", &[("a", Some("3"))]);
+    for revision in [&first, &third] {
+        let action = errors("Validation error: Changeset.Message \x1b[31mis odd");
+        server.fail_all_with("/changeset/create", revision, action);
+    }
+    clone.push(&["origin", "main"]);
+    let ran = server.run(&["deliver"]).fails_with(1);
+    server.rally.clear_faults();
+    (server, [first, third], ran)
+}
+
+#[test]
+fn deliver_counts_the_commits_that_it_gave_up() {
+    let (_, _, ran) = with_dead_letters();
+    assert!(ran.stderr.contains("1 commit delivered, 2 given up"), "{ran:?}");
+}
+
+#[test]
+fn status_lists_dead_letters_with_the_reason_and_the_command_to_retry() {
+    let (server, [first, third], _) = with_dead_letters();
+    let status = server.run(&["status"]).fails_with(1).stdout;
+    assert!(status.contains(&first) && status.contains(&third), "{status}");
+    assert!(status.contains("rally-hook retry"), "{status}");
+}
+
+#[test]
+fn control_characters_in_a_reason_are_replaced() {
+    let (server, _, _) = with_dead_letters();
+    let status = server.run(&["status"]).fails_with(1).stdout;
+    assert!(status.contains("?[31mis odd") && !status.contains('\x1b'), "{status}");
+}
+
+#[test]
+fn doctor_counts_dead_letters() {
+    let (server, _, _) = with_dead_letters();
+    let ran = server.run(&["doctor"]).fails_with(1);
+    assert!(
+        ran.stdout
+            .lines()
+            .any(|line| line[6..].starts_with("queue")
+                && line.contains("2 dead letters; `rally-hook status` lists them")),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn retry_refuses_arguments_that_name_no_dead_letter() {
+    let (server, _, _) = with_dead_letters();
+    server.run(&["retry", "zzzz"]).fails_with(2);
+    server.run(&["retry"]).fails_with(2);
+    let ran = server.run(&["retry", "00000000"]).fails_with(1);
+    assert!(ran.stderr.contains("no dead letter has the revision 00000000"), "{ran:?}");
+}
+
+#[test]
+fn retry_takes_an_abbreviated_revision_in_any_case() {
+    let (server, [first, _], _) = with_dead_letters();
+    server.run(&["retry", &first[..8].to_uppercase()]).succeeds();
+    assert_eq!((server.count("failed"), server.count("pending")), (1, 1));
+}
+
+#[test]
+fn retry_all_delivers_every_dead_letter() {
+    let (server, _, _) = with_dead_letters();
+    server.run(&["retry", "--all"]).succeeds();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    let status = server.run(&["status"]).fails_with(0).stdout;
+    assert!(status.contains("delivered  3") && status.contains("pending    0"), "{status}");
+}
