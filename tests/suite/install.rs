@@ -1,40 +1,67 @@
-//! Installing the hook, next to one that is there, and taking it away again.
+//! `install` beside a hook that exists already, and `uninstall`.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use crate::support::{Server, copy_program, expected, hermetic, program, ran};
+use crate::support::{Clone, Server, copy_program, expected, hermetic, program, ran};
 
-/// A hook that keeps its input and its environment's Git directory, and fails.
+/// A hook that writes its input to a file in the Git directory, and fails.
 const FOREIGN: &str =
     "#!/bin/sh\n# a foreign hook\ncat >>\"$GIT_DIR/foreign-input\"\necho foreign says hello\nexit 3\n";
 
+/// Writes [`FOREIGN`] as an executable file.
 fn write_foreign(hook: &Path) {
     fs::create_dir_all(hook.parent().expect("a directory")).expect("it can be made");
     fs::write(hook, FOREIGN).expect("a hook");
     fs::set_permissions(hook, fs::Permissions::from_mode(0o750)).expect("a mode");
 }
 
-#[test]
-fn a_foreign_hook_runs_first_with_the_same_input_and_comes_back_as_it_was() {
+/// Sets up a server with a foreign hook, and ours installed over it.
+fn with_foreign_hook() -> Server {
     let server = Server::without_hook();
     server.configure_later("");
     write_foreign(&server.hook());
+    server.run(&["install"]).succeeds();
+    // A second installation must not take our own hook for a foreign one.
+    server.run(&["install"]).succeeds();
+    server
+}
+
+#[test]
+fn install_says_where_it_keeps_a_foreign_hook() {
+    let server = Server::without_hook();
+    write_foreign(&server.hook());
     let seen = server.run(&["install"]).succeeds().stderr;
     assert!(seen.contains("is kept as") && seen.contains("`rally-hook doctor`"), "{seen}");
-    server.run(&["install"]).succeeds();
+}
+
+#[test]
+fn a_foreign_hook_runs_first_with_the_same_input() {
+    let server = with_foreign_hook();
     let clone = server.new_clone();
     let revision = clone.commit("US1", &[("a", Some("1"))]);
     let seen = clone.push(&["origin", "main", "main:refs/tags/v1"]);
     let (hello, ours) = (seen.find("foreign says hello"), seen.find("rally: 1 commit queued for US1"));
     assert!(hello.is_some() && hello < ours, "{seen}");
-    assert!(seen.contains("the other hook") && seen.contains("exit status: 3"), "{seen}");
     let input = fs::read_to_string(server.git_dir.join("foreign-input")).expect("the foreign hook's file");
     let none = "0".repeat(40);
     assert_eq!(input, format!("{none} {revision} refs/heads/main\n{none} {revision} refs/tags/v1\n"));
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
 
+#[test]
+fn the_failure_of_a_foreign_hook_is_reported() {
+    let server = with_foreign_hook();
+    let seen = server.new_clone().push_commits(&["US1"]);
+    assert!(seen.contains("the other hook") && seen.contains("exit status: 3"), "{seen}");
+}
+
+#[test]
+fn uninstall_restores_a_foreign_hook_as_it_was() {
+    let server = with_foreign_hook();
     server.run(&["uninstall"]).succeeds();
     assert_eq!(fs::read(server.hook()).expect("the foreign hook"), FOREIGN.as_bytes());
     assert_eq!(fs::metadata(server.hook()).expect("it").permissions().mode() & 0o777, 0o750);
@@ -42,12 +69,11 @@ fn a_foreign_hook_runs_first_with_the_same_input_and_comes_back_as_it_was() {
     assert!(left.iter().all(|entry| !entry.file_name().to_string_lossy().contains("rally")), "{left:?}");
     let ran = server.run(&["uninstall"]).fails_with(1);
     assert!(ran.stderr.contains("is not ours; nothing was changed"), "{ran:?}");
-    server.deliver_all();
-    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert_eq!(fs::read(server.hook()).expect("the foreign hook"), FOREIGN.as_bytes());
 }
 
 #[test]
-fn a_foreign_hook_that_is_a_link_stays_one() {
+fn a_foreign_hook_that_is_a_symbolic_link_stays_one() {
     let server = Server::without_hook();
     let target = server.path().join("shared-hook");
     write_foreign(&target);
@@ -73,7 +99,7 @@ fn a_second_foreign_hook_is_not_overwritten() {
 }
 
 #[test]
-fn the_hook_goes_where_git_looks_for_it() {
+fn the_hook_is_installed_in_core_hooks_path() {
     let server = Server::without_hook();
     server.configure_later("");
     for path in ["own-hooks".to_owned(), server.path().join("absolute hooks'").display().to_string()] {
@@ -91,7 +117,7 @@ fn the_hook_goes_where_git_looks_for_it() {
 }
 
 #[test]
-fn installing_takes_history_as_seen_and_needs_no_configuration_yet() {
+fn install_counts_history_as_seen_even_without_a_configuration() {
     let server = Server::without_hook();
     let config = server.read_configuration();
     fs::remove_file(server.git_dir.join("rally-hook.toml")).expect("it was there");
@@ -103,14 +129,14 @@ fn installing_takes_history_as_seen_and_needs_no_configuration_yet() {
     clone.commit("US2", &[("a", Some("2"))]);
     clone.push(&["origin", "main"]);
     server.write_configuration(&config);
-    // Once more, for what came since is not history.
+    // A second installation does not count what came since as history.
     server.run(&["install"]).succeeds();
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main", &format!("^{old}")]));
 }
 
 #[test]
-fn a_program_in_any_directory_is_found_by_the_hook() {
+fn the_hook_finds_the_program_in_any_directory() {
     for directory in ["plain", "it's a directory with spaces", &"long".repeat(40)] {
         let server = Server::without_hook();
         server.configure_later("");
@@ -124,7 +150,7 @@ fn a_program_in_any_directory_is_found_by_the_hook() {
         let clone = server.new_clone();
         let seen = clone.push_commits(&["US1"]);
         assert!(seen.contains("rally: 1 commit queued for US1"), "{seen}");
-        // Git passes over a hook that is a link to nowhere; of one that cannot be run it tells.
+        // Git ignores a hook that is a dangling link, but reports one that cannot be run.
         fs::remove_file(&copy).expect("it was there");
         let seen = clone.push_commits(&["DE2"]);
         assert!(seen.contains("rally-hook") && seen.contains("not found") || seen.contains("cannot"), "{seen}");
@@ -132,7 +158,7 @@ fn a_program_in_any_directory_is_found_by_the_hook() {
 }
 
 #[test]
-fn pushes_that_wait_are_not_lost_when_it_is_installed() {
+fn install_keeps_the_pushes_that_wait_for_a_configuration() {
     let server = Server::without_hook();
     let clone = server.new_clone();
     clone.push_commits(&["US1: history"]);
@@ -148,7 +174,7 @@ fn pushes_that_wait_are_not_lost_when_it_is_installed() {
 }
 
 #[test]
-fn a_hook_that_is_this_program_already_is_replaced_and_not_run_first() {
+fn a_hook_that_is_this_program_is_replaced_and_not_kept() {
     for link in [true, false] {
         let server = Server::without_hook();
         server.configure_later("");
@@ -165,32 +191,46 @@ fn a_hook_that_is_this_program_already_is_replaced_and_not_run_first() {
     }
 }
 
-#[test]
-fn a_foreign_hook_runs_as_git_would_run_it_wherever_the_repository_is_moved() {
+/// Sets up a server with a foreign hook that has no `#!` line, and ours installed over it.
+fn with_hook_without_shebang() -> (Server, Clone) {
     let server = Server::without_hook();
     server.configure_later("");
     fs::write(server.hook(), "echo no shebang, $GIT_DIR\n").expect("a hook");
     fs::set_permissions(server.hook(), fs::Permissions::from_mode(0o755)).expect("a mode");
     server.run(&["install"]).succeeds();
     let clone = server.new_clone();
+    (server, clone)
+}
+
+#[test]
+fn a_foreign_hook_without_shebang_runs() {
+    let (_server, clone) = with_hook_without_shebang();
     let seen = clone.push_commits(&["US1"]);
     assert!(seen.contains("no shebang, .") && !seen.contains("cannot be run"), "{seen}");
+}
 
+#[test]
+fn a_foreign_hook_runs_after_the_repository_was_moved() {
+    let (server, clone) = with_hook_without_shebang();
     let moved = server.path().join("moved elsewhere.git");
     fs::rename(&server.git_dir, &moved).expect("it can be moved");
     clone.git(&["remote", "set-url", "origin", &moved.display().to_string()]);
     let seen = clone.push_commits(&["US2"]);
     assert!(seen.contains("no shebang, ."), "{seen}");
+}
 
-    // Git passes over a hook that is not executable, without a word.
-    let kept = moved.join("hooks/post-receive.before-rally-hook");
+#[test]
+fn a_foreign_hook_that_is_not_executable_is_ignored() {
+    // Git ignores it, too.
+    let (server, clone) = with_hook_without_shebang();
+    let kept = server.git_dir.join("hooks/post-receive.before-rally-hook");
     fs::set_permissions(kept, fs::Permissions::from_mode(0o644)).expect("a mode");
     let seen = clone.push_commits(&["US3"]);
     assert!(!seen.contains("no shebang") && seen.lines().count() == 1, "{seen}");
 }
 
 #[test]
-fn an_install_that_fails_leaves_the_hook_that_is_there() {
+fn a_failed_install_leaves_the_hook_that_is_there() {
     let server = Server::without_hook();
     write_foreign(&server.hook());
     let config = server.path().join(std::ffi::OsStr::from_bytes(b"config-\xff.toml"));

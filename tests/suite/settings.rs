@@ -2,51 +2,87 @@
 
 use std::fs;
 
-use rally_simulator::{Action, Fault, Match};
+use rally_simulator::{Fault, Match};
 
-use crate::support::{Clone, Server, expected};
+use crate::support::fault::errors;
+use crate::support::{Clone, Server, expected, ran};
 
 /// Pushes one commit of US1 by this author to main, delivers it, and returns its revision.
 fn deliver_by(server: &Server, clone: &Clone, name: &str, email: &str) -> String {
     let mut command = clone.command();
     command.args(["commit", "--quiet", "--allow-empty", "-m", "US1"]);
     command.env("GIT_AUTHOR_NAME", name).env("GIT_AUTHOR_EMAIL", email);
-    assert!(crate::support::ran(command).success);
+    ran(command).succeeds();
     clone.push(&["origin", "main"]);
     server.deliver_all();
     clone.head()
 }
 
-#[test]
-fn authors_are_looked_for_in_the_configured_order() {
-    let server = Server::delivering_later("");
+/// Sets up a server with three more users and these lines after `[authors]`. Its author map stands in authors.toml.
+fn with_users(authors: &str) -> (Server, Clone) {
+    let server = Server::delivering_later(authors);
     server.rally.world(|world| {
         world.add_user("login.one", "one@acme.example", "One");
         world.add_user("two@acme.example", "other.address@acme.example", "Two");
         world.add_user("three@acme.example", "three@home.example", "Three Name");
     });
+    server.write_private("authors.toml", "\"three@laptop\" = \"login.one\"\n\"Zed\" = \"gone@acme.example\"\n");
     let clone = server.new_clone();
-    let author = |name: &str, email: &str| server.changeset(&deliver_by(&server, &clone, name, email)).author;
-    assert_eq!(author("x", "one@acme.example").as_deref(), Some("login.one"), "by address");
-    assert_eq!(author("x", "two@acme.example").as_deref(), Some("two@acme.example"), "by user name");
-    assert_eq!(author("Three Name", "x@x").as_deref(), Some("three@acme.example"), "by display name");
-    assert_eq!(author("Three Name", "one@acme.example").as_deref(), Some("login.one"), "the address goes first");
-    assert_eq!(author("nobody", "three@laptop"), None);
+    (server, clone)
+}
 
-    let map =
-        server.write_private("authors.toml", "\"three@laptop\" = \"login.one\"\n\"Zed\" = \"gone@acme.example\"\n");
-    let authors = format!("[authors]\nmap_file = \"{}\"\nmatch = [\"display-name\", \"email\"]\n", map.display());
-    server.configure_later(&authors);
-    assert_eq!(author("Three Name", "three@laptop").as_deref(), Some("login.one"), "the map goes first");
-    assert_eq!(author("Two", "one@acme.example").as_deref(), Some("two@acme.example"), "then in the order of match");
-    assert_eq!(author("x", "two@acme.example"), None, "user names are not compared now");
-    server.configure_later(&format!("{authors}domain = \"acme.example\"\n"));
-    assert_eq!(author("x", "three@elsewhere").as_deref(), Some("three@acme.example"));
-    assert_eq!(author("Zed", "four@elsewhere"), None, "a map may name somebody whom Rally has not");
-    server.configure_later(&format!("{authors}default = \"connector@acme.example\"\n"));
-    assert_eq!(author("Zed", "four@elsewhere").as_deref(), Some("connector@acme.example"));
+/// Asserts that commits by these names and addresses get these authors.
+fn assert_authors(authors: &str, cases: &[(&str, &str, Option<&str>, &str)]) {
+    let (server, clone) = with_users(authors);
+    for (name, email, author, why) in cases {
+        let revision = deliver_by(&server, &clone, name, email);
+        assert_eq!(server.changeset(&revision).author.as_deref(), *author, "{why}");
+    }
+}
 
-    fs::remove_file(&map).expect("it was there");
+const MAP: &str = "[authors]\nmap_file = \"authors.toml\"\nmatch = [\"display-name\", \"email\"]\n";
+
+#[test]
+fn an_author_is_found_by_address_user_name_or_display_name() {
+    let cases = [
+        ("x", "one@acme.example", Some("login.one"), "by address"),
+        ("x", "two@acme.example", Some("two@acme.example"), "by user name"),
+        ("Three Name", "x@x", Some("three@acme.example"), "by display name"),
+        ("Three Name", "one@acme.example", Some("login.one"), "the address goes first"),
+        ("nobody", "three@laptop", None, "not found"),
+    ];
+    assert_authors("", &cases);
+}
+
+#[test]
+fn an_author_is_looked_up_in_the_map_and_then_in_the_order_of_match() {
+    let cases = [
+        ("Three Name", "three@laptop", Some("login.one"), "the map goes first"),
+        ("Two", "one@acme.example", Some("two@acme.example"), "then in the order of match"),
+        ("x", "two@acme.example", None, "user names are not compared now"),
+    ];
+    assert_authors(MAP, &cases);
+}
+
+#[test]
+fn an_author_outside_the_domain_is_looked_up_by_the_same_name_in_it() {
+    let cases = [
+        ("x", "three@elsewhere", Some("three@acme.example"), "the domain is replaced"),
+        ("Zed", "four@elsewhere", None, "the map names a user whom Rally does not have"),
+    ];
+    assert_authors(&format!("{MAP}domain = \"acme.example\"\n"), &cases);
+}
+
+#[test]
+fn an_author_who_is_not_found_is_replaced_by_the_default() {
+    let cases = [("Zed", "four@elsewhere", Some("connector@acme.example"), "the default")];
+    assert_authors(&format!("{MAP}default = \"connector@acme.example\"\n"), &cases);
+}
+
+#[test]
+fn a_missing_author_map_stops_the_delivery_and_is_named() {
+    let (server, clone) = with_users(MAP);
+    fs::remove_file(server.git_dir.join("authors.toml")).expect("it was there");
     clone.commit_staged("US1");
     clone.push(&["origin", "main"]);
     let ran = server.run(&["deliver"]).fails_with(1);
@@ -54,7 +90,7 @@ fn authors_are_looked_for_in_the_configured_order() {
 }
 
 #[test]
-fn links_lead_to_the_pages_of_each_host() {
+fn links_have_the_form_of_each_host() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     let web = "https://git.example/p";
@@ -83,29 +119,49 @@ fn links_lead_to_the_pages_of_each_host() {
         assert_eq!(held.uri, Some(format!("{web}{}", commit.replace("{}", &revision))), "{host}");
         assert_eq!(held.changes[0].uri, Some(format!("{web}{}", file.replace("{}", &revision))), "{host}");
     }
-    server.configure_later("");
+}
+
+#[test]
+fn without_a_web_address_there_are_no_links() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
     let revision = clone.commit("US1", &[("a b", Some("no host"))]);
     clone.push(&["origin", "main"]);
     server.deliver_all();
     assert_eq!((server.changeset(&revision).uri, &server.changeset(&revision).changes[0].uri), (None, &None));
 }
 
-#[test]
-fn the_scm_repository_is_made_once_as_configured_or_not_at_all() {
-    let server = Server::delivering_later("[repository]\ncreate = false\nname = \"core\"\nprojects = [\"Payments\"]\n");
+/// Sets up a server with this section and one queued commit.
+fn with_queued_commit(section: &str) -> (Server, Clone) {
+    let server = Server::delivering_later(section);
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
     clone.push(&["origin", "main"]);
+    (server, clone)
+}
+
+#[test]
+fn a_missing_scm_repository_is_not_created_if_that_is_switched_off() {
+    let (server, _) = with_queued_commit("[repository]\ncreate = false\nname = \"core\"\nprojects = [\"Payments\"]\n");
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains("core") && ran.stderr.contains("repository.create is off"), "{ran:?}");
     assert_eq!(server.count("pending"), 1);
-    server.configure_later("[repository]\nname = \"core\"\nprojects = [\"Payments\", \"Gone\"]\n");
+    assert!(server.rally.world(|world| world.repositories()).is_empty());
+}
+
+#[test]
+fn an_scm_repository_is_not_created_if_one_of_its_projects_is_unknown() {
+    let (server, _) = with_queued_commit("[repository]\nname = \"core\"\nprojects = [\"Payments\", \"Gone\"]\n");
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains("\"Gone\"") && ran.stderr.contains("repository.projects"), "{ran:?}");
     assert!(server.rally.world(|world| world.repositories()).is_empty());
-    server.configure_later(
-        "[repository]\nname = \"core\"\nprojects = [\"Payments\"]\nweb = \"https://git.example/core\"\n",
-    );
+}
+
+#[test]
+fn the_scm_repository_is_created_once_with_the_configured_fields() {
+    let web = "web = \"https://git.example/core\"";
+    let (server, clone) =
+        with_queued_commit(&format!("[repository]\nname = \"core\"\nprojects = [\"Payments\"]\n{web}\n"));
     server.deliver_all();
     clone.commit("US2", &[("a", Some("2"))]);
     clone.push(&["origin", "main"]);
@@ -122,7 +178,7 @@ fn the_scm_repository_is_made_once_as_configured_or_not_at_all() {
 }
 
 #[test]
-fn prefixes_and_their_case_are_as_configured() {
+fn artifacts_are_found_by_the_configured_prefixes_in_any_case() {
     let server = Server::delivering_later("[commits]\nprefixes = [\"DE\", \"S\"]\nignore_case = true\n");
     server.rally.world(|world| {
         world.set_prefix("HierarchicalRequirement", "S");
@@ -138,47 +194,52 @@ fn prefixes_and_their_case_are_as_configured() {
 }
 
 #[test]
-fn delivery_happens_when_the_configuration_says() {
+fn inline_delivery_is_done_when_the_push_returns() {
     let server = Server::new();
     server.configure("[queue]\ndeliver = \"inline\"\n");
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
     clone.push(&["origin", "main"]);
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-    let before = server.rally.requests().len();
-    server.configure_later("");
-    clone.commit("US2", &[("a", Some("2"))]);
-    clone.push(&["origin", "main"]);
-    assert_eq!((server.rally.requests().len(), server.count("pending")), (before, 1));
+}
+
+#[test]
+fn later_delivery_waits_for_deliver_all_repos() {
+    let (server, _) = with_queued_commit("");
+    assert_eq!((server.rally.requests().len(), server.count("pending")), (0, 1));
     let root = server.path().display().to_string();
     server.run(&["deliver", "--all-repos", &root]).succeeds();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
 
-#[test]
-fn a_commit_is_tried_for_as_long_as_configured_and_no_more_often() {
-    let conflict = || Fault {
+/// Pushes a commit with these lines of `[queue]`, and delivers with this command while Rally reports conflicts.
+fn deliver_during_conflicts(queue: &str, command: &[&str]) -> Server {
+    let server = Server::new();
+    server.configure(&format!("[queue]\ndeliver = \"later\"\n{queue}"));
+    server.rally.fault(Fault {
         on: Match { body: Some("CommitTimestamp".into()), ..Match::default() },
         times: usize::MAX,
-        action: Action::Errors(vec!["Concurrency conflict: try again".into()]),
-    };
-    let deliver = |queue: &str, command: &[&str]| {
-        let server = Server::new();
-        server.configure(&format!("[queue]\ndeliver = \"later\"\n{queue}"));
-        server.rally.fault(conflict());
-        let clone = server.new_clone();
-        clone.commit("US1", &[("a", Some("1"))]);
-        clone.push(&["origin", "main"]);
-        server.run(command).fails_with(1);
-        server
-    };
-    let server = deliver("retry_delay = \"1h\"\n", &["deliver"]);
+        action: errors("Concurrency conflict: try again"),
+    });
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.run(command).fails_with(1);
+    server
+}
+
+#[test]
+fn a_commit_is_not_retried_before_the_retry_delay_is_over() {
+    let server = deliver_during_conflicts("retry_delay = \"1h\"\n", &["deliver"]);
     let tried = server.rally.requests().len();
     server.run(&["deliver"]).fails_with(1);
     assert_eq!(server.rally.requests().len(), tried, "it is not due for an hour");
     assert!(server.status()["next_attempt"].is_string());
+}
 
-    let server = deliver("retry_delay = \"5ms\"\nretry_for = \"1ms\"\n", &["deliver", "--wait"]);
+#[test]
+fn a_commit_that_fails_for_longer_than_retry_for_becomes_a_dead_letter() {
+    let server = deliver_during_conflicts("retry_delay = \"5ms\"\nretry_for = \"1ms\"\n", &["deliver", "--wait"]);
     assert_eq!((server.count("failed"), server.count("pending")), (1, 0));
     let letter = &server.status()["dead_letters"][0];
     assert!(letter["reason"].as_str().is_some_and(|reason| reason.contains("Concurrency conflict")), "{letter}");
@@ -189,18 +250,28 @@ fn a_commit_is_tried_for_as_long_as_configured_and_no_more_often() {
 }
 
 #[test]
-fn the_log_is_where_and_as_long_as_configured_and_the_pusher_hears_what_is_configured() {
-    let server = Server::delivering_later("[log]\npush = \"quiet\"\nfile = \"logs-of-rally\"\nlevel = \"info\"\n");
+fn a_quiet_push_prints_nothing() {
+    let server = Server::delivering_later("[log]\npush = \"quiet\"\n");
     let clone = server.new_clone();
     clone.commit("US1 US99", &[("a", Some("1"))]);
     assert_eq!(clone.push(&["origin", "main"]), "");
+}
+
+#[test]
+fn the_log_goes_to_the_configured_file() {
+    let server = Server::delivering_later("[log]\nfile = \"logs-of-rally\"\nlevel = \"info\"\n");
+    server.new_clone().push_commits(&["US1 US99"]);
     server.deliver_all();
     let log = fs::read_to_string(server.git_dir.join("logs-of-rally")).expect("the configured file");
     assert!(log.contains("1 new commits") && log.contains("US99") && log.contains("delivered commit"), "{log}");
     assert!(!server.log().contains("1 new commits"));
-    server.configure_later("[log]\nfile = \"errors-only\"\nlevel = \"error\"\n[commits]\nmax_changes = 0\n");
-    clone.commit("US2", &[("a", Some("2"))]);
-    let seen = clone.push(&["origin", "main"]);
+}
+
+#[test]
+fn the_log_holds_errors_only_if_so_configured() {
+    let log = "[log]\nfile = \"errors-only\"\nlevel = \"error\"\n[commits]\nmax_changes = 0\n";
+    let server = Server::delivering_later(log);
+    let seen = server.new_clone().push_commits(&["US2"]);
     assert!(seen.contains("rally: 1 commit queued for US2 (repository payments)"), "{seen}");
     server.deliver_all();
     assert_eq!(fs::read_to_string(server.git_dir.join("errors-only")).unwrap_or_default(), "");
