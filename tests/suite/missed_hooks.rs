@@ -1,19 +1,16 @@
-//! Hooks that did not run, or could not do their work: the next push or `catch-up` makes up for them.
+//! Hooks that did not run or could not do their work: the next push or `catch-up` records what they missed.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
-
-use serde_json::json;
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
 
 use crate::support::fault::errors;
-use crate::support::process::{kill, kill_after, spawn};
-use crate::support::{Clone, Server, expected, ran};
+use crate::support::process::kill;
+use crate::support::{Clone, Server, expected, program};
 
+/// Asserts that `status` names exactly these refs as not recorded up to their tips.
 fn assert_behind(server: &Server, refs: &[&str]) {
-    assert_eq!(server.status()["refs_behind"], json!(refs));
+    server.assert_refs_behind(refs);
     if !refs.is_empty() {
         let ran = server.run(&["status"]).fails_with(1);
         assert!(refs.iter().all(|name| ran.stdout.contains(name)), "{ran:?}");
@@ -28,7 +25,7 @@ fn push_without_hook(server: &Server, clone: &Clone, refspecs: &[&str]) {
 }
 
 #[test]
-fn what_a_missing_hook_left_out_comes_with_the_next_push() {
+fn the_next_push_records_what_a_missing_hook_missed() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.push_commits(&["US1: seen"]);
@@ -42,7 +39,7 @@ fn what_a_missing_hook_left_out_comes_with_the_next_push() {
 }
 
 #[test]
-fn catch_up_records_what_was_missed_on_all_refs() {
+fn catch_up_records_what_a_missing_hook_missed_on_all_refs() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.push_commits(&["US1: seen"]);
@@ -59,9 +56,9 @@ fn catch_up_records_what_was_missed_on_all_refs() {
 }
 
 #[test]
-fn commits_forced_away_before_the_hook_could_read_them_are_posted() {
+fn commits_are_posted_although_a_forced_push_replaced_them_before_they_were_read() {
     let server = Server::delivering_later("");
-    // A config that cannot be read: the push is kept, nothing is walked.
+    // With a broken configuration the push is kept, but no commit is read.
     let config = server.read_configuration();
     server.write_configuration("[rally]\nservr = 1\n");
     let clone = server.new_clone();
@@ -80,7 +77,7 @@ fn commits_forced_away_before_the_hook_could_read_them_are_posted() {
 }
 
 #[test]
-fn commits_pruned_after_the_hook_ran_are_posted_from_the_queue() {
+fn commits_pruned_after_the_hook_ran_are_posted() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.push_commits(&["US1: kept"]);
@@ -94,7 +91,7 @@ fn commits_pruned_after_the_hook_ran_are_posted_from_the_queue() {
 }
 
 #[test]
-fn a_pushed_commit_that_is_gone_before_anyone_reads_it_holds_up_nobody() {
+fn a_missing_commit_does_not_hold_up_the_other_refs_of_a_push() {
     let server = Server::delivering_later("");
     let nowhere = format!("{} {} refs/heads/gone\n", "0".repeat(40), "1".repeat(40));
     let update = server.import("refs/heads/main", &["US1: there"]);
@@ -104,84 +101,11 @@ fn a_pushed_commit_that_is_gone_before_anyone_reads_it_holds_up_nobody() {
     assert!(server.log().contains("refs/heads/gone: its commits cannot be recorded"), "{}", server.log());
 }
 
-/// A tmpfs over the state directory, unmounted with the test.
-struct SmallDisk<'p>(&'p Path);
-
-impl<'p> SmallDisk<'p> {
-    /// Returns `None`, and says so, where mounting is not permitted.
-    fn mount(path: &'p Path) -> Option<Self> {
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=400k,mode=0700", "tmpfs"]).arg(path);
-        let mounted = ran(command);
-        if !mounted.success {
-            eprintln!("skipped: this user may not mount a small disk: {}", mounted.stderr.trim());
-        }
-        mounted.success.then_some(SmallDisk(path))
-    }
-
-    fn remount(&self, option: &str) {
-        let mut command = Command::new("mount");
-        command.args(["-o", &format!("remount,{option}")]).arg(self.0);
-        ran(command).succeeds();
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let mut command = Command::new("umount");
-        command.arg("--lazy").arg(self.0);
-        ran(command);
-    }
-}
-
 #[test]
-fn a_full_disk_fails_no_push_and_is_made_up_for() {
-    let server = Server::without_hook();
-    server.configure(crate::support::DELIVER_LATER);
-    let state = server.git_dir.join("rally-hook");
-    fs::create_dir(&state).expect("it is new");
-    let Some(_disk) = SmallDisk::mount(&state) else { return };
-    server.run(&["install"]).succeeds();
-    let clone = server.new_clone();
-    clone.push_commits(&["US1: there is room"]);
-    let filler = state.join("filler");
-    // As much as there is room for; the error says that there is no more.
-    fs::write(&filler, vec![0; 1 << 20]).expect_err("the disk is small");
-    let seen = clone.push_commits(&["DE2: there is none"]);
-    assert_eq!(seen.matches("rally: ").count(), 1, "{seen}");
-    assert!(seen.contains("rally-hook catch-up"), "{seen}");
-    fs::remove_file(&filler).expect("it was there");
-    assert_behind(&server, &["refs/heads/main"]);
-    server.run(&["catch-up"]).succeeds();
-    server.deliver_all();
-    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-}
-
-#[test]
-fn a_read_only_disk_fails_no_push_and_is_made_up_for() {
-    let server = Server::without_hook();
-    server.configure(crate::support::DELIVER_LATER);
-    let state = server.git_dir.join("rally-hook");
-    fs::create_dir(&state).expect("it is new");
-    let Some(disk) = SmallDisk::mount(&state) else { return };
-    server.run(&["install"]).succeeds();
-    disk.remount("ro");
-    let clone = server.new_clone();
-    let seen = clone.push_commits(&["US1: nothing can be noted"]);
-    assert_eq!(seen.matches("rally: ").count(), 1, "{seen}");
-    assert!(seen.contains("rally-hook catch-up"), "{seen}");
-    disk.remount("rw");
-    assert_behind(&server, &["refs/heads/main"]);
-    server.run(&["catch-up"]).succeeds();
-    server.deliver_all();
-    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-}
-
-#[test]
-fn a_hook_killed_before_it_read_anything_is_made_up_for() {
+fn the_next_push_records_what_a_killed_hook_missed() {
     let server = Server::delivering_later("");
     let update = server.import("refs/heads/main", &["US1: its hook is killed"]);
-    let mut child = server.hook_command().stdin(std::process::Stdio::piped()).spawn().expect("the program can be run");
+    let mut child = server.hook_command().stdin(Stdio::piped()).spawn().expect("the program can be run");
     let stdin = child.stdin.take().expect("a pipe");
     kill(child);
     drop((stdin, update));
@@ -193,7 +117,7 @@ fn a_hook_killed_before_it_read_anything_is_made_up_for() {
 }
 
 #[test]
-fn retry_times_survive_a_clock_that_is_set_back() {
+fn retries_are_not_delayed_by_a_clock_that_is_set_back() {
     let server = Server::delivering_later("");
     server.fail_all_at(
         "POST",
@@ -203,7 +127,7 @@ fn retry_times_survive_a_clock_that_is_set_back() {
     server.receive(&["US1"]);
     server.run(&["deliver"]).fails_with(1);
     server.rally.clear_faults();
-    // All times are a day ahead of a clock that went back by a day.
+    // After the clock is set back by a day, all recorded times lie a day ahead.
     server.change_queue(
         "UPDATE changeset SET next_attempt = next_attempt + 86400000, settles_at = settles_at + 86400000, \
          first_attempt = first_attempt + 86400000, recorded_at = recorded_at + 86400000",
@@ -215,11 +139,11 @@ fn retry_times_survive_a_clock_that_is_set_back() {
 }
 
 #[test]
-fn all_pushes_that_waited_for_a_configuration_are_posted_and_what_was_there_before_is_not() {
+fn all_pushes_that_waited_for_a_configuration_are_posted_but_not_the_history_before_them() {
     let server = Server::without_hook();
     let clone = server.new_clone();
     clone.push_commits(&["US1: from before"]);
-    std::os::unix::fs::symlink(crate::support::program(), server.hook()).expect("there is no hook");
+    symlink(program(), server.hook()).expect("there is no hook");
     let config = server.read_configuration();
     server.write_configuration("[rally\n");
     let before = clone.head();
@@ -231,7 +155,7 @@ fn all_pushes_that_waited_for_a_configuration_are_posted_and_what_was_there_befo
 }
 
 #[test]
-fn a_promised_commit_that_is_gone_is_named_until_somebody_gives_it_up() {
+fn a_commit_pruned_before_it_was_read_is_listed_until_retry_forgets_it() {
     let server = Server::delivering_later("");
     let config = server.read_configuration();
     let clone = server.new_clone();
@@ -250,14 +174,14 @@ fn a_promised_commit_that_is_gone_is_named_until_somebody_gives_it_up() {
     assert!(retried.stderr.contains("is forgotten") && !retried.stderr.contains("no dead letter"), "{retried:?}");
     server.run(&["status"]).succeeds();
     server.assert_counts_add_up();
-    // If it comes back it is as good as any other.
+    // Pushed again, it is posted like any other.
     clone.push(&["origin", "main"]);
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
 
 #[test]
-fn what_a_missing_hook_left_out_is_posted_although_the_next_push_takes_it_away() {
+fn missed_commits_are_posted_although_the_next_push_removes_them() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.push_commits(&["US1: seen"]);
@@ -272,84 +196,8 @@ fn what_a_missing_hook_left_out_is_posted_although_the_next_push_takes_it_away()
     server.assert_rally_holds(&expected(&server.git_dir, &["main", &missed[0], &missed[1]]));
 }
 
-/// How many commits the first push of a large repository brings, and every how many of them names an artifact.
-const MANY: usize = 50_000;
-const EVERY: usize = 25;
-/// What recording them may have in memory at most besides the packs, which are mapped; in bytes.
-const MEMORY: u64 = 100_000_000;
-/// Address space for the stack of each thread that reads, of which hardly any is ever used, and how many such threads
-/// there are at most; as in src/git/read.rs.
-const STACK: u64 = 16 << 20;
-const READERS: usize = 4;
-
-/// Makes a history in a clone: small commits to many files, some of which name an artifact.
-fn long_history(clone: &Clone) {
-    let mut stream = String::new();
-    for number in 0..MANY {
-        let message = match number % EVERY {
-            0 => format!("US{}: commit {number}", number / EVERY % 9 + 1),
-            _ => format!("commit {number} {}", "with words that nobody reads ".repeat(40)),
-        };
-        stream += &format!("commit refs/heads/main\ncommitter A <a@x> {} +0000\n", 1_600_000_000 + number * 60);
-        stream += &format!("data {}\n{message}\n", message.len());
-        stream += &format!("M 100644 inline dir{0}/file{1}\ndata 6\n{number:06}\n", number % 30, number % 97);
-    }
-    clone.git_with(&["fast-import", "--quiet"], stream.as_bytes());
-}
-
-/// Lets a command have at most that much memory of its own, in bytes. What it maps, as the packs, does not count.
-fn limit_memory(command: &mut Command, bytes: u64) {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: setrlimit may be called between fork and exec, and reads a structure that is the closure's own.
-    unsafe {
-        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_DATA, &limit) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
-}
-
 #[test]
-fn a_first_push_of_a_long_history_is_recorded_whole_in_little_memory_though_it_is_killed() {
-    let server = Server::delivering_later("");
-    let clone = server.new_clone();
-    long_history(&clone);
-    let seen = clone.push(&["origin", "main"]);
-    assert!(seen.contains("this push is kept; its commits are being read"), "{seen}");
-    // Whoever goes on with it is killed, somewhere.
-    for millis in [300, 900] {
-        kill_after(spawn(server.command(&["catch-up"])), Duration::from_millis(millis));
-        server.assert_counts_add_up();
-    }
-    let mut catch_up = server.command(&["catch-up"]);
-    let readers = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(READERS)) as u64;
-    limit_memory(&mut catch_up, MEMORY + readers * STACK);
-    ran(catch_up).succeeds();
-    assert_behind(&server, &[]);
-    assert_eq!((server.count("recorded"), server.count("unread_pushes")), ((MANY / EVERY) as i64, 0));
-    server.deliver_all();
-    assert_eq!(server.changesets().len(), MANY / EVERY);
-    server.assert_counts_add_up();
-}
-
-#[test]
-fn where_no_thread_can_be_started_that_is_said_and_nothing_is_lost() {
-    let server = Server::delivering_later("");
-    let clone = server.new_clone();
-    for number in 1..=100 {
-        clone.commit(&format!("US{number}: one"), &[]);
-    }
-    push_without_hook(&server, &clone, &["main"]);
-    let mut catch_up = server.command(&["catch-up"]);
-    limit_memory(&mut catch_up, STACK - 1);
-    let ran = ran(catch_up).fails_with(1);
-    assert!(ran.stderr.contains("cannot start a thread to read commits"), "{ran:?}");
-    server.run(&["catch-up"]).succeeds();
-    assert_eq!((server.count("recorded"), server.count("unread_pushes")), (100, 0));
-}
-
-#[test]
-fn a_commit_whose_trees_cannot_be_read_is_posted_when_they_can() {
+fn a_commit_with_a_missing_tree_is_posted_after_the_tree_is_back() {
     let server = Server::delivering_later("");
     server.import("refs/heads/main", &["US1: one"]);
     let tree = server.git(&["rev-parse", "main^{tree}"]);

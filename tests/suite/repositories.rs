@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::support::{History, Server, expected, expected_of_all, git, program, ran};
+use crate::support::{History, Server, copy, expected, expected_of_all, git, program, ran};
 
 #[test]
 fn objects_may_lie_in_another_repository() {
@@ -239,4 +239,31 @@ fn artifacts_are_compared_to_the_letter_and_fields_that_rally_lacks_are_left_out
     assert_eq!(server.changeset(&revision).artifacts, ["DE1", "US2"]);
     assert!(server.changesets().iter().all(|held| held.branch.is_none()));
     assert!(server.log().contains("Rally has no US50, DS50, DE50"), "{}", server.log());
+}
+
+#[test]
+fn deliver_all_repos_skips_a_broken_repository() {
+    let server = Server::delivering_later("");
+    server.new_clone().push_commits(&["US1: waits"]);
+    let config = server.read_configuration();
+    let root = server.path().join("root");
+    fs::create_dir(&root).expect("it is new");
+    for name in ["one", "two", "three"] {
+        let repository = root.join(format!("{name}.git"));
+        copy(&server.git_dir, &repository);
+        fs::write(repository.join("rally-hook.toml"), format!("{config}\n[repository]\nname = \"{name}\"\n"))
+            .expect("it can be written");
+    }
+    fs::write(root.join("one.git/rally-hook.toml"), "nonsense").expect("it can be written");
+    // Symbolic links may lead to a repository, and several to the same one.
+    fs::rename(root.join("three.git"), server.path().join("elsewhere.git")).expect("it can be moved");
+    for name in ["three.git", "again.git"] {
+        symlink(server.path().join("elsewhere.git"), root.join(name)).expect("links can be made");
+    }
+    let root = root.to_str().expect("UTF-8");
+    let seen = server.run(&["deliver", "--all-repos", root]).fails_with(1);
+    let mut of: Vec<String> = server.changesets().iter().map(|held| held.repository.clone()).collect();
+    of.retain(|name| name != "payments");
+    of.sort();
+    assert_eq!(of, ["three", "two"], "{seen:?}");
 }

@@ -1,15 +1,14 @@
-//! The queue's files in trouble: the push succeeds, the trouble is told, and nothing that was delivered is posted again.
+//! Trouble with the queue's files and the disk: the push succeeds, the trouble is reported, and nothing is posted twice.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::DELIVER_LATER;
-use crate::support::{Clone, Server, expected, git, ran};
+use crate::support::{Clone, DELIVER_LATER, Server, expected, git, ran};
 
-/// A repository of which two commits are delivered and one waits.
-fn scene() -> (Server, Clone) {
+/// Sets up a repository of which two commits are delivered and one waits.
+fn with_queue() -> (Server, Clone) {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.push_commits(&["US1: delivered", "DE2: delivered"]);
@@ -22,12 +21,12 @@ fn database(server: &Server) -> PathBuf {
     server.git_dir.join("rally-hook/queue.db")
 }
 
-/// Moves the log into the database file, so that this one holds everything.
-fn settle(server: &Server) {
+/// Moves the write-ahead log into the database file, so that this file holds everything.
+fn checkpoint(server: &Server) {
     server.change_queue("PRAGMA wal_checkpoint(TRUNCATE)");
 }
 
-/// Makes sure that whatever happened, each commit is in Rally once when a backfill has made up for it.
+/// Asserts that after a backfill each commit is in Rally once.
 fn assert_each_once_after_backfill(server: &Server) {
     server.run(&["backfill", "--all"]);
     server.deliver_all();
@@ -35,7 +34,7 @@ fn assert_each_once_after_backfill(server: &Server) {
 }
 
 #[test]
-fn a_damaged_queue_is_set_aside_and_what_can_be_read_is_taken_over() {
+fn a_damaged_queue_is_set_aside_and_replaced() {
     type Damage = fn(&mut Vec<u8>);
     let damages: [(&str, Damage); 4] = [
         ("emptied", |bytes| bytes.clear()),
@@ -47,8 +46,8 @@ fn a_damaged_queue_is_set_aside_and_what_can_be_read_is_taken_over() {
         }),
     ];
     for (what, damage) in damages {
-        let (server, clone) = scene();
-        settle(&server);
+        let (server, clone) = with_queue();
+        checkpoint(&server);
         let mut bytes = fs::read(database(&server)).expect("it is there");
         damage(&mut bytes);
         fs::write(database(&server), &bytes).expect("it can be written");
@@ -60,7 +59,7 @@ fn a_damaged_queue_is_set_aside_and_what_can_be_read_is_taken_over() {
         let aside = files_like(&server, "queue.db.damaged-");
         assert!(!aside.is_empty(), "{what}: {}", server.log());
         if bytes.len() < 4096 || bytes[0] == 0x5a {
-            // What is found out before anything is written is kept to the letter.
+            // Damage found before the first write leaves the file as it was.
             assert!(aside.iter().any(|path| fs::read(path).is_ok_and(|kept| kept == bytes)), "{what}");
         }
         assert_each_once_after_backfill(&server);
@@ -68,6 +67,7 @@ fn a_damaged_queue_is_set_aside_and_what_can_be_read_is_taken_over() {
     }
 }
 
+/// Returns the files of the state directory whose names begin like this.
 fn files_like(server: &Server, beginning: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(server.git_dir.join("rally-hook")).expect("it is there");
     let paths = entries.map(|entry| entry.expect("it can be read").path());
@@ -75,8 +75,8 @@ fn files_like(server: &Server, beginning: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_deleted_queue_posts_no_history_and_nothing_twice() {
-    let (server, clone) = scene();
+fn a_deleted_queue_posts_no_history_and_nothing_twice_and_is_reported() {
+    let (server, clone) = with_queue();
     for file in files_like(&server, "queue.db") {
         fs::remove_file(file).expect("it was there");
     }
@@ -94,38 +94,51 @@ fn a_deleted_queue_posts_no_history_and_nothing_twice() {
 }
 
 #[test]
-fn a_queue_that_is_a_link_or_somebody_elses_is_not_touched() {
-    for others in [false, true] {
-        let (server, clone) = scene();
-        settle(&server);
-        let elsewhere = server.path().join("elsewhere");
-        fs::rename(database(&server), &elsewhere).expect("it was there");
-        match others {
-            true => {
-                fs::copy(&elsewhere, database(&server)).expect("it can be copied");
-                if std::os::unix::fs::chown(database(&server), Some(65534), None).is_err() {
-                    eprintln!("skipped: this user may not give files away");
-                    return;
-                }
-            }
-            false => symlink(&elsewhere, database(&server)).expect("links can be made"),
-        }
-        let bytes = fs::read(&elsewhere).expect("it is there");
-        clone.push_commits(&["US4: not ours"]);
-        let refused = server.run(&["deliver"]).fails_with(1);
-        let reason = if others { "belongs to user 65534" } else { "is a symbolic link" };
-        assert!(refused.stderr.contains(reason), "{refused:?}");
-        assert_eq!(fs::read(&elsewhere).expect("it is there"), bytes);
-        fs::remove_file(database(&server)).expect("it was there");
-        fs::rename(&elsewhere, database(&server)).expect("it was there");
-        server.deliver_all();
-        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-    }
+fn a_queue_that_is_a_symbolic_link_is_refused_and_not_touched() {
+    let (server, clone) = with_queue();
+    let elsewhere = move_queue(&server);
+    symlink(&elsewhere, database(&server)).expect("links can be made");
+    assert_not_touched(&server, &clone, &elsewhere, "is a symbolic link");
 }
 
 #[test]
-fn a_queue_of_a_newer_version_is_left_alone_and_the_push_kept() {
-    let (server, clone) = scene();
+fn a_queue_of_another_user_is_refused_and_not_touched() {
+    let (server, clone) = with_queue();
+    let elsewhere = move_queue(&server);
+    fs::copy(&elsewhere, database(&server)).expect("it can be copied");
+    if chown(database(&server), Some(65534), None).is_err() {
+        eprintln!("skipped: this user may not give files away");
+        return;
+    }
+    assert_not_touched(&server, &clone, &elsewhere, "belongs to user 65534");
+}
+
+/// Moves the queue's file out of the repository and returns its new place.
+fn move_queue(server: &Server) -> PathBuf {
+    checkpoint(server);
+    let elsewhere = server.path().join("elsewhere");
+    fs::rename(database(server), &elsewhere).expect("it was there");
+    elsewhere
+}
+
+/// Asserts that delivery refuses the queue for this reason, and goes on once the moved file is back.
+fn assert_not_touched(server: &Server, clone: &Clone, elsewhere: &Path, reason: &str) {
+    let bytes = fs::read(elsewhere).expect("it is there");
+    clone.push_commits(&["US4: not ours"]);
+    let refused = server.run(&["deliver"]).fails_with(1);
+    assert!(refused.stderr.contains(reason), "{refused:?}");
+    for file in [elsewhere, &database(server)] {
+        assert_eq!(fs::read(file).expect("it is there"), bytes);
+    }
+    fs::remove_file(database(server)).expect("it was there");
+    fs::rename(elsewhere, database(server)).expect("it was there");
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_queue_of_a_newer_version_is_refused_and_the_push_is_kept() {
+    let (server, clone) = with_queue();
     server.change_queue("PRAGMA user_version = 99");
     let seen = clone.push_commits(&["US4: the queue is newer"]);
     assert!(seen.contains("version 99"), "{seen}");
@@ -136,8 +149,8 @@ fn a_queue_of_a_newer_version_is_left_alone_and_the_push_kept() {
 }
 
 #[test]
-fn a_queue_of_an_earlier_version_is_brought_up_to_date_with_all_that_it_holds() {
-    let (server, clone) = scene();
+fn a_queue_of_an_earlier_version_is_migrated() {
+    let (server, clone) = with_queue();
     for sql in [
         "DROP INDEX seen_tip_by_time; ALTER TABLE seen_tip DROP COLUMN covered",
         "DROP INDEX state_request_due; ALTER TABLE state_request DROP COLUMN done",
@@ -153,52 +166,7 @@ fn a_queue_of_an_earlier_version_is_brought_up_to_date_with_all_that_it_holds() 
 }
 
 #[test]
-fn what_the_hook_makes_is_for_its_owner_only_whatever_the_umask() {
-    let server = Server::without_hook();
-    server.configure(DELIVER_LATER);
-    assert_modes_under(&server, "000", 0o700, 0o600);
-}
-
-#[test]
-fn in_a_shared_repository_the_group_may_use_what_the_hook_makes() {
-    let server = Server::with_repository(&["--shared=group"]);
-    server.configure(DELIVER_LATER);
-    assert_modes_under(&server, "077", 0o2770, 0o660);
-}
-
-/// Two users of one group, neither of them root.
-const GROUP: u32 = 61_000;
-const USERS: [u32; 2] = [61_001, 61_002];
-/// One who runs nothing else at the same time.
-const LIMITED: u32 = 61_003;
-
-#[test]
-fn the_hook_works_for_several_users_of_one_group() {
-    let server = Server::with_repository(&["--shared=group"]);
-    server.configure(DELIVER_LATER);
-    let messages = ["US1: by the first", "DE2: by the second", "TA3: by the first again"];
-    let updates = messages.map(|message| server.import("refs/heads/main", &[message]));
-    if !give_to(&server, USERS[0]) {
-        return;
-    }
-    // The key and the configuration are root's, and reach the users through their group.
-    for name in ["api-key", "rally-hook.toml"] {
-        let path = server.git_dir.join(name);
-        std::os::unix::fs::chown(&path, Some(0), Some(GROUP)).expect("root may do that");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o640)).expect("root may do that");
-    }
-    fs::write(server.path().join(".gitconfig"), "[safe]\n\tdirectory = *\n").expect("it can be written");
-    for (user, update) in [USERS[0], USERS[1], USERS[0]].into_iter().zip(&updates) {
-        let hook = run_as(&server, user, &format!("printf '%s' '{update}' | $0 post-receive"));
-        assert!(hook.stderr.contains("1 commit queued"), "{hook:?}");
-    }
-    run_as(&server, USERS[1], "$0 deliver --wait").succeeds();
-    run_as(&server, USERS[0], "$0 status").succeeds();
-    assert_eq!(server.changesets().len(), 3);
-}
-
-#[test]
-fn a_queue_that_somebody_holds_is_waited_for_in_the_background() {
+fn a_push_with_a_locked_queue_is_read_in_the_background() {
     let server = Server::new();
     let clone = server.new_clone();
     let other = rusqlite::Connection::open(database(&server)).expect("a database");
@@ -210,122 +178,9 @@ fn a_queue_that_somebody_holds_is_waited_for_in_the_background() {
 }
 
 #[test]
-fn a_delivery_for_which_no_threads_can_be_started_fails_no_push() {
-    let server = Server::without_hook();
-    server.configure("[queue]\ndeliver = \"inline\"\n");
-    server.write_private("updates", &server.import("refs/heads/main", &["US1: first"]));
-    if !give_to(&server, LIMITED) {
-        return;
-    }
-    // Whatever it is that cannot be started: a thread of the HTTP client, of the resolver, or ours.
-    for threads in 1..=3 {
-        let script = format!("exec prlimit --nproc={threads} $0 post-receive <updates");
-        let hook = run_as(&server, LIMITED, &script).succeeds();
-        assert!(hook.stderr.lines().count() <= 1, "{hook:?}");
-    }
-    assert!(server.log().contains("delivery ended by a fault of its own"), "{}", server.log());
-    run_as(&server, LIMITED, "$0 deliver --wait").succeeds();
-    assert_eq!(server.changesets().len(), 1);
-}
-
-/// Gives the repository to another user, who may find it. Returns false, and says so, where that is not permitted.
-fn give_to(server: &Server, user: u32) -> bool {
-    let mut own = Command::new("chown");
-    own.args(["-R", &format!("{user}:{GROUP}")]).arg(&server.git_dir);
-    if !ran(own).success {
-        eprintln!("skipped: this user may not give files away");
-        return false;
-    }
-    fs::set_permissions(server.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
-    true
-}
-
-/// Runs a shell script in the repository as another user, with the program as `$0`.
-fn run_as(server: &Server, user: u32, script: &str) -> crate::support::Ran {
-    let mut command = crate::support::hermetic("setpriv");
-    let ids = [format!("--reuid={user}"), format!("--regid={GROUP}"), "--clear-groups".to_owned()];
-    let program = server.path().join("rally-hook");
-    // The built one may lie where others may not look.
-    if !program.exists() {
-        crate::support::copy_program(&program);
-    }
-    command.args(ids).args(["sh", "-c", &format!("umask 077; {script}")]).arg(program);
-    command.current_dir(&server.git_dir).env("GIT_DIR", ".").env("HOME", server.path());
-    command.env_remove("GIT_CONFIG_GLOBAL");
-    ran(command)
-}
-
-fn assert_modes_under(server: &Server, umask: &str, directory: u32, file: u32) {
-    let hook = crate::support::program().display();
-    let run = |script: String| {
-        let mut command = crate::support::hermetic("sh");
-        command.current_dir(&server.git_dir).env("GIT_DIR", ".").args(["-c", &format!("umask {umask}; {script}")]);
-        ran(command).succeeds();
-    };
-    run(format!("{hook} install"));
-    let update = server.import("refs/heads/main", &["US1"]);
-    run(format!("printf '%s' '{update}' | {hook} post-receive; {hook} deliver"));
-    let state = server.git_dir.join("rally-hook");
-    let mode = |path: &PathBuf| fs::metadata(path).expect("it is there").permissions().mode() & 0o7777;
-    assert_eq!(mode(&state), directory);
-    let files = files_like(server, "");
-    assert!(files.iter().any(|path| path.ends_with("queue.db")) && files.iter().any(|path| path.ends_with("log")));
-    for path in files {
-        assert_eq!(mode(&path), file, "{}", path.display());
-    }
-    assert_eq!(server.changesets().len(), 1);
-}
-
-#[test]
-fn deliver_all_repos_goes_on_past_a_broken_one() {
-    let (server, _clone) = scene();
-    let config = server.read_configuration();
-    let root = server.path().join("root");
-    fs::create_dir(&root).expect("it is new");
-    for name in ["one", "two", "three"] {
-        let copy = root.join(format!("{name}.git"));
-        crate::support::copy(&server.git_dir, &copy);
-        fs::write(copy.join("rally-hook.toml"), format!("{config}\n[repository]\nname = \"{name}\"\n"))
-            .expect("it can be written");
-    }
-    fs::write(root.join("one.git/rally-hook.toml"), "nonsense").expect("it can be written");
-    // A repository may be reached by links, and by several.
-    fs::rename(root.join("three.git"), server.path().join("elsewhere.git")).expect("it can be moved");
-    for name in ["three.git", "again.git"] {
-        symlink(server.path().join("elsewhere.git"), root.join(name)).expect("links can be made");
-    }
-    let root = root.to_str().expect("UTF-8");
-    let seen = server.run(&["deliver", "--all-repos", root]).fails_with(1);
-    let mut of: Vec<String> = server.changesets().iter().map(|held| held.repository.clone()).collect();
-    of.retain(|name| name != "payments");
-    of.sort();
-    assert_eq!(of, ["three", "two"], "{seen:?}");
-}
-
-#[test]
-fn the_log_is_rotated_and_receipts_are_bounded() {
-    let (server, clone) = scene();
-    let log = server.git_dir.join("rally-hook/log");
-    fs::write(&log, vec![b'x'; 6 << 20]).expect("it can be written");
-    server.change_queue(
-        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200100) \
-         INSERT INTO receipt (revision, outcome, rally_ref, at) SELECT printf('%040x', i), 'delivered', '/changeset/1', i FROM n",
-    );
-    clone.push_commits(&["US4: the log is full"]);
-    server.deliver_all();
-    assert!(fs::metadata(&log).expect("it is there").size() < 1 << 20);
-    assert_eq!(fs::metadata(log.with_extension("1")).expect("it is kept once").size(), 6 << 20);
-    let database = rusqlite::Connection::open(database(&server)).expect("a database");
-    let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
-    assert!((200_000..=200_010).contains(&count("SELECT count(*) FROM receipt")));
-    let newest = git(&server.git_dir, &["rev-parse", "main"]);
-    assert_eq!(count(&format!("SELECT count(*) FROM receipt WHERE revision = '{newest}'")), 1);
-}
-
-#[test]
-fn history_counts_as_seen_when_damage_has_taken_what_was_seen() {
-    let (server, clone) = scene();
-    settle(&server);
+fn history_is_not_posted_after_damage_to_the_table_of_seen_tips() {
+    let (server, clone) = with_queue();
+    checkpoint(&server);
     let root = {
         let queue = rusqlite::Connection::open(database(&server)).expect("a database");
         let sql = "SELECT rootpage FROM sqlite_master WHERE name = 'seen_tip'";
@@ -342,16 +197,109 @@ fn history_counts_as_seen_when_damage_has_taken_what_was_seen() {
     assert_each_once_after_backfill(&server);
 }
 
+/// Asserts that `status` names main as not recorded up to its tip.
+fn assert_main_is_behind(server: &Server) {
+    server.assert_refs_behind(&["refs/heads/main"]);
+    let ran = server.run(&["status"]).fails_with(1);
+    assert!(ran.stdout.contains("refs/heads/main"), "{ran:?}");
+}
+
+/// A small tmpfs over the state directory, unmounted at the end of the test.
+struct SmallDisk<'p>(&'p Path);
+
+impl<'p> SmallDisk<'p> {
+    /// Returns `None`, and says so, where mounting is not permitted.
+    fn mount(path: &'p Path) -> Option<Self> {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=400k,mode=0700", "tmpfs"]).arg(path);
+        let mounted = ran(command);
+        if !mounted.success {
+            eprintln!("skipped: this user may not mount a small disk: {}", mounted.stderr.trim());
+        }
+        mounted.success.then_some(SmallDisk(path))
+    }
+
+    fn remount(&self, option: &str) {
+        let mut command = Command::new("mount");
+        command.args(["-o", &format!("remount,{option}")]).arg(self.0);
+        ran(command).succeeds();
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let mut command = Command::new("umount");
+        command.arg("--lazy").arg(self.0);
+        ran(command);
+    }
+}
+
 #[test]
-fn root_makes_nothing_in_a_repository_of_somebody_else() {
+fn a_full_disk_fails_no_push_and_catch_up_records_it() {
     let server = Server::without_hook();
-    if std::os::unix::fs::chown(&server.git_dir, Some(65534), None).is_err() {
-        eprintln!("skipped: this user may not give files away");
-        return;
-    }
-    for command in ["status", "install", "deliver"] {
-        let ran = server.run(&[command]).fails_with(1);
-        assert!(ran.stderr.contains("belongs to user 65534"), "{ran:?}");
-    }
-    assert!(!server.git_dir.join("rally-hook").exists());
+    server.configure(DELIVER_LATER);
+    let state = server.git_dir.join("rally-hook");
+    fs::create_dir(&state).expect("it is new");
+    let Some(_disk) = SmallDisk::mount(&state) else { return };
+    server.run(&["install"]).succeeds();
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: there is room"]);
+    let filler = state.join("filler");
+    // This writes until the disk is full.
+    fs::write(&filler, vec![0; 1 << 20]).expect_err("the disk is small");
+    let seen = clone.push_commits(&["DE2: there is none"]);
+    assert_eq!(seen.matches("rally: ").count(), 1, "{seen}");
+    assert!(seen.contains("rally-hook catch-up"), "{seen}");
+    fs::remove_file(&filler).expect("it was there");
+    assert_main_is_behind(&server);
+    server.run(&["catch-up"]).succeeds();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_read_only_disk_fails_no_push_and_catch_up_records_it() {
+    let server = Server::without_hook();
+    server.configure(DELIVER_LATER);
+    let state = server.git_dir.join("rally-hook");
+    fs::create_dir(&state).expect("it is new");
+    let Some(disk) = SmallDisk::mount(&state) else { return };
+    server.run(&["install"]).succeeds();
+    disk.remount("ro");
+    let clone = server.new_clone();
+    let seen = clone.push_commits(&["US1: nothing can be noted"]);
+    assert_eq!(seen.matches("rally: ").count(), 1, "{seen}");
+    assert!(seen.contains("rally-hook catch-up"), "{seen}");
+    disk.remount("rw");
+    assert_main_is_behind(&server);
+    server.run(&["catch-up"]).succeeds();
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn a_large_log_is_rotated_and_kept_once() {
+    let (server, clone) = with_queue();
+    let log = server.git_dir.join("rally-hook/log");
+    fs::write(&log, vec![b'x'; 6 << 20]).expect("it can be written");
+    clone.push_commits(&["US4: the log is full"]);
+    server.deliver_all();
+    assert!(fs::metadata(&log).expect("it is there").size() < 1 << 20);
+    assert_eq!(fs::metadata(log.with_extension("1")).expect("it is kept once").size(), 6 << 20);
+}
+
+#[test]
+fn the_number_of_receipts_is_bounded() {
+    let (server, clone) = with_queue();
+    server.change_queue(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200100) \
+         INSERT INTO receipt (revision, outcome, rally_ref, at) SELECT printf('%040x', i), 'delivered', '/changeset/1', i FROM n",
+    );
+    clone.push_commits(&["US4: the newest"]);
+    server.deliver_all();
+    let database = rusqlite::Connection::open(database(&server)).expect("a database");
+    let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
+    assert!((200_000..=200_010).contains(&count("SELECT count(*) FROM receipt")));
+    let newest = git(&server.git_dir, &["rev-parse", "main"]);
+    assert_eq!(count(&format!("SELECT count(*) FROM receipt WHERE revision = '{newest}'")), 1);
 }
