@@ -1,39 +1,61 @@
-//! Who sees what, who may write, and which paths there are.
+//! Credentials, workspaces and projects, and the paths of the server.
 
 use crate::client::{Answer, KEY, connect, get, send};
 use rally_simulator::Simulator;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Names the account that may log in without a key.
+/// Logs in with the password of the account that has one.
 const PASSWORD: &str = "Authorization: Basic Y29ubmVjdG9yQGFjbWUuZXhhbXBsZTpzZWNyZXQtcGFzc3dvcmQ=";
 
-#[test]
-fn credentials_decide_who_reads_and_who_writes() {
-    let simulator = Simulator::start();
+/// Creates a repository with these headers, and this at the end of the URL.
+fn create_with(simulator: &Simulator, headers: &[&str], key: &str) -> Answer {
     let body = json!({"SCMRepository": {"Name": "core", "SCMType": "Git"}}).to_string();
-    let create = |headers: &[&str], key: &str| {
-        send(&simulator, "POST", &format!("/scmrepository/create{key}"), headers, &body).expect("an answer")
-    };
-    assert_eq!(create(&[], "").code, 401);
-    assert_eq!(create(&["ZSESSIONID: _nobody"], "").code, 401);
-    let invalid = json!(["Not authorized to perform action: Invalid key"]);
-    let errors = |answer: Answer| answer.inside("CreateResult")["Errors"].clone();
-    assert_eq!(errors(create(&["zsessionid: _read-only-key"], "")), invalid);
-    assert_eq!(errors(create(&["Authorization: Bearer _full-access-key"], "")), json!([]));
-    assert_eq!(errors(create(&[PASSWORD], "")), invalid);
+    send(simulator, "POST", &format!("/scmrepository/create{key}"), headers, &body).expect("an answer")
+}
 
+fn errors(answer: Answer) -> Value {
+    answer.inside("CreateResult")["Errors"].clone()
+}
+
+fn invalid_key() -> Value {
+    json!(["Not authorized to perform action: Invalid key"])
+}
+
+#[test]
+fn requests_without_valid_credentials_get_401() {
+    let simulator = Simulator::start();
+    assert_eq!(create_with(&simulator, &[], "").code, 401);
+    assert_eq!(create_with(&simulator, &["ZSESSIONID: _nobody"], "").code, 401);
+}
+
+#[test]
+fn a_write_needs_a_key_with_full_access() {
+    let simulator = Simulator::start();
+    assert_eq!(errors(create_with(&simulator, &["zsessionid: _read-only-key"], "")), invalid_key());
+    assert_eq!(errors(create_with(&simulator, &["Authorization: Bearer _full-access-key"], "")), json!([]));
+}
+
+#[test]
+fn a_write_with_a_password_needs_the_security_token_of_the_session() {
+    let simulator = Simulator::start();
+    assert_eq!(errors(create_with(&simulator, &[PASSWORD], "")), invalid_key());
     let begun = send(&simulator, "GET", "/security/authorize", &[PASSWORD], "").expect("an answer");
     let token = begun.inside("OperationResult")["SecurityToken"].clone();
     let key = format!("?key={}", token.as_str().expect("a token"));
     let session = begun.header("Set-Cookie").and_then(|cookie| cookie.split(';').next()).expect("a session");
-    assert_eq!(errors(create(&[PASSWORD, &format!("Cookie: {session}")], &key)), json!([]));
-    assert_eq!(errors(create(&[PASSWORD], &key)), invalid);
+    assert_eq!(errors(create_with(&simulator, &[PASSWORD, &format!("Cookie: {session}")], &key)), json!([]));
+    assert_eq!(errors(create_with(&simulator, &[PASSWORD], &key)), invalid_key());
+}
+
+#[test]
+fn a_read_with_a_password_needs_no_token() {
+    let simulator = Simulator::start();
     let me = send(&simulator, "GET", "/user", &[PASSWORD], "").expect("an answer").inside("User");
     assert_eq!(me["UserName"], "connector@acme.example");
 }
 
 #[test]
-fn workspaces_and_projects_limit_what_is_found() {
+fn a_query_finds_objects_of_its_workspace_and_project_only() {
     let simulator = Simulator::start();
     simulator.world(|world| {
         world.add_artifact("US1", "here");
@@ -52,12 +74,12 @@ fn workspaces_and_projects_limit_what_is_found() {
     assert_eq!(names("/hierarchicalrequirement"), ["here"]);
     assert_eq!(names("/hierarchicalrequirement?project=null"), ["here", "in another project"]);
     assert_eq!(names(&format!("/hierarchicalrequirement?workspace={other}")), ["there"]);
-    let hers = send(&simulator, "GET", "/hierarchicalrequirement", &["ZSESSIONID: _outsider-key"], "");
-    assert_eq!(hers.expect("an answer").inside("QueryResult")["Results"][0]["_refObjectName"], "there");
+    let outsider = send(&simulator, "GET", "/hierarchicalrequirement", &["ZSESSIONID: _outsider-key"], "");
+    assert_eq!(outsider.expect("an answer").inside("QueryResult")["Results"][0]["_refObjectName"], "there");
 }
 
 #[test]
-fn paths_are_read_as_leniently_as_rally_does() {
+fn paths_are_read_as_leniently_as_by_rally() {
     let simulator = Simulator::start();
     let target = "/slm/webservice/v2.x/Workspace.js?fetch=Name&query=(Name%20=%20Acme)";
     let answer = send_raw(&simulator, target);
@@ -66,6 +88,7 @@ fn paths_are_read_as_leniently_as_rally_does() {
     assert!(send_raw(&simulator, "/").contains("<title>Rally simulator</title>"));
 }
 
+/// Sends a request for this target as it stands, and returns the whole answer.
 fn send_raw(simulator: &Simulator, target: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = connect(simulator);

@@ -1,12 +1,14 @@
-//! A client of few lines, so that nothing stands between a test and the wire.
+//! A small HTTP client, so that tests see what goes over the wire.
 
 use rally_simulator::Simulator;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+/// The header of an API key with full access.
 pub const KEY: &str = "ZSESSIONID: _full-access-key";
 
+/// An HTTP answer.
 pub struct Answer {
     pub code: u16,
     pub head: String,
@@ -14,7 +16,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Returns what is inside of the one key.
+    /// Returns the value of the only key of the body.
     pub fn inside(&self, key: &str) -> Value {
         let json: Value = serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{}", self.body));
         let object = json.as_object().expect("an object");
@@ -22,13 +24,14 @@ impl Answer {
         object[key].clone()
     }
 
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 }
 
-/// Sends one request on a connection of its own; `None` if no whole answer came.
+/// Sends a request on a connection of its own; returns `None` if no whole answer came.
 pub fn send(simulator: &Simulator, method: &str, target: &str, headers: &[&str], body: &str) -> Option<Answer> {
     let mut stream = connect(simulator);
     write(&mut stream, method, target, headers, body);
@@ -42,11 +45,12 @@ pub fn send(simulator: &Simulator, method: &str, target: &str, headers: &[&str],
     (length == body.len()).then_some(answer)
 }
 
+/// Connects to the simulator.
 pub fn connect(simulator: &Simulator) -> TcpStream {
     TcpStream::connect(("127.0.0.1", simulator.port())).expect("it listens")
 }
 
-/// Writes one request that ends the connection.
+/// Writes a request that asks to close the connection.
 pub fn write(stream: &mut TcpStream, method: &str, target: &str, headers: &[&str], body: &str) {
     let mut request = format!("{method} /slm/webservice/v2.0{target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n");
     for header in headers {
@@ -56,10 +60,12 @@ pub fn write(stream: &mut TcpStream, method: &str, target: &str, headers: &[&str
     stream.write_all(request.as_bytes()).expect("it reads");
 }
 
+/// Gets a target with full access.
 pub fn get(simulator: &Simulator, target: &str) -> Answer {
     send(simulator, "GET", &target.replace(' ', "%20"), &[KEY], "").expect("an answer")
 }
 
+/// Posts a body with full access.
 pub fn post(simulator: &Simulator, target: &str, body: &Value) -> Answer {
     send(simulator, "POST", target, &[KEY], &body.to_string()).expect("an answer")
 }
@@ -78,7 +84,7 @@ pub fn create_repository(simulator: &Simulator, name: &str) -> String {
     create(simulator, "scmrepository", serde_json::json!({"Name": name, "SCMType": "Git"}))
 }
 
-/// Returns the fields of a changeset that has what is required.
+/// Returns the required fields of a changeset.
 pub fn changeset(repository: &str, revision: &str) -> Value {
     serde_json::json!({
         "SCMRepository": repository,

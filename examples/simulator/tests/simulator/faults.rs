@@ -1,4 +1,4 @@
-//! The server that is late, breaks off, or serves many at once.
+//! Faults, latency, and many requests at once.
 
 use crate::client::{KEY, changeset, connect, create, create_repository, get, post, send, write};
 use rally_simulator::{Action, Fault, Match, Simulator};
@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Plants a fault for the next creation of a repository.
 fn plant(simulator: &Simulator, action: Action) {
     let on = Match { path: Some("/scmrepository/create"), ..Match::default() };
     simulator.fault(Fault { on, times: 1, action });
@@ -21,7 +22,7 @@ fn attempt(simulator: &Simulator) -> (Option<(u16, String)>, usize) {
 }
 
 #[test]
-fn faults_come_before_or_after_the_effect() {
+fn each_fault_comes_once_before_or_after_the_effect() {
     let text = "Concurrency conflict: x".to_owned();
     let page = || "<html>bad gateway</html>".to_owned();
     for (action, code, part, made) in [
@@ -76,7 +77,7 @@ fn a_hanging_request_is_released_when_the_simulator_stops() {
 }
 
 #[test]
-fn every_second_entry_of_a_batch_fails() {
+fn entry_errors_fail_every_second_entry_of_a_batch() {
     let simulator = Simulator::start();
     let repository = create_repository(&simulator, "core");
     let reference = create(&simulator, "changeset", changeset(&repository, "1"));
@@ -95,7 +96,7 @@ fn every_second_entry_of_a_batch_fails() {
 }
 
 #[test]
-fn parallel_writes_of_one_artifact_conflict() {
+fn parallel_writes_to_one_artifact_conflict() {
     let simulator = Simulator::start();
     let ids = simulator.world(|world| [world.add_artifact("DE1", "x"), world.add_artifact("DE2", "y")]);
     simulator.settings(|settings| settings.latency = Duration::from_millis(200));
@@ -162,7 +163,7 @@ fn reads_lag_behind_writes() {
 }
 
 #[test]
-fn the_log_tells_what_came() {
+fn requests_are_logged() {
     let simulator = Simulator::start();
     get(&simulator, "/Defect?query=(Name = \"a b\")&fetch=Name");
     let log = simulator.requests();

@@ -1,11 +1,11 @@
-//! Rejections: always HTTP 200, with the words of Rally in the envelope of the operation.
+//! Rejections: HTTP 200 with the error text of Rally in the result of the operation.
 
 use crate::client::{KEY, create_repository, send};
 use rally_simulator::Simulator;
 use serde_json::{Value, json};
 
-/// Sends a request and checks how its one error begins.
-fn refused(simulator: &Simulator, method: &str, target: &str, body: &Value, key: &str, error: &str) {
+/// Asserts that a request is refused with an error that begins like this.
+fn assert_refused(simulator: &Simulator, method: &str, target: &str, body: &Value, key: &str, error: &str) {
     let target = target.replace(' ', "%20");
     let answer = send(simulator, method, &target, &[KEY], &body.to_string()).expect("an answer");
     assert_eq!(answer.code, 200, "{method} {target}");
@@ -15,7 +15,7 @@ fn refused(simulator: &Simulator, method: &str, target: &str, body: &Value, key:
 }
 
 #[test]
-fn what_cannot_be_read_or_deleted_is_refused() {
+fn a_wrong_read_or_delete_is_refused() {
     let simulator = Simulator::start();
     for (method, target, key, error) in [
         ("GET", "/defect/1", "OperationResult", "Cannot find object to read"),
@@ -34,12 +34,12 @@ fn what_cannot_be_read_or_deleted_is_refused() {
         ("GET", "/widget", "OperationResult", "Requested type name \"widget\" is unknown."),
         ("DELETE", "/changeset/1", "OperationResult", "Object to delete cannot be null"),
     ] {
-        refused(&simulator, method, target, &Value::Null, key, error);
+        assert_refused(&simulator, method, target, &Value::Null, key, error);
     }
 }
 
 #[test]
-fn what_cannot_be_created_is_refused() {
+fn a_wrong_create_is_refused() {
     let simulator = Simulator::start();
     let defect = simulator.world(|world| world.add_artifact("DE1", "x"));
     let defect = format!("/defect/{defect}");
@@ -60,15 +60,20 @@ fn what_cannot_be_created_is_refused() {
         ("Workspace", json!({"Name": "x"}), "Not authorized to create: Workspace"),
     ] {
         let target = format!("/{}/create", kind.to_lowercase());
-        refused(&simulator, "POST", &target, &json!({ kind: fields }), "CreateResult", error);
+        assert_refused(&simulator, "POST", &target, &json!({ kind: fields }), "CreateResult", error);
     }
+}
+
+#[test]
+fn a_body_that_is_not_json_is_refused() {
+    let simulator = Simulator::start();
     let bad = send(&simulator, "POST", "/changeset/create", &[KEY], "{\"Changeset\":").expect("an answer");
     let errors = bad.inside("CreateResult")["Errors"].to_string();
     assert!(errors.contains("Cannot parse input stream due to I/O error as JSON document"), "{errors}");
 }
 
 #[test]
-fn what_cannot_be_changed_is_refused() {
+fn a_wrong_update_is_refused_and_changes_nothing() {
     let simulator = Simulator::start();
     let defect = simulator.world(|world| world.add_artifact("DE1", "x"));
     let defect = format!("/defect/{defect}");
@@ -92,7 +97,7 @@ fn what_cannot_be_changed_is_refused() {
         ),
         ("/batch", json!({"Nope": 1}), "BatchResult", "Could not parse: expected \"Batch\""),
     ] {
-        refused(&simulator, "POST", target, &body, key, error);
+        assert_refused(&simulator, "POST", target, &body, key, error);
     }
     assert_eq!(simulator.world(|world| world.updates()), []);
 }

@@ -1,4 +1,4 @@
-//! The answers of the faithful server.
+//! The answers of the simulator without faults.
 
 use crate::client::{Answer, KEY, changeset, create, create_repository, get, post, send};
 use rally_simulator::{Batch, Simulator};
@@ -34,7 +34,7 @@ fn a_changeset_is_created_linked_and_read_back() {
 }
 
 #[test]
-fn pages_begin_at_one_and_are_clamped() {
+fn pages_begin_at_one_and_have_a_maximum_size() {
     let simulator = Simulator::start();
     simulator.settings(|settings| settings.max_page_size = 30);
     simulator.world(|world| {
@@ -74,7 +74,7 @@ fn long_queries_may_be_posted() {
 }
 
 #[test]
-fn a_number_alone_matches_on_artifact() {
+fn a_formatted_id_matches_by_number_alone_on_artifact() {
     let simulator = Simulator::start();
     simulator.world(|world| ["US11", "DE11", "TA11"].map(|id| world.add_artifact(id, id)));
     let count = |target: &str| get(&simulator, target).inside("QueryResult")["TotalResultCount"].clone();
@@ -86,9 +86,8 @@ fn a_number_alone_matches_on_artifact() {
 }
 
 #[test]
-fn collections_take_references_and_new_objects() {
+fn new_objects_can_be_added_to_a_collection() {
     let simulator = Simulator::start();
-    let defect = simulator.world(|world| world.add_artifact("DE1", "x"));
     let repository = create_repository(&simulator, "core");
     let reference = create(&simulator, "changeset", changeset(&repository, "1"));
     let changes = json!({"CollectionItems": [
@@ -103,7 +102,15 @@ fn collections_take_references_and_new_objects() {
     assert_eq!(refused["Errors"].as_array().map(Vec::len), Some(1));
     let view = || simulator.world(|world| world.changesets().remove(0));
     assert_eq!(view().changes.len(), 2);
+}
 
+#[test]
+fn references_can_be_added_to_a_collection_and_removed_from_it() {
+    let simulator = Simulator::start();
+    let defect = simulator.world(|world| world.add_artifact("DE1", "x"));
+    let repository = create_repository(&simulator, "core");
+    let reference = create(&simulator, "changeset", changeset(&repository, "1"));
+    let view = || simulator.world(|world| world.changesets().remove(0));
     let items = json!({"CollectionItems": [{"_ref": format!("/defect/{defect}")}]});
     post(&simulator, &format!("{reference}/Artifacts/add"), &items);
     assert_eq!(view().artifacts, ["DE1"]);
@@ -114,8 +121,8 @@ fn collections_take_references_and_new_objects() {
     assert_eq!(view().artifacts, ["DE1"]);
 }
 
-#[test]
-fn a_batch_answers_each_entry_in_order() {
+/// Returns a simulator and a batch of five entries, of which it refuses the third and the fifth.
+fn with_batch() -> (Simulator, Value) {
     let simulator = Simulator::start();
     let defect = simulator.world(|world| world.add_artifact("DE1", "x"));
     let repository = create_repository(&simulator, "core");
@@ -130,58 +137,98 @@ fn a_batch_answers_each_entry_in_order() {
         entry(&format!("/defect/{defect}"), json!({"defect": {"State": "Fixed"}})),
         {"Path": "/change/create", "Method": "POST", "Body": change(&reference, "c")},
     ]});
-    let results = |answer: Answer| answer.inside("BatchResult")["Results"].as_array().expect("results").clone();
+    (simulator, body)
+}
+
+fn results(answer: Answer) -> Vec<Value> {
+    answer.inside("BatchResult")["Results"].as_array().expect("results").clone()
+}
+
+#[test]
+fn a_batch_answers_each_entry_in_order() {
+    let (simulator, body) = with_batch();
     let first = results(post(&simulator, "/batch?fetch=PathAndFilename", &body));
     let failed: Vec<_> = first.iter().map(|result| result["Errors"] != json!([])).collect();
     assert_eq!(failed, [false, false, true, false, true]);
     assert_eq!(first[0]["Object"]["PathAndFilename"], "a");
     assert_eq!(simulator.world(|world| world.field("DE1", "State")), "Fixed");
     assert_eq!(simulator.requests().last().map(|request| request.entries), Some(5));
+}
 
+#[test]
+fn a_batch_may_be_all_or_nothing() {
+    let (simulator, body) = with_batch();
     simulator.settings(|settings| settings.batch = Batch::AllOrNothing);
     let before = simulator.world(|world| (world.changesets(), world.updates()));
     let second = results(post(&simulator, "/batch", &body));
     assert!(second.iter().all(|result| result["Errors"] != json!([])));
     assert_eq!(simulator.world(|world| (world.changesets(), world.updates())), before);
+}
 
+#[test]
+fn a_batch_may_be_limited_or_missing() {
+    let (simulator, body) = with_batch();
     simulator.settings(|settings| settings.batch_max = Some(4));
     assert_eq!(post(&simulator, "/batch", &body).code, 413);
     simulator.settings(|settings| settings.batch = Batch::Missing);
     assert_eq!(post(&simulator, "/batch", &body).code, 404);
 }
 
+/// Changes the state of a defect and returns the errors.
+fn update(simulator: &Simulator, defect: u64) -> Value {
+    let answer = post(simulator, &format!("/defect/{defect}"), &json!({"Defect": {"State": "Open"}}));
+    answer.inside("OperationResult")["Errors"].clone()
+}
+
+fn count(simulator: &Simulator, target: &str) -> Value {
+    get(simulator, target).inside("QueryResult")["TotalResultCount"].clone()
+}
+
 #[test]
-fn what_tests_switch_takes_effect() {
+fn a_work_rule_refuses_updates() {
     let simulator = Simulator::start();
     let defect = simulator.world(|world| world.add_artifact("DE1", "x"));
-    let repository = create_repository(&simulator, "core");
-    let update = || {
-        let answer = post(&simulator, &format!("/defect/{defect}"), &json!({"Defect": {"State": "Open"}}));
-        answer.inside("OperationResult")["Errors"].clone()
-    };
-    assert_eq!(update(), json!([]));
+    assert_eq!(update(&simulator, defect), json!([]));
     simulator.world(|world| world.set_work_rule("DE1", "Only QA may do this"));
-    assert_eq!(update(), json!(["Only QA may do this"]));
+    assert_eq!(update(&simulator, defect), json!(["Only QA may do this"]));
+}
 
+#[test]
+fn an_unknown_branch_field_is_ignored_with_a_warning() {
+    let simulator = Simulator::start();
+    let repository = create_repository(&simulator, "core");
     simulator.settings(|settings| settings.knows_branch = false);
     let mut fields = changeset(&repository, "1");
     fields["Branch"] = json!("main");
     let answer = post(&simulator, "/changeset/create", &json!({"Changeset": fields})).inside("CreateResult");
     let warning = "Ignored JSON element Changeset.Branch during processing of this request.";
     assert_eq!(answer["Warnings"], json!([warning]));
+}
 
-    let users = |query: &str| get(&simulator, query).inside("QueryResult")["TotalResultCount"].clone();
+#[test]
+fn a_disabled_user_is_found_only_if_the_query_asks_for_it() {
+    let simulator = Simulator::start();
     simulator.world(|world| world.disable_user("jane.roe@acme.example"));
-    assert_eq!(users("/user?query=(UserName = jane.roe@acme.example)"), 0);
+    assert_eq!(count(&simulator, "/user?query=(UserName = jane.roe@acme.example)"), 0);
     let all = "((UserName = jane.roe@acme.example) AND ((Disabled = true) OR (Disabled = false)))";
-    assert_eq!(users(&format!("/user?query={all}")), 1);
+    assert_eq!(count(&simulator, &format!("/user?query={all}")), 1);
+}
 
+#[test]
+fn the_prefix_of_a_type_can_be_changed() {
+    let simulator = Simulator::start();
     simulator.world(|world| world.set_prefix("Defect", "BUG"));
     simulator.world(|world| world.add_artifact("BUG2", "y"));
-    assert_eq!(users("/defect?query=(FormattedID = BUG2)"), 1);
+    assert_eq!(count(&simulator, "/defect?query=(FormattedID = BUG2)"), 1);
     let configuration = get(&simulator, "/workspaceconfiguration?fetch=DefectPrefix").inside("QueryResult");
     assert_eq!(configuration["Results"][0]["DefectPrefix"], "BUG");
+}
 
+#[test]
+fn a_closed_workspace_refuses_updates() {
+    let simulator = Simulator::start();
+    let defect = simulator.world(|world| world.add_artifact("DE1", "x"));
     simulator.world(|world| world.set_closed("Acme"));
-    assert!(update()[0].as_str().is_some_and(|text| text.starts_with("Not authorized to update: Defect")));
+    let errors = update(&simulator, defect);
+    assert!(errors[0].as_str().is_some_and(|text| text.starts_with("Not authorized to update: Defect")), "{errors}");
 }
