@@ -1,4 +1,5 @@
-//! Drives the real binary with the real Git, against the simulated Rally over real HTTP. One file a promise.
+//! Drives the real binary with the real Git, against the simulated Rally over real HTTP. Each file tests one
+//! topic.
 
 mod support;
 

@@ -1,17 +1,18 @@
-//! Chance that can be repeated: a seeded generator, and the variables that choose seed and length of a run.
+//! Random choices that can be repeated: a seeded generator, and the variables that set seed and length of a run.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A generator (splitmix64) of which the same seed gives the same sequence.
+/// A random generator (splitmix64). The same seed gives the same sequence.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// Returns a generator of its own for a part of the run: its sequence does not depend on the other parts.
+    /// Returns a generator for a part of the run, whose sequence does not depend on the other parts.
     pub fn part(seed: u64, part: u64) -> Self {
         Random(Random(seed ^ part.wrapping_mul(0xd134_2543_de82_ef95)).next())
     }
 
+    /// Returns the next number of the sequence.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -25,17 +26,18 @@ impl Random {
         (self.next() % bound as u64) as usize
     }
 
-    /// Tells whether something that happens `percent` times in a hundred happens.
+    /// Returns true `percent` times in a hundred.
     pub fn happens(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
+    /// Returns one of these.
     pub fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
         &all[self.below(all.len())]
     }
 }
 
-/// Returns the run's seed and prints it: `RALLY_HOOK_SEED` repeats a run.
+/// Returns the seed of the run and prints it; `RALLY_HOOK_SEED` repeats a run.
 pub fn seed() -> u64 {
     let fresh = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
     let seed = number("RALLY_HOOK_SEED").unwrap_or_else(fresh);
@@ -43,12 +45,12 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// Returns how many rounds to run: `RALLY_HOOK_ROUNDS` if it is set.
+/// Returns how many rounds to run: `RALLY_HOOK_ROUNDS`, or else the usual number.
 pub fn rounds(usual: usize) -> usize {
     number("RALLY_HOOK_ROUNDS").map_or(usual, |rounds| rounds as usize)
 }
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")))
 }

@@ -1,4 +1,4 @@
-//! Commands in a known environment: the program under test, Git, and whatever else a test runs.
+//! Commands in a known environment: the program under test, Git, and other tools.
 
 use std::ffi::OsStr;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What Rally should hold, computed by Git itself and not by the code under test.
+//! What Rally should hold, computed by Git and not by the code under test.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -12,11 +12,10 @@ use super::{hermetic, output_bytes};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Expected {
     pub revision: String,
-    /// In no particular order.
     pub artifacts: BTreeSet<String>,
-    /// Action letter and path.
+    /// Action letters and paths.
     pub changes: BTreeSet<(String, String)>,
-    /// Rows in Rally: more than `changes` if something is there twice.
+    /// Number of changes in Rally: more than `changes` holds if one is there twice.
     pub change_count: usize,
 }
 
@@ -31,14 +30,15 @@ impl From<&Changeset> for Expected {
     }
 }
 
-/// Returns what Rally should hold of these commits: those that name one of US1 to US9, DE1 to DE9, TA1 to TA9.
+/// Returns what Rally should hold of the commits of this range: those that name one of US1 to US9, DE1 to DE9, TA1 to
+/// TA9.
 pub fn expected(git_dir: &Path, rev_list: &[&str]) -> Vec<Expected> {
     let mut all = expected_of_all(git_dir, rev_list);
     all.retain(|commit| !commit.artifacts.is_empty());
     all
 }
 
-/// The same with the commits that name none.
+/// Returns all commits of this range, with those that name no artifact.
 pub fn expected_of_all(git_dir: &Path, rev_list: &[&str]) -> Vec<Expected> {
     let mut log = as_pushed(git_dir, &["log", "-z", "--format=%H %B"]);
     log.args(rev_list);
@@ -69,12 +69,12 @@ fn is_known(word: &str) -> bool {
     number.is_some_and(|digits| digits.len() == 1 && ("1"..="9").contains(&digits))
 }
 
-/// Returns the paths that Git says the commit changes: against its parent, or for a merge against all of them.
+/// Returns the changes of a commit that Git lists: against its parent, or for a merge against all parents.
 pub fn expected_changes(git_dir: &Path, revision: &str) -> BTreeSet<(String, String)> {
     changes_of(git_dir, format!("{revision}\n").as_bytes()).remove(revision).expect("Git compares the commit")
 }
 
-/// Returns the changes of many commits, one revision a line.
+/// Returns the changes of these revisions, which stand one a line.
 fn changes_of(git_dir: &Path, revisions: &[u8]) -> HashMap<String, BTreeSet<(String, String)>> {
     let options = ["--stdin", "--always", "-r", "-c", "--no-renames", "--root", "--name-status", "-z"];
     let mut diff = as_pushed(git_dir, &["diff-tree"]);
@@ -90,21 +90,21 @@ fn changes_of(git_dir: &Path, revisions: &[u8]) -> HashMap<String, BTreeSet<(Str
             continue;
         }
         let path = escaped(fields.next().expect("a path follows the letters"));
-        // For a merge there is a letter for each parent; the first parent's counts. A type change is a modification.
+        // A merge has a letter for each parent; the first one counts. A type change is a modification.
         let letter = field.get(..1).expect("a letter").replace('T', "M");
         current.as_mut().expect("a revision came first").insert((letter, path));
     }
     all
 }
 
-/// Returns a Git command that sees history as it was pushed: replace refs and grafts are the server's own matter.
+/// Returns a Git command that sees history as it was pushed, without replace refs and grafts.
 fn as_pushed(git_dir: &Path, arguments: &[&str]) -> Command {
     let mut command = hermetic("git");
     command.current_dir(git_dir).arg("--no-replace-objects").args(arguments).env("GIT_GRAFT_FILE", "/dev/null");
     command
 }
 
-/// Returns a path as it is posted: what is not UTF-8 as `\xHH`, and then each backslash twice.
+/// Returns a path as it is posted: if it is not UTF-8, wrong bytes become `\xHH` and backslashes are doubled.
 fn escaped(path: &[u8]) -> String {
     if let Ok(text) = std::str::from_utf8(path) {
         return text.to_owned();

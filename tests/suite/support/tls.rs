@@ -1,4 +1,4 @@
-//! TLS before a server that has none, with a certificate that only an authority of its own vouches for.
+//! A TLS proxy in front of a server without TLS, with a certificate of an authority that nobody knows.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -9,8 +9,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
-/// Takes TLS connections for the server at a port of this machine, until the tests end. Returns the port that it takes
-/// them at, and the certificate of the authority as PEM.
+/// Accepts TLS connections for the server at this local port until the tests end. Returns the proxy's own port, and the
+/// certificate of its authority as PEM.
 pub fn in_front_of(port: u16) -> (u16, String) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -43,6 +43,7 @@ pub fn in_front_of(port: u16) -> (u16, String) {
     (own, authority.pem())
 }
 
+/// Decrypts what the client sends and passes it to the server, and back.
 fn converse(tls: &Mutex<ServerConnection>, mut client: &TcpStream, mut server: &TcpStream) -> io::Result<()> {
     let mut buffer = [0; 1 << 14];
     thread::scope(|scope| {
@@ -73,6 +74,7 @@ fn converse(tls: &Mutex<ServerConnection>, mut client: &TcpStream, mut server: &
     })
 }
 
+/// Encrypts what the server sends and passes it to the client.
 fn answer(tls: &Mutex<ServerConnection>, mut client: &TcpStream, mut server: &TcpStream) -> io::Result<()> {
     let mut buffer = [0; 1 << 14];
     loop {
