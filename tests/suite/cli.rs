@@ -14,7 +14,7 @@ fn on_a_terminal(mut command: Command) -> String {
     // SAFETY: the places for the descriptors are ours; a name and settings are not asked for.
     let opened = unsafe { libc::openpty(&mut ours, &mut its, std::ptr::null_mut(), std::ptr::null(), &size) };
     assert_eq!(opened, 0, "a terminal");
-    // SAFETY: both are open, and nobody else's.
+    // SAFETY: both are open, and nothing else owns them.
     let (mut ours, its) = unsafe { (File::from_raw_fd(ours), File::from_raw_fd(its)) };
     command.env("TERM", "xterm").stdin(Stdio::null());
     command.stdout(its.try_clone().expect("it is open")).stderr(its);
@@ -22,7 +22,7 @@ fn on_a_terminal(mut command: Command) -> String {
     // The command holds the terminal's other end until it is dropped.
     drop(command);
     let mut shown = Vec::new();
-    // When nobody is left at the other end, the kernel calls that an error.
+    // When the other end is closed, the kernel reports an error.
     let _ = ours.read_to_end(&mut shown);
     assert!(child.wait().expect("it was ours").success());
     String::from_utf8_lossy(&shown).into_owned()

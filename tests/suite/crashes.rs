@@ -1,4 +1,4 @@
-//! Killed anywhere, restarted, and still each commit is in Rally once, with all its Changes.
+//! The program is killed anywhere and started again: still each commit is in Rally once, with all its changes.
 //!
 //! `RALLY_HOOK_SEED` repeats a run and `RALLY_HOOK_ROUNDS` makes it longer.
 
@@ -12,9 +12,9 @@ use rally_simulator::Action;
 use crate::support::process::{kill, kill_after, spawn};
 use crate::support::{DELIVER_LATER, Random, Server, expected, rounds, seed};
 
-/// Repositories that go through their rounds side by side.
+/// Number of repositories that go through their rounds side by side.
 const LANES: usize = 4;
-/// A request of a killed process may take effect that much later; the simulator runs on a busy machine.
+/// Milliseconds after which a request of a killed process takes effect at the latest, on a busy machine.
 const LAG_MS: u64 = 150;
 const MESSAGES: [&str; 6] = ["US1: one", "DE2, US3: two", "no artifact", "TA4: four", "US1: five", "DE2: six"];
 
@@ -31,7 +31,7 @@ fn in_lanes(usual: usize, lane: impl Fn(usize, Random) + Sync) {
 
 fn start_hook(server: &Server, input: &str) -> Child {
     let mut command = server.hook_command();
-    // It leads a group, so that whatever it has started is killed with it.
+    // It leads a process group, so that what it has started is killed with it.
     command.process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().expect("the program can be run");
@@ -44,11 +44,12 @@ fn some_messages(random: &mut Random) -> Vec<&'static str> {
     (0..=random.below(5)).map(|_| *random.pick(&MESSAGES)).collect()
 }
 
-/// Returns a delay from nothing to somewhat longer than what it is measured against.
+/// Returns a delay between zero and a bit more than `whole`.
 fn some_delay(random: &mut Random, whole: Duration) -> Duration {
     whole.mul_f64(random.below(1200) as f64 / 1000.0)
 }
 
+/// Delivers the rest, and asserts that Rally holds each commit once.
 fn assert_all_there(server: &Server) {
     server.run_with_lag(&["deliver", "--wait"], LAG_MS).succeeds();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
@@ -56,7 +57,7 @@ fn assert_all_there(server: &Server) {
 }
 
 #[test]
-fn a_hook_killed_anywhere_is_made_up_for_by_the_next_or_by_catch_up() {
+fn the_next_push_or_catch_up_records_what_a_hook_killed_anywhere_missed() {
     in_lanes(120, |rounds, mut random| {
         let server = Server::delivering_later("");
         let begun = Instant::now();
@@ -77,7 +78,7 @@ fn a_hook_killed_anywhere_is_made_up_for_by_the_next_or_by_catch_up() {
 }
 
 #[test]
-fn a_delivery_killed_anywhere_is_finished_by_the_next() {
+fn the_next_delivery_completes_one_killed_anywhere() {
     in_lanes(120, |rounds, mut random| {
         let server = Server::delivering_later("");
         if random.happens(50) {
@@ -98,7 +99,7 @@ fn a_delivery_killed_anywhere_is_finished_by_the_next() {
 }
 
 #[test]
-fn a_delivery_killed_while_rally_works_on_any_request_is_finished_by_the_next() {
+fn the_next_delivery_completes_one_killed_during_any_request() {
     for action in [Action::Hang, Action::HangAfter] {
         for batch in ["auto", "off"] {
             kill_at_each_request(&action, batch);
@@ -134,7 +135,7 @@ fn kill_at_each_request(action: &Action, batch: &str) {
     }
 }
 
-/// Waits until the request that hangs has taken effect: from then on the world stands still.
+/// Waits until the request that hangs has taken effect.
 fn wait_for_effect(server: &Server) {
     let holds = || server.changesets().iter().map(|held| 1 + held.changes.len()).sum::<usize>();
     let last = server.rally.requests().last().expect("it was asked").clone();

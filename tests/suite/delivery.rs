@@ -39,7 +39,7 @@ fn the_failed_entries_of_a_batch_are_retried_and_the_others_are_not() {
 }
 
 #[test]
-fn delivery_works_whatever_the_server_makes_of_batches() {
+fn delivery_works_on_servers_with_broken_or_missing_batches() {
     for batch in [Batch::Missing, Batch::Unknown, Batch::Garbage, Batch::AllOrNothing] {
         let server = Server::delivering_later("");
         server.rally.settings(|settings| settings.batch = batch);
@@ -235,4 +235,30 @@ fn query_syntax_in_messages_and_names_is_escaped() {
 /// Returns the query parameter of a request.
 fn query(request: Request) -> String {
     request.query.get("query").cloned().unwrap_or_default()
+}
+
+#[test]
+fn an_artifact_with_the_same_number_and_another_prefix_is_not_linked() {
+    let server = Server::delivering_later("");
+    server.rally.settings(|settings| settings.number_only_match = true);
+    server.rally.world(|world| {
+        world.add_artifact("DS50", "A defect suite");
+        world.set_prefix("DefectSuite", "SUITE");
+    });
+    let clone = server.new_clone();
+    let revision = clone.commit("DE1, US50, DS50, DE50 and US2", &[("a", Some("1"))]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    assert_eq!(server.changeset(&revision).artifacts, ["DE1", "US2"]);
+    assert!(server.log().contains("Rally has no US50, DS50, DE50"), "{}", server.log());
+}
+
+#[test]
+fn the_branch_is_left_out_if_rally_has_no_such_field() {
+    let server = Server::delivering_later("");
+    server.rally.settings(|settings| settings.knows_branch = false);
+    server.new_clone().push_commits(&["DE1", "US3"]);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert!(server.changesets().iter().all(|held| held.branch.is_none()));
 }

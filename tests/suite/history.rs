@@ -1,11 +1,11 @@
-//! Histories of every shape: the changed paths are those that Git names.
+//! Histories of every shape: the changed paths are those that Git lists.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use crate::support::{Clone, History, Server, expected, expected_changes, expected_of_all};
 
-/// Returns the changes that Git says a commit makes, one a line.
+/// Returns the changes of a commit as Git lists them, one a line.
 fn changes(clone: &Clone, revision: &str) -> String {
     let changes = expected_changes(&clone.path, revision);
     changes.iter().map(|(letter, path)| format!("{letter} {path}")).collect::<Vec<_>>().join("\n")
@@ -18,7 +18,7 @@ fn merge(clone: &Clone, arguments: &[&str]) {
 }
 
 #[test]
-fn a_merge_claims_only_what_it_changes_itself() {
+fn a_merge_has_only_the_changes_that_differ_from_all_parents() {
     let server = Server::new();
     let clone = server.new_clone();
     clone.commit("US1 root", &[("a", Some("1")), ("b", Some("1")), ("dir/c", Some("1"))]);
@@ -53,7 +53,7 @@ fn a_merge_claims_only_what_it_changes_itself() {
 }
 
 #[test]
-fn every_kind_of_change_is_told_as_git_tells_it() {
+fn every_kind_of_change_is_posted_as_git_lists_it() {
     let server = Server::new();
     let clone = server.new_clone();
     let at = |name: &str| clone.path.join(name);
@@ -90,54 +90,80 @@ fn every_kind_of_change_is_told_as_git_tells_it() {
 
     server.assert_rally_holds(&expected(&server.git_dir, &["main", "side"]));
     assert_eq!(changes(&clone, &flat), "A dir\nD dir/x\nD dir/y");
-    let revert = server.changeset(&clone.git(&["rev-parse", "main"]));
-    assert_eq!(revert.artifacts, ["DE1"], "a revert quotes the subject, and so names the artifact");
 }
 
 #[test]
-fn any_bytes_may_make_a_path() {
+fn a_revert_links_the_artifact_of_the_reverted_commit() {
+    let server = Server::new();
+    let clone = server.new_clone();
+    let first = clone.commit("DE1 a commit", &[("a", Some("1"))]);
+    clone.git(&["revert", "--no-edit", &first]);
+    clone.push(&["origin", "main"]);
+    server.deliver_all();
+    assert_eq!(server.changeset(&clone.head()).artifacts, ["DE1"], "the message quotes the subject");
+}
+
+/// Paths of unusual bytes.
+const PATHS: [&[u8]; 14] = [
+    b"plain",
+    b"with space ",
+    b"\"quoted\" 'twice'",
+    b"tab\there",
+    b"line\nbreak\r",
+    br"back\slash\",
+    b"--option",
+    b"-",
+    b"caf\xe9.txt",
+    b"\xff\xfe/\\in\x80",
+    "日本語/é".as_bytes(),
+    b"\x1b[31mred\x07",
+    b"{revision}?#&%41<script>",
+    b"etc/passwd",
+];
+
+/// Pushes and delivers a commit that adds [`PATHS`] and one that deletes the last six; returns the first.
+fn deliver_paths() -> (Server, String) {
     let server = Server::new();
     server.configure("[repository]\nweb = \"https://git.example/p\"\n");
     let clone = server.new_clone();
-    let paths: [&[u8]; 14] = [
-        b"plain",
-        b"with space ",
-        b"\"quoted\" 'twice'",
-        b"tab\there",
-        b"line\nbreak\r",
-        br"back\slash\",
-        b"--option",
-        b"-",
-        b"caf\xe9.txt",
-        b"\xff\xfe/\\in\x80",
-        "日本語/é".as_bytes(),
-        b"\x1b[31mred\x07",
-        b"{revision}?#&%41<script>",
-        b"etc/passwd",
-    ];
-    let files: Vec<(&[u8], Option<&str>)> = paths.iter().map(|path| (*path, Some("x"))).collect();
+    let files: Vec<(&[u8], Option<&str>)> = PATHS.iter().map(|path| (*path, Some("x"))).collect();
     let mut history = History::new();
     let added = history.commit("main", 1_700_000_000, "US1 add", &[], &files);
-    let gone: Vec<(&[u8], Option<&str>)> = paths[8..].iter().map(|path| (*path, None)).collect();
+    let gone: Vec<(&[u8], Option<&str>)> = PATHS[8..].iter().map(|path| (*path, None)).collect();
     history.commit("main", 1_700_000_060, "US1 delete", &[added], &gone);
-    let revisions = history.write_to(&clone);
+    let first = history.write_to(&clone).remove(0);
     clone.push(&["origin", "main"]);
     server.deliver_all();
-
-    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-    let held = server.changeset(&revisions[0]).changes;
-    assert_eq!(held.len(), paths.len());
-    let uri = |path: &str| held.iter().find(|change| change.path == path).and_then(|change| change.uri.clone());
-    let base = format!("https://git.example/p/blob/{}", revisions[0]);
-    assert_eq!(uri(r"caf\xE9.txt"), Some(format!("{base}/caf%E9.txt")));
-    assert_eq!(uri("line\nbreak\r"), Some(format!("{base}/line%0Abreak%0D")));
-    let shown = server.run(&["backfill", "main", "--dry-run"]).succeeds().stdout;
-    assert!(!shown.contains(['\x1b', '\x07', '\r', '\t']), "{shown:?}");
-    assert_eq!(shown.lines().count(), 2 + paths.len() + gone.len(), "a path cannot break out of its line");
+    (server, first)
 }
 
 #[test]
-fn of_ten_thousand_files_the_first_are_posted_and_the_rest_is_counted() {
+fn a_path_may_hold_any_bytes() {
+    let (server, first) = deliver_paths();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert_eq!(server.changeset(&first).changes.len(), PATHS.len());
+}
+
+#[test]
+fn paths_in_links_are_percent_encoded() {
+    let (server, first) = deliver_paths();
+    let held = server.changeset(&first).changes;
+    let uri = |path: &str| held.iter().find(|change| change.path == path).and_then(|change| change.uri.clone());
+    let base = format!("https://git.example/p/blob/{first}");
+    assert_eq!(uri(r"caf\xE9.txt"), Some(format!("{base}/caf%E9.txt")));
+    assert_eq!(uri("line\nbreak\r"), Some(format!("{base}/line%0Abreak%0D")));
+}
+
+#[test]
+fn control_characters_in_paths_are_not_printed() {
+    let (server, _) = deliver_paths();
+    let shown = server.run(&["backfill", "main", "--dry-run"]).succeeds().stdout;
+    assert!(!shown.contains(['\x1b', '\x07', '\r', '\t']), "{shown:?}");
+    assert_eq!(shown.lines().count(), 2 + PATHS.len() + PATHS[8..].len(), "a path cannot break out of its line");
+}
+
+#[test]
+fn changes_beyond_the_limit_are_counted_and_not_posted() {
     let server = Server::new();
     let clone = server.new_clone();
     let names: Vec<String> = (0..10_000).map(|number| format!("dir{:02}/file{number:05}", number % 37)).collect();
@@ -156,14 +182,21 @@ fn of_ten_thousand_files_the_first_are_posted_and_the_rest_is_counted() {
     assert_eq!(held.message, "US1 all at once\n\n[rally-hook: 9000 more changed paths are not listed]");
     assert_eq!(server.count("omitted_changes"), 9000);
     assert!(server.log().contains(&format!("commit {revision}: 9000 changed paths beyond max_changes")));
-    let limit = "[commits]\nmax_changes = 3\n";
-    server.configure(limit);
+}
+
+#[test]
+fn the_limit_of_changes_is_configurable() {
+    let server = Server::new();
+    server.configure("[commits]\nmax_changes = 3\n");
+    let clone = server.new_clone();
+    clone.commit("US1", &["a", "b", "c", "d"].map(|name| (name, Some("x"))));
+    clone.push(&["origin", "main"]);
     let line = server.run(&["backfill", "main", "--dry-run", "--json"]).succeeds().stdout;
     assert_eq!(line.matches("\"path\"").count(), 3, "{line}");
 }
 
 #[test]
-fn a_message_in_another_encoding_arrives_as_text() {
+fn messages_in_other_encodings_are_converted() {
     let server = Server::new();
     let clone = server.new_clone();
     let messages: [(&str, &[u8]); 6] = [
@@ -196,7 +229,7 @@ fn a_message_in_another_encoding_arrives_as_text() {
 }
 
 #[test]
-fn a_message_of_a_megabyte_is_searched_to_its_end_and_cut_between_characters() {
+fn a_long_message_is_searched_to_its_end_and_cut_between_characters() {
     let server = Server::new();
     let clone = server.new_clone();
     let long = format!("x{}US8", "é".repeat(500_000));
@@ -208,7 +241,7 @@ fn a_message_of_a_megabyte_is_searched_to_its_end_and_cut_between_characters() {
     assert!(held.message.len() > 1000 && long.starts_with(&held.message), "{} bytes", held.message.len());
 }
 
-/// A generator of numbers that look random and are the same each time.
+/// A generator of numbers that look random and are the same in each run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -218,7 +251,7 @@ impl Numbers {
     }
 }
 
-/// Makes 2,200 commits on six branches, which merge each other, and returns them.
+/// Returns a history of 2,200 commits on six branches that merge each other.
 fn generate() -> History {
     let (mut history, mut numbers) = (History::new(), Numbers(1));
     let mut tips = [0; 6];
@@ -246,12 +279,12 @@ fn generate() -> History {
 }
 
 #[test]
-fn of_a_generated_history_rally_holds_what_git_says_commit_by_commit() {
+fn a_generated_history_is_posted_commit_by_commit_as_git_lists_it() {
     let server = Server::new();
     server.configure_later("");
     let clone = server.new_clone();
     let revisions = generate().write_to(&clone);
-    // In several pushes, which overlap: some commits come by a branch that merged them.
+    // The pushes overlap: some commits come with a branch that merged them.
     clone.push(&["origin", &format!("{}:refs/heads/early", revisions[300])]);
     clone.push(&["origin", &format!("{}:refs/heads/early", revisions[1400]), "--force"]);
     clone.push(&["origin", "b0", "b3"]);
@@ -271,7 +304,7 @@ fn of_a_generated_history_rally_holds_what_git_says_commit_by_commit() {
 }
 
 #[test]
-fn more_paths_than_anybody_can_count_hold_up_no_push() {
+fn a_commit_with_a_trillion_paths_holds_up_no_push() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     let blob = clone.git_with(&["hash-object", "-w", "--stdin"], b"x");

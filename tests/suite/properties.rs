@@ -1,5 +1,5 @@
-//! Random histories, pushes, races, crashes and faults of Rally; after each step the ledger adds up, and in the end Rally
-//! holds what Git says.
+//! Random histories, pushes, races, crashes and faults of Rally: after each step the queue's counts add up, and in the
+//! end Rally holds what Git lists.
 //!
 //! `RALLY_HOOK_SEED` repeats a run and `RALLY_HOOK_ROUNDS` makes it longer.
 
@@ -16,7 +16,7 @@ use crate::support::fault::{errors, retry_after, status};
 use crate::support::process::{kill_after, spawn};
 use crate::support::{Clone, Expected, Random, Server, expected, ran, rounds, seed};
 
-/// A request of a killed process may take effect that much later; the simulator runs on a busy machine.
+/// Milliseconds after which a request of a killed process takes effect at the latest, on a busy machine.
 const LAG_MS: u64 = 150;
 const LANES: usize = 3;
 const STEPS: usize = 25;
@@ -29,7 +29,7 @@ struct World {
     clone: Clone,
     random: Random,
     reached: BTreeSet<String>,
-    /// What may have reached a ref: the push was killed.
+    /// Commits of killed pushes, which may have reached a ref.
     maybe: BTreeSet<String>,
     commits: Vec<String>,
 }
@@ -54,7 +54,7 @@ fn remove_locks(dir: &Path) {
 }
 
 #[test]
-fn whatever_happens_rally_holds_in_the_end_what_git_says() {
+fn rally_holds_what_git_lists_after_random_pushes_crashes_and_faults() {
     let (seed, rounds) = (seed(), rounds(6));
     std::thread::scope(|scope| {
         for lane in 0..LANES {
@@ -147,7 +147,7 @@ impl World {
         }
     }
 
-    /// Notes that these have come to the refs that they were pushed to.
+    /// Notes that the tips of these refspecs reached their refs.
     fn note_reached(&mut self, refspecs: &[String]) {
         self.reached.extend(refspecs.iter().flat_map(|refspec| tip(refspec)));
     }
@@ -159,12 +159,12 @@ impl World {
         self.server.enable_hook();
     }
 
-    /// Records what is there: what two pushes in a row bring and take away without a hook, nobody can know of.
+    /// Records all refs. Without it, commits that one push without hook adds and the next one removes would be lost.
     fn catch_up(&self) {
         self.server.run(&["catch-up"]).succeeds();
     }
 
-    /// Kills client, server and hook somewhere in a push.
+    /// Kills client, server and hook at some time during a push.
     fn kill_push(&mut self) {
         self.catch_up();
         let refspecs = self.refspecs();
@@ -176,7 +176,7 @@ impl World {
             ended || self.server.tip(name).as_deref().unwrap_or_default() == tip
         });
         self.note_reached(&done);
-        // What did not come there may have been on its way; an administrator removes the locks that are left.
+        // The others may have reached their refs for a moment. An administrator removes the locks that are left.
         self.maybe.extend(undone.iter().flat_map(|refspec| tip(refspec)));
         remove_locks(&self.server.git_dir);
     }
@@ -187,7 +187,7 @@ impl World {
         let pushes: Vec<_> = (0..3).map(|_| self.refspecs()).filter(|refspecs| !refspecs.is_empty()).collect();
         let running: Vec<_> = pushes.iter().map(|refspecs| spawn(self.push_command(refspecs))).collect();
         for (refspecs, mut push) in pushes.iter().zip(running) {
-            // Of two that move the same ref one may be refused, and then with all that it brings.
+            // Of two pushes to the same ref one may be refused as a whole.
             if push.wait().expect("it was ours").success() {
                 self.note_reached(refspecs);
             }
@@ -224,7 +224,7 @@ impl World {
         kill_after(spawn(command), Duration::from_millis(self.random.below(120) as u64));
     }
 
-    /// Ends all trouble and compares.
+    /// Ends all faults, delivers, and compares.
     fn settle(self) {
         let server = &self.server;
         server.rally.clear_faults();

@@ -1,4 +1,4 @@
-//! Pushes and deliveries at the same moment.
+//! Pushes and deliveries that run at the same time.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,14 +13,14 @@ use crate::support::{DELIVER_LATER, Random, Server, copy, expected, git, hermeti
 const CLONES: usize = 10;
 const PUSHES: usize = 4;
 
-/// A push of one clone: what it did to a ref.
+/// Pushes from a clone by force; returns whether the push succeeded.
 fn push(clone: &Path, refspecs: &[String]) -> bool {
     let mut command = hermetic("git");
     command.current_dir(clone).args(["push", "--quiet", "--force", "--atomic", "origin"]).args(refspecs);
     ran(command).success
 }
 
-/// Makes a history with branches and merges in a clone; returns its commits, each of which the next ones build on.
+/// Makes a history with branches and merges in a clone; returns the clone and its commits, parents first.
 fn history(server: &Server) -> (PathBuf, Vec<String>) {
     let clone = server.new_clone();
     let mut revisions = Vec::new();
@@ -49,7 +49,7 @@ fn copy_clone(from: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
-fn ten_clones_that_push_overlapping_commits_at_once_post_each_commit_once() {
+fn ten_clones_that_push_the_same_commits_at_once_post_each_once() {
     let server = Server::new();
     let seed = seed();
     let (source, revisions) = history(&server);
@@ -73,7 +73,7 @@ fn ten_clones_that_push_overlapping_commits_at_once_post_each_commit_once() {
     server.assert_rally_holds(&expected(&server.git_dir, &tips));
 }
 
-/// Pushes to refs of its own and to shared ones, by force, several at once, and deletes some; returns what it got through.
+/// Pushes to refs of its own and to shared ones, and deletes some; returns the tips of the pushes that succeeded.
 fn race(clone: &Path, number: usize, revisions: &[String], mut random: Random) -> Vec<String> {
     let mut pushed = Vec::new();
     for _ in 0..PUSHES {
@@ -95,7 +95,7 @@ fn race(clone: &Path, number: usize, revisions: &[String], mut random: Random) -
 }
 
 #[test]
-fn the_same_commit_pushed_to_two_branches_at_one_moment_is_posted_once() {
+fn a_commit_pushed_to_two_branches_at_once_is_posted_once() {
     for _ in 0..5 {
         let server = Server::new();
         let clone = server.new_clone();
@@ -118,11 +118,11 @@ fn the_same_commit_pushed_to_two_branches_at_one_moment_is_posted_once() {
 }
 
 #[test]
-fn a_push_that_overtakes_another_hook_loses_nothing() {
+fn hooks_may_run_in_another_order_than_their_pushes() {
     let server = Server::delivering_later("");
     let first = server.import("refs/heads/main", &["US1: first"]);
     let second = server.import("refs/heads/main", &["DE2: second"]);
-    // The later push's hook runs first, and the earlier one's when its ref has moved on.
+    // The hook of the later push runs first; the hook of the earlier one runs when its ref has moved on.
     server.run_hook(second.as_bytes()).succeeds();
     assert_eq!(server.count("recorded"), 2);
     server.run_hook(first.as_bytes()).succeeds();
@@ -131,18 +131,34 @@ fn a_push_that_overtakes_another_hook_loses_nothing() {
 }
 
 #[test]
-fn two_deliverers_at_once_post_nothing_twice() {
+fn a_second_deliver_is_refused_while_one_runs() {
     let server = Server::delivering_later("");
     server.receive(&["US1: one", "DE2: two", "TA3: three"]);
     server.fail_next_at("GET", "/workspace", Action::Hang);
     let first = spawn(server.command(&["deliver", "--wait"]));
     server.rally.wait_for_requests("the first deliverer", |requests| !requests.is_empty());
-    // One that has work to do says that it cannot; one that a hook started leaves without a word.
     let second = server.run(&["deliver"]).fails_with(1);
     assert!(second.stderr.contains("another process is delivering"), "{second:?}");
     assert_eq!(server.rally.requests().len(), 1);
-    // A lock that a dead process held stops nobody.
     kill(first);
+}
+
+#[test]
+fn the_lock_of_a_killed_delivery_is_free_again() {
+    let server = Server::delivering_later("");
+    server.receive(&["US1: one", "DE2: two", "TA3: three"]);
+    server.fail_next_at("GET", "/workspace", Action::Hang);
+    let first = spawn(server.command(&["deliver", "--wait"]));
+    server.rally.wait_for_requests("the first deliverer", |requests| !requests.is_empty());
+    kill(first);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn two_deliveries_at_once_post_nothing_twice() {
+    let server = Server::delivering_later("");
+    server.receive(&["US1: one", "DE2: two", "TA3: three"]);
     let both = [spawn(server.command(&["deliver", "--wait"])), spawn(server.command(&["deliver", "--wait"]))];
     for mut child in both {
         assert!(child.wait().expect("it was ours").success());
@@ -151,9 +167,9 @@ fn two_deliverers_at_once_post_nothing_twice() {
 }
 
 #[test]
-fn a_push_while_the_deliverer_is_about_to_leave_is_delivered() {
+fn a_push_is_delivered_although_the_background_delivery_is_about_to_end() {
     let server = Server::new();
-    // Each push finds the deliverer of the one before somewhere in its last steps.
+    // Each push meets the background delivery of the one before in its last steps.
     for round in 0..25 {
         server.receive(&[&format!("US1: round {round}")]);
         let tip = git(&server.git_dir, &["rev-parse", "main"]);
@@ -166,7 +182,7 @@ fn a_push_while_the_deliverer_is_about_to_leave_is_delivered() {
 }
 
 #[test]
-fn a_backfill_beside_a_live_hook_posts_nothing_twice() {
+fn a_backfill_during_a_push_posts_nothing_twice() {
     let server = Server::without_hook();
     server.import("refs/heads/main", &["US1: old", "DE2: old"]);
     server.configure(DELIVER_LATER);
@@ -182,7 +198,7 @@ fn a_backfill_beside_a_live_hook_posts_nothing_twice() {
 }
 
 #[test]
-fn four_pushes_at_once_to_twelve_branches_miss_and_double_nothing() {
+fn four_pushes_at_once_to_twelve_branches_lose_nothing_and_post_nothing_twice() {
     let server = Server::delivering_later("");
     let seed = seed();
     let (source, revisions) = history(&server);
@@ -219,7 +235,7 @@ fn four_pushes_at_once_to_twelve_branches_miss_and_double_nothing() {
             .collect();
         pushers.into_iter().flat_map(|pusher| pusher.join().expect("no pusher panics")).collect()
     });
-    assert!(pushed.len() >= rounds, "of four that push at once one gets through at the least");
+    assert!(pushed.len() >= rounds, "of four pushes at once at least one succeeds");
     assert_eq!((server.count("unread_pushes"), server.status()["refs_behind"].to_string().as_str()), (0, "[]"));
     server.deliver_all();
     let tips: Vec<&str> = pushed.iter().map(String::as_str).collect();

@@ -1,9 +1,9 @@
-//! Refs of every kind: a commit counts once, when it is new, and on a ref that is watched.
+//! Refs of every kind: a commit counts once, when it first reaches a configured ref.
 
 use crate::support::{Clone, History, Server, expected};
 
 #[test]
-fn tags_are_peeled_and_what_leads_to_no_commit_is_passed_over() {
+fn tags_are_peeled_and_refs_without_commits_or_outside_the_configuration_are_ignored() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.commit("US1 base", &[("a", Some("1"))]);
@@ -33,7 +33,7 @@ fn tags_are_peeled_and_what_leads_to_no_commit_is_passed_over() {
 }
 
 #[test]
-fn what_was_pushed_before_is_not_new_whatever_becomes_of_its_ref() {
+fn a_commit_is_recorded_once_whatever_becomes_of_its_ref() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     server.git(&["config", "receive.denyDeleteCurrent", "ignore"]);
@@ -65,7 +65,7 @@ fn what_was_pushed_before_is_not_new_whatever_becomes_of_its_ref() {
 }
 
 #[test]
-fn packed_refs_and_collected_garbage_make_nothing_new() {
+fn packing_refs_and_collecting_garbage_make_no_commit_new() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
@@ -87,7 +87,7 @@ fn packed_refs_and_collected_garbage_make_nothing_new() {
 }
 
 #[test]
-fn a_branch_that_is_named_like_an_artifact_counts_only_where_that_is_wished() {
+fn the_name_of_a_branch_names_no_artifact_by_default() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.git(&["checkout", "--quiet", "-b", "US5"]);
@@ -96,20 +96,25 @@ fn a_branch_that_is_named_like_an_artifact_counts_only_where_that_is_wished() {
     clone.push(&["origin", "US5"]);
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["--all"]));
-    server.configure_later("[commits]\nfrom_branch_name = true\n");
+}
+
+#[test]
+fn the_name_of_a_branch_names_artifacts_if_so_configured() {
+    let server = Server::delivering_later("[commits]\nfrom_branch_name = true\n");
+    let clone = server.new_clone();
     clone.git(&["checkout", "--quiet", "-b", "feature/US6-DE7_x"]);
     let silent = clone.commit("nothing said", &[("a", Some("3"))]);
     let both = clone.commit("US2, US6 said", &[("a", Some("4"))]);
     clone.push(&["origin", "feature/US6-DE7_x"]);
     server.deliver_all();
-    assert_eq!(server.changesets().len(), 3);
+    assert_eq!(server.changesets().len(), 2);
     assert_eq!(server.changeset(&silent).artifacts, ["US6"]);
     assert_eq!(server.changeset(&both).artifacts, ["US2", "US6"]);
     assert_eq!(server.changeset(&both).branch.as_deref(), Some("feature/US6-DE7_x"));
 }
 
 #[test]
-fn commits_of_an_excluded_ref_count_when_they_reach_another() {
+fn commits_of_an_excluded_ref_count_when_they_reach_a_configured_one() {
     let server = Server::delivering_later(
         "[commits]\nexclude_refs = [\"wip/*\"]\nrefs = [\"main\", \"wip/*\", \"refs/changes/*\"]\n",
     );
@@ -126,30 +131,34 @@ fn commits_of_an_excluded_ref_count_when_they_reach_another() {
 }
 
 #[test]
-fn every_commit_is_posted_where_the_configuration_says_all() {
+fn every_commit_is_posted_if_so_configured() {
     let server = Server::delivering_later("[commits]\npost = \"all\"\n");
     let clone = server.new_clone();
-    let silent = clone.commit("no artifact", &[("a", Some("1"))]);
-    let unknown = clone.commit("US77 does not exist, TS1 is of a type without such a one", &[("a", Some("2"))]);
+    clone.commit("no artifact", &[("a", Some("1"))]);
+    clone.commit("US77 does not exist, TS1 is of a type without such a one", &[("a", Some("2"))]);
     clone.push(&["origin", "main"]);
     server.deliver_all();
     assert_eq!(server.changesets().len(), 2);
     assert!(server.changesets().iter().all(|held| held.artifacts.is_empty() && held.changes.len() == 1));
     assert!(server.log().contains("US77"), "{}", server.log());
+}
 
-    server.configure_later("");
+#[test]
+fn a_commit_that_names_unknown_artifacts_only_is_not_posted() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
     let mixed = clone.commit("US77 and US1", &[("a", Some("3"))]);
     clone.commit("US77 alone", &[("a", Some("4"))]);
     clone.push(&["origin", "main"]);
     server.deliver_all();
     let revisions: Vec<String> = server.changesets().into_iter().map(|held| held.revision).collect();
-    assert_eq!(revisions, [silent, unknown, mixed.clone()]);
+    assert_eq!(revisions, [mixed.as_str()]);
     assert_eq!(server.changeset(&mixed).artifacts, ["US1"]);
     assert_eq!(server.count("unlinked"), 1);
 }
 
 #[test]
-fn five_thousand_refs_in_one_push_are_one_walk() {
+fn five_thousand_refs_in_one_push_record_each_commit_once() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     let mut history = History::new();
@@ -170,7 +179,7 @@ fn five_thousand_refs_in_one_push_are_one_walk() {
 }
 
 #[test]
-fn a_head_without_branch_and_orphans_and_symbolic_refs_do_no_harm() {
+fn a_push_to_a_symbolic_ref_is_recorded() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
@@ -180,6 +189,18 @@ fn a_head_without_branch_and_orphans_and_symbolic_refs_do_no_harm() {
     clone.commit("US2", &[("a", Some("2"))]);
     clone.push(&["origin", "main:alias"]);
     assert_eq!(server.git(&["rev-parse", "main"]), clone.head(), "the symbolic ref leads there");
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert_eq!(server.count("recorded"), 2);
+    server.assert_refs_behind(&[]);
+}
+
+#[test]
+fn an_orphan_branch_is_recorded_whatever_head_leads_to() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1", "US2"]);
+    server.git(&["update-ref", "--no-deref", "HEAD", "main"]);
     clone.git(&["checkout", "--quiet", "--orphan", "island"]);
     clone.commit("US3 island", &[("b", Some("1"))]);
     clone.push(&["origin", "island"]);
@@ -193,7 +214,7 @@ fn a_head_without_branch_and_orphans_and_symbolic_refs_do_no_harm() {
 }
 
 #[test]
-fn any_bytes_may_make_the_name_of_a_ref() {
+fn the_name_of_a_ref_may_hold_any_bytes() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     let names: [&[u8]; 4] = [b"caf\xe9", b"$(touch;x)'\"&|`", "日本語".as_bytes(), &[b'x'; 200]];
@@ -216,7 +237,7 @@ fn any_bytes_may_make_the_name_of_a_ref() {
     server.assert_refs_behind(&[]);
 }
 
-/// A repository with three commits from before `install`, and a clone of it.
+/// Sets up a repository with three commits from before `install`, and a clone of it.
 fn with_history(config: &str) -> (Server, Clone) {
     let server = Server::without_hook();
     server.configure_later(config);
@@ -230,7 +251,7 @@ fn with_history(config: &str) -> (Server, Clone) {
 }
 
 #[test]
-fn history_stays_seen_when_what_came_after_it_was_deleted_and_pruned() {
+fn history_stays_unposted_after_a_later_branch_is_deleted_and_pruned() {
     let (server, clone) = with_history("");
     clone.git(&["checkout", "--quiet", "-b", "feature"]);
     for number in 1..=2 {
@@ -249,7 +270,7 @@ fn history_stays_seen_when_what_came_after_it_was_deleted_and_pruned() {
 }
 
 #[test]
-fn history_stays_seen_when_a_branch_was_moved_back_and_the_mistake_pruned() {
+fn history_stays_unposted_after_a_branch_is_moved_back_and_pruned() {
     let (server, clone) = with_history("[state]\nupdate = true\n");
     clone.commit("DE1 a mistake", &[("b", Some("1"))]);
     clone.push(&["origin", "main"]);
@@ -266,12 +287,12 @@ fn history_stays_seen_when_a_branch_was_moved_back_and_the_mistake_pruned() {
 }
 
 #[test]
-fn history_stays_seen_when_only_the_branch_that_reached_all_of_it_is_gone() {
+fn history_stays_unposted_after_the_branch_that_reached_all_of_it_is_deleted() {
     let (server, clone) = with_history("");
     clone.git(&["checkout", "--quiet", "-b", "ahead"]);
     clone.commit("DE1 ahead, before a second install", &[("b", Some("1"))]);
     clone.push(&["origin", "ahead"]);
-    // As if it had been installed only now, with one branch ahead of the other.
+    // Installs anew, now that one branch is ahead of the other.
     std::fs::remove_dir_all(server.git_dir.join("rally-hook")).expect("it is there");
     server.run(&["install"]).succeeds();
     clone.push(&["origin", ":ahead"]);
@@ -283,7 +304,7 @@ fn history_stays_seen_when_only_the_branch_that_reached_all_of_it_is_gone() {
 }
 
 #[test]
-fn history_stays_seen_on_a_branch_that_begins_in_it_when_all_later_tips_are_pruned() {
+fn history_stays_unposted_on_a_branch_that_begins_in_it_after_later_tips_are_pruned() {
     let (server, clone) = with_history("");
     clone.push(&["origin", "main~1:refs/heads/old"]);
     clone.push(&["origin", "main~2:refs/heads/main", "--force"]);

@@ -1,4 +1,4 @@
-//! Repositories that are not like others: borrowed objects, missing parents, wrong clocks, other formats.
+//! Unusual repositories: alternates, namespaces, shallow, wrong clocks, other formats, several at once.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use crate::support::{History, Server, copy, expected, expected_of_all, git, program, ran};
 
 #[test]
-fn objects_may_lie_in_another_repository() {
+fn commits_with_objects_in_an_alternate_repository_are_posted() {
     let server = Server::delivering_later("");
     let base = server.path().join("base.git");
     git(server.path(), &["init", "--quiet", "--bare", "base.git"]);
@@ -19,11 +19,11 @@ fn objects_may_lie_in_another_repository() {
     clone.push(&["origin", "main"]);
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-    assert_eq!(server.changesets().len(), 2, "what is borrowed is new to this repository too");
+    assert_eq!(server.changesets().len(), 2, "the commit of the alternate is new to this repository, too");
 }
 
 #[test]
-fn refs_in_a_namespace_have_the_names_by_which_they_are_pushed() {
+fn a_branch_in_a_namespace_has_the_name_by_which_it_was_pushed() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
@@ -41,7 +41,7 @@ fn refs_in_a_namespace_have_the_names_by_which_they_are_pushed() {
     server.assert_refs_behind(&[]);
 }
 
-/// Returns a branch of commits, each this many seconds after the one before (a negative number: before it).
+/// Adds a branch of commits, each dated `step` seconds after the one before; returns the last.
 fn chain(history: &mut History, branch: &str, parent: Option<usize>, from: i64, step: i64, count: i64) -> usize {
     let mut parents: Vec<usize> = parent.into_iter().collect();
     for number in 0..count {
@@ -53,17 +53,17 @@ fn chain(history: &mut History, branch: &str, parent: Option<usize>, from: i64, 
 }
 
 #[test]
-fn wrong_clocks_make_nothing_new_and_hide_nothing() {
+fn wrong_clocks_make_no_commit_new_and_hide_none() {
     let now = 1_700_000_000;
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     let mut history = History::new();
     let old = chain(&mut history, "base", None, now, 60, 50);
-    // Seen by the first push: clocks that run back, jump to 1970, and to the future.
+    // Seen by the first pushes: dates that run back, begin in 1970, or lie in the future.
     let backwards = chain(&mut history, "backwards", Some(old), now + 3000, -100, 25);
     let epoch = chain(&mut history, "epoch", Some(old), 0, 1, 20);
     let future = chain(&mut history, "future", Some(old), 4_000_000_000, -60, 20);
-    // New in the second: each built on one of these or on what lies before them, with other clocks again.
+    // New in the last pushes: each builds on one of these or on the base, with other dates again.
     let late = chain(&mut history, "late", Some(epoch), now + 9000, 60, 5);
     chain(&mut history, "early", Some(future), 1, 1, 5);
     chain(&mut history, "on-old", Some(old), now - 90_000, 60, 5);
@@ -86,7 +86,7 @@ fn wrong_clocks_make_nothing_new_and_hide_nothing() {
 }
 
 #[test]
-fn history_before_install_stays_unposted_in_spite_of_wrong_clocks() {
+fn history_before_install_stays_unposted_despite_wrong_clocks() {
     let now = 1_700_000_000;
     let server = Server::without_hook();
     server.configure_later("");
@@ -100,12 +100,12 @@ fn history_before_install_stays_unposted_in_spite_of_wrong_clocks() {
     server.run(&["install"]).succeeds();
     clone.push(&["origin", "new"]);
     server.deliver_all();
-    // Not `new ^seen`: Git itself is deceived by these clocks, and finds the base as well.
+    // Not `new ^seen`: with these dates Git itself lists the base, too.
     server.assert_rally_holds(&expected(&server.git_dir, &["-2", "new"]));
 }
 
 #[test]
-fn the_border_of_a_shallow_repository_adds_no_thousand_files() {
+fn a_shallow_boundary_commit_is_posted_without_changes() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.commit("US1 root", &[("a", Some("1")), ("b", Some("1"))]);
@@ -126,7 +126,7 @@ fn the_border_of_a_shallow_repository_adds_no_thousand_files() {
 }
 
 #[test]
-fn grafts_and_replacements_change_nothing_of_what_was_pushed() {
+fn grafts_and_replace_refs_are_ignored() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     let root = clone.commit("US1 root", &[("a", Some("1")), ("b", Some("1"))]);
@@ -134,7 +134,7 @@ fn grafts_and_replacements_change_nothing_of_what_was_pushed() {
     let tip = clone.commit("US3 tip", &[("b", Some("3"))]);
     clone.push(&["origin", "main"]);
     server.deliver_all();
-    // With these Git itself sees another history: no middle, and another root.
+    // With these Git itself shows another history: without the middle, and with another root.
     fs::write(server.git_dir.join("info/grafts"), format!("{tip} {root}\n")).expect("a file");
     let tree = server.git(&["rev-parse", &format!("{middle}^{{tree}}")]);
     let other = server.git(&["commit-tree", "-m", "DE9 replacement", &tree]);
@@ -156,7 +156,7 @@ fn grafts_and_replacements_change_nothing_of_what_was_pushed() {
 }
 
 #[test]
-fn formats_that_cannot_be_read_yet_leave_the_push_fine_and_known() {
+fn a_push_to_a_repository_of_an_unsupported_format_succeeds_and_is_reported() {
     for (init, word) in [("--object-format=sha256", "object format"), ("--ref-format=reftable", "refstorage")] {
         let server = Server::with_repository(&[init]);
         let installed = server.run(&["install"]).succeeds();
@@ -183,7 +183,7 @@ fn formats_that_cannot_be_read_yet_leave_the_push_fine_and_known() {
 }
 
 #[test]
-fn a_hook_that_was_linked_into_place_takes_history_as_seen() {
+fn a_hook_linked_into_place_counts_history_as_seen() {
     let server = Server::without_hook();
     server.configure_later("");
     let clone = server.new_clone();
@@ -218,27 +218,6 @@ fn a_repository_with_a_work_tree_is_named_after_it() {
     assert_eq!(server.changesets()[0].repository, "shop");
     let here = work.join(".git/hooks/post-receive");
     assert!(here.exists() && work.join(".git/rally-hook/queue.db").exists());
-}
-
-#[test]
-fn artifacts_are_compared_to_the_letter_and_fields_that_rally_lacks_are_left_out() {
-    let server = Server::delivering_later("");
-    server.rally.settings(|settings| {
-        settings.number_only_match = true;
-        settings.knows_branch = false;
-    });
-    server.rally.world(|world| {
-        world.add_artifact("DS50", "A defect suite");
-        world.set_prefix("DefectSuite", "SUITE");
-    });
-    let clone = server.new_clone();
-    let revision = clone.commit("DE1, US50, DS50, DE50 and US2", &[("a", Some("1"))]);
-    clone.commit("US3", &[("a", Some("2"))]);
-    clone.push(&["origin", "main"]);
-    server.deliver_all();
-    assert_eq!(server.changeset(&revision).artifacts, ["DE1", "US2"]);
-    assert!(server.changesets().iter().all(|held| held.branch.is_none()));
-    assert!(server.log().contains("Rally has no US50, DS50, DE50"), "{}", server.log());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! State changes that messages ask for.
+//! State changes of artifacts by keywords in messages.
 
 use rally_simulator::{Fault, Match};
 use serde_json::json;
@@ -16,19 +16,18 @@ fn field(server: &Server, artifact: &str, field: &str) -> serde_json::Value {
 }
 
 #[test]
-fn messages_change_states_only_where_that_is_switched_on_and_on_the_branch_of_head() {
+fn messages_change_no_state_by_default() {
     let server = Server::delivering_later("");
-    let clone = server.new_clone();
-    clone.commit("Fixed DE1", &[("a", Some("1"))]);
-    clone.push(&["origin", "main"]);
+    server.new_clone().push_commits(&["Fixed DE1"]);
     server.deliver_all();
-    assert!(updated(&server).is_empty(), "it is off by default");
+    assert!(updated(&server).is_empty());
+}
 
-    server.configure_later("[state]\nupdate = true\n");
-    clone.commit("Fixed DE2, DE3 and DE99. US1 Completed, but Gone US2 and Shiny DE4", &[("a", Some("2"))]);
-    clone.commit("Completed: TA1", &[("a", Some("3"))]);
-    clone.git(&["branch", "topic"]);
-    clone.push(&["origin", "main"]);
+#[test]
+fn keywords_in_messages_change_states() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    let messages = ["Fixed DE2, DE3 and DE99. US1 Completed, but Gone US2 and Shiny DE4", "Completed: TA1"];
+    server.new_clone().push_commits(&messages);
     server.deliver_all();
     let mut changed = updated(&server);
     changed.sort();
@@ -36,29 +35,53 @@ fn messages_change_states_only_where_that_is_switched_on_and_on_the_branch_of_he
     assert_eq!([field(&server, "DE2", "State"), field(&server, "DE3", "State")], ["Fixed", "Fixed"]);
     assert_eq!(field(&server, "US1", "ScheduleState"), "Completed");
     assert_eq!((field(&server, "TA1", "State"), field(&server, "TA1", "ToDo")), (json!("Completed"), json!(0)));
+}
 
+#[test]
+fn commits_on_other_branches_than_that_of_head_change_no_state() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1"]);
     clone.push(&["origin", "main:release/0"]);
-    clone.git(&["checkout", "--quiet", "topic"]);
-    clone.commit("Fixed DE5", &[("a", Some("4"))]);
-    clone.push(&["origin", "topic"]);
+    clone.git(&["checkout", "--quiet", "-b", "topic"]);
+    clone.push_commits(&["Fixed DE5"]);
+    server.deliver_all();
+    assert!(updated(&server).is_empty());
+}
+
+#[test]
+fn a_backfill_changes_no_state() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1"]);
+    clone.git(&["checkout", "--quiet", "-b", "topic"]);
+    clone.push_commits(&["Fixed DE5"]);
     server.run(&["backfill", "topic"]);
     server.deliver_all();
-    assert_eq!(updated(&server).len(), 4, "another branch changes nothing, and neither does a backfill");
+    assert!(updated(&server).is_empty());
+}
+
+#[test]
+fn commits_change_states_when_they_reach_a_configured_ref_however_they_were_posted() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1"]);
+    clone.push(&["origin", "main:release/0"]);
+    clone.git(&["checkout", "--quiet", "-b", "topic"]);
+    clone.push_commits(&["Fixed DE5"]);
+    server.run(&["backfill", "topic"]);
+    server.deliver_all();
     server.configure_later("[state]\nupdate = true\nrefs = [\"release/*\"]\n");
     clone.commit("Fixed DE6", &[("a", Some("5"))]);
     clone.push(&["origin", "topic:main"]);
     clone.commit("Fixed DE7", &[("a", Some("6"))]);
     clone.push(&["origin", "topic:release/1"]);
     server.deliver_all();
-    assert_eq!(
-        updated(&server)[4..],
-        ["DE5", "DE6", "DE7"],
-        "what reaches such a branch counts, however it was posted"
-    );
+    assert_eq!(updated(&server), ["DE5", "DE6", "DE7"]);
 }
 
 #[test]
-fn the_first_of_the_branches_that_count_does_not_bring_up_history() {
+fn the_first_push_to_a_configured_ref_changes_no_state_for_earlier_history() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();
     clone.commit("Fixed DE1", &[("a", Some("1"))]);
@@ -72,7 +95,7 @@ fn the_first_of_the_branches_that_count_does_not_bring_up_history() {
 }
 
 #[test]
-fn catching_up_changes_states_also_where_a_backfill_has_posted_all() {
+fn catch_up_changes_states_of_commits_that_a_backfill_posted() {
     let server = Server::delivering_later("[state]\nupdate = true\n");
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
@@ -88,7 +111,7 @@ fn catching_up_changes_states_also_where_a_backfill_has_posted_all() {
 }
 
 #[test]
-fn a_commit_changes_states_once_when_it_reaches_the_branch_of_head() {
+fn a_commit_changes_states_once_when_a_merge_brings_it_to_the_branch_of_head() {
     let server = Server::delivering_later("[state]\nupdate = true\n");
     let clone = server.new_clone();
     clone.commit("Fixed DE1", &[("a", Some("1"))]);
@@ -102,7 +125,7 @@ fn a_commit_changes_states_once_when_it_reaches_the_branch_of_head() {
     clone.push(&["origin", "main"]);
     server.deliver_all();
     assert_eq!(updated(&server), ["DE1", "DE2"]);
-    // Somebody reopens it in Rally; that the branch is moved back and forth does not fix it again.
+    // Someone reopens it in Rally. Moving the branch back and forth does not set it to Fixed again.
     server.rally.world(|world| world.set_field("DE2", "State", json!("Open")));
     clone.push(&["--force", "origin", "main~1:main"]);
     clone.push(&["origin", "main"]);
@@ -112,7 +135,7 @@ fn a_commit_changes_states_once_when_it_reaches_the_branch_of_head() {
 }
 
 #[test]
-fn states_go_back_only_where_that_is_allowed() {
+fn a_state_goes_back_only_if_backwards_is_on() {
     let server = Server::delivering_later("[state]\nupdate = true\n");
     server.rally.world(|world| world.set_field("US1", "ScheduleState", json!("Accepted")));
     let clone = server.new_clone();
@@ -128,7 +151,7 @@ fn states_go_back_only_where_that_is_allowed() {
 }
 
 #[test]
-fn the_words_are_those_that_the_workspace_allows() {
+fn keywords_are_the_states_that_the_workspace_allows() {
     let server = Server::delivering_later("[state]\nupdate = true\n");
     server.rally.world(|world| {
         world.set_allowed_values("Defect", "State", &["Submitted", "In Review", "Done"]);
@@ -143,17 +166,17 @@ fn the_words_are_those_that_the_workspace_allows() {
 }
 
 #[test]
-fn each_commit_changes_a_state_once_however_often_it_is_delivered() {
+fn a_commit_changes_a_state_once_although_it_is_delivered_in_two_attempts() {
     let server = Server::delivering_later("[state]\nupdate = true\n");
     let clone = server.new_clone();
     let revision = clone.commit("Fixed DE1", &[("a", Some("1"))]);
     clone.push(&["origin", "main"]);
-    // The Changeset is made, but not its Change: the commit is delivered in two attempts.
+    // The first attempt creates the changeset, but not its change.
     let on = Match { body: Some("PathAndFilename".into()), ..Match::default() };
     server.rally.fault(Fault { on, times: 1, action: status(503) });
     server.deliver_all();
     assert_eq!(updated(&server), ["DE1"]);
-    // A person reopens the defect; nothing that delivers the commit again may close it.
+    // Someone reopens the defect. Delivering the commit again must not close it.
     server.rally.world(|world| world.set_field("DE1", "State", json!("Open")));
     clone.push(&["origin", "main:copy", "main:refs/tags/v1"]);
     server.run(&["backfill", "--all"]).succeeds();
@@ -163,21 +186,32 @@ fn each_commit_changes_a_state_once_however_often_it_is_delivered() {
 }
 
 #[test]
-fn what_a_branch_holds_when_it_begins_to_count_changes_nothing() {
+fn commits_on_a_branch_before_head_leads_to_it_change_no_state() {
     let server = Server::without_hook();
     server.configure_later("[state]\nupdate = true\n");
     let clone = server.new_clone();
     server.git(&["symbolic-ref", "HEAD", "refs/heads/not-there"]);
     clone.push_commits(&["Fixed DE1, long ago", "Completed US1, long ago"]);
-    clone.push(&["origin", "main:release"]);
     server.run(&["install"]).succeeds();
     clone.push_commits(&["US2 Completed, on no branch that counts"]);
     server.git(&["symbolic-ref", "HEAD", "refs/heads/main"]);
     clone.push_commits(&["Fixed DE2"]);
     server.deliver_all();
     assert_eq!(updated(&server), ["DE2"]);
+}
+
+#[test]
+fn commits_on_a_branch_before_the_configuration_adds_it_change_no_state() {
+    let server = Server::without_hook();
+    server.configure_later("[state]\nupdate = true\n");
+    let clone = server.new_clone();
+    clone.push_commits(&["Fixed DE1, long ago", "Completed US1, long ago"]);
+    clone.push(&["origin", "main:release"]);
+    server.run(&["install"]).succeeds();
+    clone.push_commits(&["Fixed DE2"]);
     server.configure_later("[state]\nupdate = true\nrefs = [\"main\", \"release\"]\n");
     clone.push_commits(&["Fixed DE3"]);
+    clone.git(&["fetch", "--quiet"]);
     clone.git(&["checkout", "--quiet", "-b", "release", "origin/release"]);
     clone.commit("Fixed DE4", &[("r", Some("1"))]);
     clone.push(&["origin", "release"]);
@@ -186,7 +220,7 @@ fn what_a_branch_holds_when_it_begins_to_count_changes_nothing() {
 }
 
 #[test]
-fn a_commit_that_was_pruned_and_is_pushed_again_changes_no_state_again() {
+fn a_commit_that_is_pruned_and_pushed_again_changes_no_state_again() {
     let server = Server::delivering_later("[state]\nupdate = true\n");
     let clone = server.new_clone();
     clone.push_commits(&["Start", "Fixed DE1", "US1: one more"]);
@@ -203,7 +237,7 @@ fn a_commit_that_was_pruned_and_is_pushed_again_changes_no_state_again() {
 }
 
 #[test]
-fn a_delivery_that_leaves_state_changes_undone_says_so() {
+fn deliver_reports_state_changes_that_wait() {
     let server = Server::delivering_later("[state]\nupdate = true\n");
     server.new_clone().push_commits(&["Fixed DE1"]);
     server.fail_next_at("POST", "/defect/", status(503));
