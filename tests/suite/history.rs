@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::support::{Clone, History, Server, expected, expected_changes, expected_of_all};
+use crate::support::{Clone, History, Random, Server, expected, expected_changes, expected_of_all};
 
 /// Returns the changes of a commit as Git lists them, one a line.
 fn changes(clone: &Clone, revision: &str) -> String {
@@ -241,19 +241,9 @@ fn a_long_message_is_searched_to_its_end_and_cut_between_characters() {
     assert!(held.message.len() > 1000 && long.starts_with(&held.message), "{} bytes", held.message.len());
 }
 
-/// A generator of numbers that look random and are the same in each run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
-    }
-}
-
 /// Returns a history of 2,200 commits on six branches that merge each other.
 fn generate() -> History {
-    let (mut history, mut numbers) = (History::new(), Numbers(1));
+    let (mut history, mut numbers) = (History::new(), Random::part(1, 0));
     let mut tips = [0; 6];
     for number in 0..2200 {
         let branch = numbers.below(tips.len());
