@@ -2,6 +2,8 @@
 //!
 //! Run it with `cargo run --example demo`. With `-- --keep` the simulated Rally stays up, and its web page with it.
 
+#![expect(unreachable_pub, reason = "a program of several modules")]
+
 mod common;
 
 use std::fs;

@@ -8,18 +8,21 @@ use std::sync::OnceLock;
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
+/// The prefixes that Rally gives a new workspace and that everyday text does not use.
+pub(crate) const DEFAULT_PREFIXES: [&str; 6] = ["US", "DE", "DS", "TA", "TC", "TS"];
+
 /// The FormattedID of an artifact: letters and a number, `US123`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct FormattedId(String);
+pub(crate) struct FormattedId(String);
 
 impl FormattedId {
     /// Returns the part before the number.
-    pub fn prefix(&self) -> &str {
+    pub(crate) fn prefix(&self) -> &str {
         self.0.trim_end_matches(|c: char| c.is_ascii_digit())
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -34,7 +37,7 @@ impl fmt::Display for FormattedId {
 ///
 /// A mention is a prefix and a number of one to ten digits without leading zero, with no ASCII letter,
 /// digit or `_` on either side. That is what `\b` means in an expression without Unicode.
-pub struct Mentions {
+pub(crate) struct Mentions {
     /// Made when it is first needed: most pushes of deleted or known refs need none.
     pattern: OnceLock<Regex>,
     prefixes: Vec<String>,
@@ -43,7 +46,7 @@ pub struct Mentions {
 
 impl Mentions {
     /// Makes a finder for these prefixes, which must be ASCII letters (the configuration sees to it).
-    pub fn new(prefixes: &[String], ignore_case: bool) -> Self {
+    pub(crate) fn new(prefixes: &[String], ignore_case: bool) -> Self {
         Mentions { pattern: OnceLock::new(), prefixes: prefixes.to_vec(), ignore_case }
     }
 
@@ -59,14 +62,14 @@ impl Mentions {
     }
 
     /// Returns the artifacts in the order in which they are first mentioned.
-    pub fn find(&self, text: &[u8]) -> Vec<FormattedId> {
+    pub(crate) fn find(&self, text: &[u8]) -> Vec<FormattedId> {
         // A message may name more than a hundred thousand: each must cost the same.
         let mut seen = HashSet::new();
         self.spans(text).map(|(_, id)| id).filter(|id| seen.insert(id.clone())).collect()
     }
 
     /// Returns every mention with its place in the text.
-    pub fn spans<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (Range<usize>, FormattedId)> + 'a {
+    pub(crate) fn spans<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (Range<usize>, FormattedId)> + 'a {
         self.pattern().find_iter(text).map(|found| (found.range(), self.canonical(found.as_bytes())))
     }
 

@@ -1,19 +1,19 @@
-//! The record in which the Git side and the WSAPI side meet: plain facts about one commit.
+//! What is to be posted of a commit: the policy (prefixes, `post`, `max_changes` …) applied to what the commit says.
+//! Pure; a [`Changeset`] holds facts only, and neither a reference to a Rally object nor an address nor a secret.
 
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::FormattedId;
+use crate::artifact::{FormattedId, Mentions};
+use crate::commit::{Change, Changes, Commit};
+use crate::time::CommitTime;
 
-/// A commit that is to be posted. It holds facts only: no reference to a Rally object, no address, no secret.
+/// A commit that is to be posted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changeset {
-    /// The commit's full name in hexadecimal.
+pub(crate) struct Changeset {
     pub revision: String,
-    /// The committer's time, in seconds since 1970.
-    pub committed_at: i64,
+    pub committed_at: CommitTime,
     pub author_name: String,
     pub author_email: String,
-    /// The branch whose push brought the commit.
     pub branch: Option<String>,
     pub message: String,
     /// In the order in which the message names them.
@@ -23,39 +23,135 @@ pub struct Changeset {
     pub omitted: usize,
 }
 
-/// A commit whose message may change the states of artifacts. It comes about when the commit reaches a branch on which
-/// messages do that, which may be long after its Changeset was posted.
+/// A commit whose message may change the states of artifacts. It is made when the commit reaches a branch on which
+/// messages do so, which may be long after its Changeset was posted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StateRequest {
+pub(crate) struct StateRequest {
     pub revision: String,
     pub message: String,
     pub artifacts: Vec<FormattedId>,
 }
 
-/// One changed path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    pub action: Action,
-    /// In the form of [`crate::text::readable`].
-    pub path: String,
+/// Which commits become Changesets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Post {
+    /// Those that name an artifact which Rally has.
+    Linked,
+    All,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Action {
-    #[serde(rename = "A")]
-    Added,
-    #[serde(rename = "M")]
-    Modified,
-    #[serde(rename = "D")]
-    Deleted,
+/// Decides what is to be posted.
+pub(crate) struct Policy {
+    pub mentions: Mentions,
+    pub from_branch_name: bool,
+    pub post: Post,
+    pub max_changes: usize,
 }
 
-impl Action {
-    pub fn letter(self) -> &'static str {
-        match self {
-            Action::Added => "A",
-            Action::Modified => "M",
-            Action::Deleted => "D",
+impl Policy {
+    /// Returns the changeset of a commit that is to be posted. Only then are its changed paths asked for, with the
+    /// number of them that is wanted.
+    ///
+    /// # Errors
+    /// That of `changes`: a commit is not posted without its changed paths, because nothing would ever add them.
+    pub(crate) fn changeset<E>(
+        &self,
+        commit: &Commit,
+        changes: impl FnOnce(usize) -> Result<Changes, E>,
+    ) -> Result<Option<Changeset>, E> {
+        let artifacts = self.artifacts(commit);
+        if artifacts.is_empty() && self.post == Post::Linked {
+            return Ok(None);
         }
+        let Changes { list, omitted } = changes(self.max_changes)?;
+        Ok(Some(Changeset {
+            revision: commit.revision.clone(),
+            committed_at: commit.committed_at,
+            author_name: commit.author_name.readable().into_owned(),
+            author_email: commit.author_email.readable().into_owned(),
+            branch: commit.branch.as_deref().map(str::to_owned),
+            message: commit.message.readable().into_owned(),
+            artifacts,
+            changes: list,
+            omitted,
+        }))
+    }
+
+    /// Returns what a commit's message asks for, if it names an artifact. The branch's name asks for nothing.
+    pub(crate) fn state_request(&self, commit: &Commit) -> Option<StateRequest> {
+        let artifacts = self.mentions.find(commit.message.searchable());
+        let message = || commit.message.readable().into_owned();
+        (!artifacts.is_empty()).then(|| StateRequest {
+            revision: commit.revision.clone(),
+            message: message(),
+            artifacts,
+        })
+    }
+
+    fn artifacts(&self, commit: &Commit) -> Vec<FormattedId> {
+        let mut artifacts = self.mentions.find(commit.message.searchable());
+        if let Some(branch) = commit.branch.as_deref().filter(|_| self.from_branch_name) {
+            let named = self.mentions.find(branch.as_bytes());
+            artifacts.extend(named.into_iter().filter(|id| !artifacts.contains(id)).collect::<Vec<_>>());
+        }
+        artifacts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::{Action, Text};
+
+    fn commit(message: &str) -> Commit<'_> {
+        Commit {
+            revision: "r1".into(),
+            committed_at: CommitTime::from_seconds(1),
+            author_name: Text::Bytes(b"Ren\xe9"),
+            author_email: Text::Bytes(b"r@x"),
+            branch: Some("feature/US9".into()),
+            message: Text::Bytes(message.as_bytes()),
+        }
+    }
+
+    fn policy(post: Post, from_branch_name: bool) -> Policy {
+        Policy { mentions: Mentions::new(&["US".to_owned()], false), from_branch_name, post, max_changes: 7 }
+    }
+
+    fn posted(policy: &Policy, message: &str) -> Option<Vec<String>> {
+        let changeset = policy.changeset(&commit(message), |_| Ok::<_, ()>(Changes::default())).expect("no error");
+        changeset.map(|changeset| changeset.artifacts.iter().map(FormattedId::to_string).collect())
+    }
+
+    #[test]
+    fn a_commit_without_a_mention_is_posted_only_if_all_are() {
+        assert_eq!(posted(&policy(Post::Linked, false), "nothing"), None);
+        assert_eq!(posted(&policy(Post::All, false), "nothing"), Some(vec![]));
+    }
+
+    #[test]
+    fn the_branch_name_adds_its_artifacts_once() {
+        assert_eq!(posted(&policy(Post::Linked, true), "US1 US9"), Some(vec!["US1".into(), "US9".into()]));
+        assert_eq!(posted(&policy(Post::Linked, true), "nothing"), Some(vec!["US9".into()]));
+    }
+
+    #[test]
+    fn changed_paths_are_asked_for_only_if_the_commit_is_posted() {
+        let linked = policy(Post::Linked, false);
+        assert_eq!(linked.changeset(&commit("nothing"), |_| Err("asked")), Ok(None));
+        assert_eq!(linked.changeset(&commit("US1"), |_| Err("unreadable")), Err("unreadable"));
+        let change = Change { action: Action::Added, path: "a".into() };
+        let asked = |limit| Ok::<_, ()>(Changes { list: vec![change.clone(); limit], omitted: 3 });
+        let changeset = linked.changeset(&commit("US1"), asked).expect("readable").expect("posted");
+        assert_eq!((changeset.changes.len(), changeset.omitted), (7, 3));
+        assert_eq!(changeset.author_name, r"Ren\xE9");
+    }
+
+    #[test]
+    fn a_branch_name_asks_for_no_state() {
+        let policy = policy(Post::All, true);
+        assert_eq!(policy.state_request(&commit("nothing")), None);
+        assert_eq!(policy.state_request(&commit("US1")).map(|request| request.artifacts.len()), Some(1));
     }
 }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 
-/// Posts the commits of a Git push to Rally as Changesets, once and without holding up the push
+/// Post the commits of a Git push to Rally as Changesets, once and without delaying the push
 #[derive(Debug, Parser)]
 #[command(name = "rally-hook", version, arg_required_else_help = true, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     pub place: Place,
     #[command(subcommand)]
@@ -15,7 +15,7 @@ pub struct Cli {
 }
 
 #[derive(Debug, Clone, Default, Args)]
-pub struct Place {
+pub(crate) struct Place {
     /// Read only this configuration file
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -25,22 +25,24 @@ pub struct Place {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Take in a push; Git runs this as a hook, with the ref updates on standard input
+pub(crate) enum Command {
+    /// Record a push; Git runs this as a hook, with the ref updates on standard input
     PostReceive(PostReceive),
     /// Post the commits of a range, for example main~20..main
     ///
-    /// It may be interrupted at any time: the same command goes on where it ended.
+    /// It may be interrupted at any time: run again it goes on where it ended.
     Backfill(Backfill),
-    /// Deliver what waits and is due
+    /// Deliver what is due
     Deliver(Deliver),
-    /// Record the commits that a hook missed, on all refs
+    /// Record the commits of all refs that a hook missed
     CatchUp,
     /// Show what waits, what failed and why, and what was delivered
     Status(Status),
     /// Try dead letters again
     Retry(Retry),
-    /// Install the hook into a repository; its history counts as seen
+    /// Drop dead letters that nobody will ever post
+    Forget(Forget),
+    /// Install the hook into a repository; the history that is there counts as seen
     Install,
     /// Remove the hook, and put back the one that was there before
     Uninstall,
@@ -53,33 +55,34 @@ pub enum Command {
 }
 
 #[derive(Debug, Default, Args)]
-pub struct PostReceive {
+pub(crate) struct PostReceive {
     /// The hook's own file
     #[arg(hide = true)]
     pub hook: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub struct Backfill {
+#[command(group(ArgGroup::new("which").required(true).multiple(true)))]
+pub(crate) struct Backfill {
     /// Revision ranges as Git understands them: A..B, A...B, ^A B
-    #[arg(value_name = "RANGE", required_unless_present_any = ["all", "since"])]
+    #[arg(value_name = "RANGE", group = "which")]
     pub ranges: Vec<String>,
-    /// Take all refs as Git does, notes and pull requests too; for branches and tags alone: -- --branches --tags
-    #[arg(long)]
+    /// Post all refs, with notes and pull requests; for branches and tags only: -- --branches --tags
+    #[arg(long, group = "which")]
     pub all: bool,
-    /// Leave out commits that are older (of HEAD, if nothing else is named), for example 2026-01-31 or "3 weeks ago"
-    #[arg(long, value_name = "DATE")]
+    /// Leave out older commits (of HEAD, if no range is given), for example 2026-01-31 or "3 weeks ago"
+    #[arg(long, value_name = "DATE", group = "which")]
     pub since: Option<String>,
-    /// Print what would be posted; touch nothing, send nothing
+    /// Print what would be posted; change nothing, send nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// With --dry-run: print one JSON object a line for each commit
+    /// With --dry-run, print one JSON object a line for each commit
     #[arg(long, requires = "dry_run")]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct Deliver {
+pub(crate) struct Deliver {
     /// Go on until nothing is pending
     #[arg(long)]
     pub wait: bool,
@@ -89,29 +92,37 @@ pub struct Deliver {
 }
 
 #[derive(Debug, Args)]
-pub struct Status {
+pub(crate) struct Status {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct Retry {
-    /// Revisions, or their beginnings
-    #[arg(value_name = "REVISION", required_unless_present = "all")]
+#[group(required = true, multiple = false)]
+pub(crate) struct Retry {
+    /// Revisions of dead letters, whole or at least the first 4 digits
+    #[arg(value_name = "REVISION")]
     pub revisions: Vec<String>,
     /// Try all dead letters again
-    #[arg(long, conflicts_with = "revisions")]
+    #[arg(long)]
     pub all: bool,
 }
 
 #[derive(Debug, Args)]
-pub struct Man {
+pub(crate) struct Forget {
+    /// Revisions of dead letters, whole or at least the first 4 digits
+    #[arg(value_name = "REVISION", required = true)]
+    pub revisions: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
     #[arg(value_name = "COMMAND")]
     pub command: Option<String>,
 }
 
 #[derive(Debug, Args)]
-pub struct Completions {
+pub(crate) struct Completions {
     pub shell: clap_complete::Shell,
 }

@@ -1,38 +1,80 @@
-//! rally-hook posts the commits of a Git push to Rally. This is the map.
+//! rally-hook posts the commits of a Git push to Rally. This is the map; `docs/ARCHITECTURE.md` draws the way of one push.
 //!
 //! Data flows one way:
 //!
 //! ```text
-//! stdin ─► push::RefUpdate ─► git::Walk ─► git::Reader ─► changeset::Changeset ─► queue ─► deliver ─► wsapi
+//! event ─► new commits ─► commit ─► changeset ─► queue on disk ─► what Rally lacks ─► WSAPI requests ─► receipts
 //! ```
 //!
-//! * Pure, and used by all: [`push`] (what Git tells the hook), [`artifact`] (mentions), [`state`] (state changes),
-//!   [`links`], [`refs`], [`changeset`], [`backoff`], [`text`].
-//! * One module for each outside world, none knowing another: [`git`] (libgit2), [`queue`] (SQLite), [`wsapi`] (HTTP),
-//!   [`config`] (files and environment).
-//! * Where they meet: [`record`] (Git to queue), [`deliver`] (queue to Rally), [`command`] (one file a subcommand).
-//! * [`background`] lets work go on that nobody waits for; [`context`] carries what every command needs; [`log`] and [`messages`] speak to people.
+//! * [`command`]: one file a subcommand. Finds the repository, its settings and its queue, and hands them down.
+//! * [`config`]: files, laid over each other, become the settings of one repository.
+//! * [`vcs`]: what a repository answers: which commits are new, what one says and changes, what a range means.
+//! * [`changeset`]: a commit and the policy make what is to be posted.
+//! * [`record`]: from events to the queue. The only place in which repositories and the queue meet.
+//! * [`queue`]: the durable state.
+//! * [`deliver`]: what is due, and what becomes of it.
+//! * [`rally`]: Rally's objects, with the cache of look-ups.
+//! * [`wsapi`]: HTTP, authentication, queries, batches and the API's errors.
+//! * [`worker`]: records what is left over, delivers, waits. The only place that joins recording and delivery.
+//!
+//! Pure modules import each other only: [`artifact`], [`backoff`], [`changeset`], [`commit`], [`links`], [`refs`],
+//! [`state`], [`text`], [`time`]. One module has each thing of the system: [`clock`], [`environment`], [`process`],
+//! [`log`], [`messages`], [`progress`], [`panics`]. `.ci/walls` checks who imports what.
 
-pub mod artifact;
-pub mod background;
-pub mod backoff;
-pub mod changeset;
-pub mod cli;
-pub mod command;
-pub mod config;
-pub mod context;
-pub mod deliver;
-pub mod git;
-pub mod links;
-pub mod log;
-pub mod messages;
-pub mod panics;
-pub mod push;
-pub mod queue;
-pub mod record;
-pub mod refs;
-pub mod state;
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod artifact;
+mod backoff;
+mod changeset;
+mod cli;
+mod clock;
+mod command;
+mod commit;
+mod config;
+mod deliver;
+mod environment;
+mod links;
+mod log;
+mod messages;
+mod panics;
+#[expect(unsafe_code, reason = "signals, fork and the like have no safe interface in the standard library")]
+mod process;
+mod progress;
+mod queue;
+mod rally;
+mod record;
+mod refs;
+mod state;
 #[cfg(test)]
 mod test_vectors;
-pub mod text;
-pub mod wsapi;
+mod text;
+mod time;
+mod vcs;
+mod worker;
+mod wsapi;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The program's name, also of the directory that holds its state.
+const PROGRAM: &str = "rally-hook";
+
+/// Runs the program with the process's arguments, and tells the outcome.
+pub fn run() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().take(4).collect();
+    if let Some(hook) = command::post_receive::hook_of(&arguments) {
+        command::post_receive::run(&cli::Place::default(), Some(&hook));
+        return ExitCode::SUCCESS;
+    }
+    match command::run(cli::Cli::parse()) {
+        Ok(command::Ended::Done) => ExitCode::SUCCESS,
+        Ok(command::Ended::NotAll) => ExitCode::FAILURE,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            messages::tell(&text::with_causes(&error));
+            error.exit_code()
+        }
+    }
+}

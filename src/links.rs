@@ -3,19 +3,18 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::Deserialize;
 
-use crate::config::Repository;
 use crate::text;
 
-/// The longest address that Rally takes (wsapi.md, section 8); a cut one would lead nowhere, so it is left out.
+/// The longest address that Rally takes (docs/wsapi.md); a cut one would lead nowhere, so it is left out.
 const MAX_URI: usize = 4000;
 
 /// What is kept as it is: RFC 3986's unreserved characters, and the slash between a path's parts.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// Whose pages they are.
+/// The host whose pages they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Links {
+pub(crate) enum Links {
     Github,
     Gitlab,
     Gitea,
@@ -46,38 +45,40 @@ impl Links {
 
 /// The addresses of one repository's commits and files.
 #[derive(Debug, Default)]
-pub struct LinkTemplates {
+pub(crate) struct LinkTemplates {
     commit: Option<String>,
     file: Option<String>,
 }
 
 impl LinkTemplates {
-    /// Makes the templates that `[repository]` describes; there are none where it names no web page.
-    pub fn new(repository: &Repository) -> Self {
-        if repository.links == Links::Custom {
-            return LinkTemplates { commit: repository.commit_link.clone(), file: repository.file_link.clone() };
-        }
-        let web = repository.web.as_deref().map(|web| web.trim_end_matches('/'));
-        let (commit, file) = repository.links.templates();
-        let own = |own: &Option<String>, template| own.clone().or(web.map(|web| format!("{web}{template}")));
-        LinkTemplates { commit: own(&repository.commit_link, commit), file: own(&repository.file_link, file) }
+    /// Makes the templates for the pages of a host at the address `web`; those given as `commit` and `file` take
+    /// their place. Without either there are no links.
+    pub(crate) fn new(links: Links, web: Option<&str>, commit: Option<&str>, file: Option<&str>) -> Self {
+        let web = web.filter(|_| links != Links::Custom).map(|web| web.trim_end_matches('/'));
+        let (commit_page, file_page) = links.templates();
+        let template = |own: Option<&str>, page: &str| match own {
+            Some(own) => Some(own.to_owned()),
+            None => web.map(|web| format!("{web}{page}")),
+        };
+        LinkTemplates { commit: template(commit, commit_page), file: template(file, file_page) }
     }
 
-    pub fn commit(&self, revision: &str) -> Option<String> {
+    pub(crate) fn commit(&self, revision: &str) -> Option<String> {
         fill(self.commit.as_ref()?, revision, "")
     }
 
     /// Returns the address of a file as the commit left it.
-    pub fn file(&self, revision: &str, path: &str) -> Option<String> {
+    pub(crate) fn file(&self, revision: &str, path: &str) -> Option<String> {
         let path = percent_encode(&text::bytes_of(path), ESCAPED).to_string();
         fill(self.file.as_ref()?, revision, &path)
     }
 }
 
-/// Returns the first place of a template that is none which is filled.
-pub fn unknown_place(template: &str) -> Option<String> {
-    let mut places = template.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
-    places.find(|(name, _)| !["revision", "path"].contains(name)).map(|(name, _)| format!("{{{name}}}"))
+/// Returns the first placeholder of a template that is not among the known ones.
+pub(crate) fn unknown_placeholder(template: &str, known: &[&str]) -> Option<String> {
+    let mut names = template.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
+    let name = names.find(|(name, _)| !known.contains(name))?.0;
+    Some(format!("{{{name}}}"))
 }
 
 /// Fills a template in one pass, so that a path that looks like a placeholder stays a path.
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     fn links(links: Links, web: &str) -> LinkTemplates {
-        LinkTemplates::new(&Repository { web: Some(web.into()), links, ..Repository::default() })
+        LinkTemplates::new(links, Some(web), None, None)
     }
 
     #[test]
@@ -148,15 +149,23 @@ mod tests {
     }
 
     #[test]
-    fn own_templates_are_used_and_none_means_no_link() {
-        let custom = Repository {
-            links: Links::Custom,
-            commit_link: Some("https://x/{revision}/{other}".into()),
-            ..Repository::default()
-        };
-        let links = LinkTemplates::new(&custom);
+    fn own_templates_take_the_place_of_the_hosts() {
+        let links = LinkTemplates::new(Links::Custom, Some("https://h"), Some("https://x/{revision}/{other}"), None);
         assert_eq!(links.commit("abc").as_deref(), Some("https://x/abc/{other}"));
         assert_eq!(links.file("abc", "a"), None);
-        assert_eq!(LinkTemplates::new(&Repository::default()).commit("abc"), None);
+        let links = LinkTemplates::new(Links::Github, Some("https://h"), None, Some("https://x/{path}"));
+        assert_eq!(links.commit("abc").as_deref(), Some("https://h/commit/abc"));
+        assert_eq!(links.file("abc", "a").as_deref(), Some("https://x/a"));
+    }
+
+    #[test]
+    fn without_an_address_there_are_no_links() {
+        assert_eq!(LinkTemplates::new(Links::Github, None, None, None).commit("abc"), None);
+    }
+
+    #[test]
+    fn an_unknown_placeholder_is_found() {
+        assert_eq!(unknown_placeholder("https://h/{revision}/{name}", &["revision"]).as_deref(), Some("{name}"));
+        assert_eq!(unknown_placeholder("https://h/{revision}/{", &["revision"]), None);
     }
 }

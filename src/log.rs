@@ -2,9 +2,9 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::PathBuf;
-use std::time::SystemTime;
+use std::path::{Path, PathBuf};
 
+use crate::clock;
 use crate::config::{self, Level};
 use crate::queue::StateDir;
 use crate::text;
@@ -12,34 +12,27 @@ use crate::text;
 /// At this size the log is moved to `log.1`, whose predecessor goes: at most twice this is kept.
 const MAX_SIZE: u64 = 5 * 1024 * 1024;
 
-pub struct Log {
+pub(crate) struct Log {
     path: PathBuf,
     level: Level,
     dir: StateDir,
 }
 
 impl Log {
-    pub fn new(config: &config::Log, git_dir: &std::path::Path, dir: &StateDir) -> Self {
+    pub(crate) fn new(config: &config::Log, git_dir: &Path, dir: &StateDir) -> Self {
         Log { path: git_dir.join(&config.file), level: config.level, dir: dir.clone() }
     }
 
-    pub fn error(&self, event: &str) {
-        self.write(Level::Error, "error", event);
+    pub(crate) fn error(&self, event: &str) {
+        self.write(Level::Error, event);
     }
 
-    pub fn warn(&self, event: &str) {
-        self.write(Level::Warn, "warn", event);
+    pub(crate) fn info(&self, event: &str) {
+        self.write(Level::Info, event);
     }
 
-    pub fn info(&self, event: &str) {
-        self.write(Level::Info, "info", event);
-    }
-
-    pub fn debug(&self, event: &str) {
-        self.write(Level::Debug, "debug", event);
-    }
-
-    fn write(&self, level: Level, name: &str, event: &str) {
+    /// Writes an event unless its level is not wanted.
+    pub(crate) fn write(&self, level: Level, event: &str) {
         if level > self.level {
             return;
         }
@@ -48,10 +41,9 @@ impl Log {
             older.push(".1");
             let _ = fs::rename(&self.path, older);
         }
-        let time = humantime::format_rfc3339_seconds(SystemTime::now());
-        let line = format!("{time} {name} [{}] {}\n", std::process::id(), text::printable(event));
+        let line = format!("{} {} [{}] {}\n", clock::now(), level.name(), std::process::id(), text::printable(event));
         // One write to a file opened for appending: lines of several processes do not mix.
         let opened = self.dir.open_file(&self.path, OpenOptions::new().create(true).append(true));
-        let _ = opened.and_then(|mut file| file.write_all(line.as_bytes()));
+        let _ = opened.map(|mut file| file.write_all(line.as_bytes()));
     }
 }

@@ -10,7 +10,7 @@ static FIRST: Mutex<Option<String>> = Mutex::new(None);
 ///
 /// # Errors
 /// Where and why it panicked.
-pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let first = || FIRST.lock().unwrap_or_else(PoisonError::into_inner);
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {

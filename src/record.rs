@@ -1,365 +1,418 @@
-//! From pushes to the queue: which commits are new, what of them is to be posted, and the seen tips that move.
+//! From pushes to the queue: which commits are new, what of them is to be posted, and the seen tips that move. The only
+//! module in which repositories and the queue meet.
 //!
-//! All recording happens under one lock per repository and ends with one transaction that records the last
-//! commits, moves the seen tips and forgets the pushes. Whoever comes after a crash or a lack of time walks
-//! again; what is recorded already is left alone then.
+//! All recording happens under one claim per repository and ends with one transaction that records the last commits,
+//! moves the seen tips and forgets the pushes. After a crash or a lack of time the next attempt walks again; what is
+//! recorded already is left alone then.
 
 use std::collections::HashSet;
-use std::fs::{File, TryLockError};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::fmt;
 
 use crate::artifact::FormattedId;
-use crate::changeset::Changeset;
-use crate::context::{Context, Error, now};
-use crate::git::{self, Item, Objects, Read, Reader, Repository, Walk, read_list};
-use crate::push::{self, CommitId, RefUpdate, Tip};
-use crate::queue::{self, MovedTips, Queue, Settled, Walked};
+use crate::changeset::{Changeset, Policy, StateRequest};
+use crate::clock::{self, Deadline};
+use crate::commit::Tip;
+use crate::config::{Config, Level};
+use crate::queue::{self, Claim, Claimed, Queue, Settled, Walked};
 use crate::refs::{RefPatterns, Watched};
-use crate::text::printable;
+use crate::text::with_causes;
+use crate::vcs::{self, Item, NewCommits, Range, Refs, Repository, Updates};
 
 /// How many changesets go into one transaction.
 const PER_TRANSACTION: usize = 500;
 /// What the seen tips of [`Walked::Commits`] are about.
 const EVERYTHING: &str = "all refs";
-/// How often a lock that somebody holds is tried again.
-const LOCK_POLL: Duration = Duration::from_millis(5);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Repository(#[from] vcs::Error),
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
+}
+
+/// Takes a line about something that could not be recorded, or not whole.
+pub(crate) type Reporter<'r> = &'r dyn Fn(Level, &str);
+
+type Work<'w> = vcs::Work<'w, Option<Changeset>>;
+type Sink<'s> = vcs::Sink<'s, Option<Changeset>>;
 
 /// What was recorded.
 #[derive(Debug, Default)]
-pub struct Recorded {
+pub(crate) struct Recorded {
     /// New commits, matching or not.
     pub commits: usize,
     /// Those of them that wait for delivery now.
     pub queued: usize,
-    /// The artifacts that these name.
+    /// Those that cannot be read, each with the reason.
+    pub unreadable: Vec<(String, String)>,
+    /// The artifacts that the queued ones name.
     pub artifacts: Vec<FormattedId>,
     /// Whether everything was recorded; if not, there was no time.
     pub complete: bool,
 }
 
-/// What to look for new commits in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// The pushes that the queue holds.
-    Pushes,
-    /// These and all refs of the repository.
-    AllRefs,
+/// What is to be recorded of a repository.
+pub(crate) struct Rules {
+    policy: Policy,
+    watched: Watched,
+    state_refs: StateRefs,
+    /// Where Changesets go: what was delivered there is not recorded again.
+    destination: String,
 }
 
-/// Records what is new. With a deadline, stops there and leaves the rest to the next caller.
-pub fn record(
-    context: &Context,
-    queue: &mut Queue,
-    source: Source,
-    deadline: Option<Instant>,
-) -> Result<Recorded, Error> {
-    let Some(lock) = lock(context, deadline)? else { return Ok(Recorded::default()) };
-    let repository = context.open_repository()?;
-    take_in_kept_pushes(context, queue)?;
-    let mut work = Work::gather(context, queue, &repository, source)?;
-    if queue.seen_scope(Walked::Commits)?.is_none() {
-        // The first run, without `install`: what was there before these pushes counts as seen.
-        queue.add_seen_tips(Walked::Commits, &work.tips_before(&repository, |_| true)?, EVERYTHING)?;
+/// The refs on which messages change states.
+enum StateRefs {
+    None,
+    /// The branch that HEAD names.
+    Head,
+    Patterns(Vec<String>),
+}
+
+impl Rules {
+    pub(crate) fn new(config: &Config, destination: String) -> Self {
+        let state_refs = match &config.state {
+            state if !state.update => StateRefs::None,
+            state if state.refs.is_empty() => StateRefs::Head,
+            state => StateRefs::Patterns(state.refs.clone()),
+        };
+        Rules { policy: config.commits.policy(), watched: config.commits.watched(), state_refs, destination }
     }
-    let objects = repository.objects()?;
-    let found = work.walk(&Round { context, queue, objects: &objects, deadline });
-    let items = match found.and_then(|items| work.ask_for_states(context, queue, &repository, deadline).map(|()| items))
-    {
-        Err(Error::Git(git::Error::OutOfTime)) => return Ok(Recorded::default()),
-        items => items?,
-    };
-    let recorded = store(context, queue, &repository, items, work.settled, deadline)?;
-    drop(lock);
-    Ok(recorded)
 }
 
-/// Marks what the repository holds as seen: it is not posted, unless by a backfill. Pushes that wait in the queue, from
-/// a hook that ran before, are left to be recorded.
-pub fn mark_all_seen(context: &Context, queue: &mut Queue) -> Result<(), Error> {
-    let _lock = lock(context, None)?;
-    let repository = context.open_repository()?;
-    take_in_kept_pushes(context, queue)?;
-    let waiting = Work::gather(context, queue, &repository, Source::Pushes)?;
-    Ok(queue.add_seen_tips(Walked::Commits, &waiting.tips_before(&repository, |_| true)?, EVERYTHING)?)
+/// Records commits of one repository.
+pub(crate) struct Recorder<'r> {
+    pub repository: &'r Repository,
+    pub queue: &'r mut Queue,
+    pub rules: &'r Rules,
+    /// Told what could not be read, or not whole.
+    pub report: Reporter<'r>,
 }
 
-/// Returns the names of the watched refs whose tips hold commits that are not recorded.
-pub fn refs_behind(context: &Context, queue: &Queue) -> Result<Vec<String>, Error> {
-    let repository = context.open_repository()?;
-    if queue.seen_scope(Walked::Commits)?.is_none() {
-        // The first to record something will take what is there for seen.
-        return Ok(Vec::new());
-    }
-    let objects = repository.objects()?;
-    let watched = Watched::new(&context.config.commits);
-    let tips: Vec<(String, Tip)> = repository.tips()?.into_iter().filter(|(name, _)| watched.includes(name)).collect();
-    let unseen = queue.with_seen_tips(Walked::Commits, |seen| {
-        let mut walk = Walk::new(&objects, seen);
-        let mut unseen = HashSet::new();
-        for (_, tip) in &tips {
-            unseen.extend(walk.new_commits(*tip)?);
+impl Recorder<'_> {
+    /// Records what is new on the refs that were pushed, or on all. With a deadline, stops there and leaves the rest to
+    /// the next call.
+    pub(crate) fn record(&mut self, refs: Refs, deadline: Option<Deadline>) -> Result<Recorded, Error> {
+        let Some(_claim) = self.claim(deadline)? else { return Ok(Recorded::default()) };
+        let (updates, pushes) = self.updates(refs)?;
+        if self.queue.seen_scope(Walked::Commits)?.is_none() {
+            // The first run, without `install`: what was there before these pushes counts as seen.
+            let before = self.repository.tips_before(&updates, &|_| true)?;
+            self.queue.add_seen_tips(Walked::Commits, &before, EVERYTHING)?;
         }
-        Ok::<_, git::Error>(unseen)
-    })??;
-    Ok(tips.into_iter().filter(|(_, tip)| unseen.contains(&tip.id)).map(|(name, _)| name).collect())
-}
+        let mut settled = Settled { pushes, ..Settled::default() };
+        let found = self.new_commits(&updates, deadline);
+        let found = found.and_then(|items| self.request_states(&updates, deadline, &mut settled).map(|()| items));
+        let new = match found {
+            Err(Error::Repository(vcs::Error::OutOfTime)) => return Ok(Recorded::default()),
+            found => found?,
+        };
+        settled.commits = new.moved;
+        for unreadable in new.unreadable {
+            let reason =
+                format!("cannot record what {} was pushed to: {}", unreadable.name, with_causes(&unreadable.error));
+            (self.report)(Level::Error, &reason);
+            settled.unreadable.push((unreadable.revision, reason));
+        }
+        let (repository, items) = (self.repository, new.items);
+        let read = |work: Work, sink: Sink| repository.read(items, work, sink);
+        self.read_and_store(read, &|| (), deadline, Some(settled))
+    }
 
-/// Records changesets that a person named by a range: neither pushes nor seen tips are touched.
-pub fn store_backfill(context: &Context, queue: &mut Queue, changesets: &[Changeset]) -> Result<usize, queue::Error> {
-    queue.record(changesets, None, &context.destination(), now())
-}
+    /// Marks what the repository holds as seen: only a backfill posts it. Pushes that wait in the queue, from a hook
+    /// that ran before, are left to be recorded.
+    pub(crate) fn mark_all_seen(&mut self) -> Result<(), Error> {
+        let _claim = self.claim(None)?;
+        let (waiting, _) = self.updates(Refs::Pushed)?;
+        let before = self.repository.tips_before(&waiting, &|_| true)?;
+        Ok(self.queue.add_seen_tips(Walked::Commits, &before, EVERYTHING)?)
+    }
 
-fn lock(context: &Context, deadline: Option<Instant>) -> Result<Option<File>, Error> {
-    let file = context.state.lock_file(queue::RECORD_LOCK)?;
-    loop {
-        match (file.try_lock(), deadline) {
-            (Ok(()), _) => return Ok(Some(file)),
-            (Err(TryLockError::Error(source)), _) => {
-                return Err(queue::Error::Directory { path: context.state.path().to_owned(), source }.into());
-            }
-            (Err(TryLockError::WouldBlock), Some(deadline)) if Instant::now() >= deadline => return Ok(None),
-            (Err(TryLockError::WouldBlock), _) => std::thread::sleep(LOCK_POLL),
+    /// Records the commits of a range that a person named: neither pushes nor seen tips are touched. `progress` is
+    /// called for each commit that was read.
+    pub(crate) fn backfill(&mut self, range: &Range, progress: &dyn Fn()) -> Result<Recorded, Error> {
+        let repository = self.repository;
+        self.read_and_store(|work, sink| repository.read_range(range, work, sink), progress, None, None)
+    }
+
+    /// Records again the commits of these revisions, whose data was lost or could never be read.
+    pub(crate) fn read_again(&mut self, revisions: &[String]) -> Result<Recorded, Error> {
+        let items = revisions.iter().filter_map(|revision| Item::of_revision(revision)).collect();
+        let repository = self.repository;
+        self.read_and_store(|work, sink| repository.read(items, work, sink), &|| (), None, None)
+    }
+
+    /// Returns the names of the watched refs whose commits are not all recorded.
+    pub(crate) fn refs_behind(&self) -> Result<Vec<String>, Error> {
+        if self.queue.seen_scope(Walked::Commits)?.is_none() {
+            // The first attempt to record something will count what is there as seen.
+            return Ok(Vec::new());
+        }
+        let is_watched = |name: &str| self.rules.watched.includes(name);
+        Ok(self.queue.with_seen_tips(Walked::Commits, |seen| self.repository.refs_behind(&is_watched, seen))??)
+    }
+
+    fn claim(&self, deadline: Option<Deadline>) -> Result<Option<Claimed>, queue::Error> {
+        match deadline {
+            Some(deadline) => self.queue.claim_until(Claim::Recording, deadline),
+            None => self.queue.claim(Claim::Recording).map(Some),
         }
     }
-}
 
-/// Moves pushes that were kept in files, while the database could not be written, into the database.
-fn take_in_kept_pushes(context: &Context, queue: &mut Queue) -> Result<(), Error> {
-    for (path, pusher, updates) in context.state.kept_pushes()? {
-        queue.add_push(&pusher, &updates, now())?;
-        // If this fails the push is walked once more, which records nothing new.
-        let _ = std::fs::remove_file(path);
-    }
-    Ok(())
-}
-
-/// What one round of recording is about.
-struct Work {
-    updates: Vec<RefUpdate>,
-    /// How many of these come from pushes; the others are refs as they stand.
-    pushed: usize,
-    settled: Settled,
-}
-
-impl Work {
-    fn gather(context: &Context, queue: &Queue, repository: &Repository, source: Source) -> Result<Self, Error> {
-        let mut work = Work { updates: Vec::new(), pushed: 0, settled: Settled::default() };
-        for push in queue.pushes()? {
-            let (updates, strange) = push::parse(&push.updates);
-            for line in strange {
-                context.log.warn(&format!("push {} by {}: not a ref update: {line}", push.id, push.pusher));
-            }
-            work.updates.extend(updates);
-            work.settled.pushes.push(push.id);
-        }
-        work.pushed = work.updates.len();
-        if source == Source::AllRefs {
-            let tips = repository.tips()?.into_iter();
-            work.updates.extend(tips.map(|(name, tip)| RefUpdate { name, old: None, new: Some(tip.id) }));
-        }
-        Ok(work)
+    /// Returns the refs to look at, and the pushes that they come from.
+    fn updates(&mut self, refs: Refs) -> Result<(Updates, Vec<i64>), Error> {
+        self.queue.add_kept_pushes(clock::now())?;
+        let pushes = self.queue.pushes()?;
+        let updates = self.repository.updates(pushes.iter().map(|push| push.input.as_slice()), refs)?;
+        updates.strange.iter().for_each(|line| (self.report)(Level::Warn, &format!("not a ref update: {line}")));
+        Ok((updates, pushes.iter().map(|push| push.id).collect()))
     }
 
-    /// Finds the new commits of the watched refs. A commit that several refs bring counts for the first of them.
-    fn walk(&mut self, round: &Round) -> Result<Vec<Item>, Error> {
-        let watched = Watched::new(&round.context.config.commits);
-        let updates = self.updates.iter().filter(|update| watched.includes(&update.name));
-        let mut items = Vec::new();
-        self.settled.commits = round.walk(Walked::Commits, updates, |update, found| {
-            let branch: Option<Arc<str>> = update.branch().map(Arc::from);
-            items.extend(found.into_iter().map(|id| Item { id, branch: branch.clone(), data: None }));
-        })?;
-        Ok(items)
+    fn new_commits(&self, updates: &Updates, deadline: Option<Deadline>) -> Result<NewCommits, Error> {
+        self.walk(Walked::Commits, updates, &|name| self.rules.watched.includes(name), deadline)
     }
 
-    /// Finds the commits that are new to the refs on which messages change states. That a commit reaches such a ref has
-    /// nothing to do with when it was posted: it may come from a branch that was pushed and posted before.
-    fn ask_for_states(
+    fn walk(
+        &self,
+        walked: Walked,
+        updates: &Updates,
+        is_meant: &dyn Fn(&str) -> bool,
+        deadline: Option<Deadline>,
+    ) -> Result<NewCommits, Error> {
+        let walk = |seen: &mut dyn Iterator<Item = Tip>| self.repository.new_commits(updates, is_meant, seen, deadline);
+        Ok(self.queue.with_seen_tips(walked, walk)??)
+    }
+
+    /// Finds the commits that are new to the refs on which messages change states. A commit may reach such a ref long
+    /// after it was posted: from a branch that was pushed before.
+    fn request_states(
         &mut self,
-        context: &Context,
-        queue: &mut Queue,
-        repository: &Repository,
-        deadline: Option<Instant>,
+        updates: &Updates,
+        deadline: Option<Deadline>,
+        settled: &mut Settled,
     ) -> Result<(), Error> {
-        let Some(patterns) = state_refs(context, repository) else {
-            // What comes in while this is off is never made up for.
-            return Ok(queue.forget_seen_tips(Walked::States)?);
+        let patterns = match &self.rules.state_refs {
+            // What comes in while this is off never changes a state.
+            StateRefs::None => return Ok(self.queue.forget_seen_tips(Walked::States)?),
+            StateRefs::Head => self.repository.head_branch().into_iter().collect(),
+            StateRefs::Patterns(patterns) => patterns.clone(),
         };
         let refs = RefPatterns::new(&patterns);
         let scope = patterns.join("\n");
-        if queue.seen_scope(Walked::States)?.as_ref() != Some(&scope) {
+        if self.queue.seen_scope(Walked::States)?.as_ref() != Some(&scope) {
             // It was switched on, or the branches are others now: what those hold already changes nothing. Where there
             // is none of them yet, the first is not to bring up all of history.
-            let mut tips = self.tips_before(repository, |name| refs.matches(name))?;
+            let mut tips = self.repository.tips_before(updates, &|name| refs.matches(name))?;
             if tips.is_empty() {
-                tips = self.tips_before(repository, |_| true)?;
+                tips = self.repository.tips_before(updates, &|_| true)?;
             }
-            queue.add_seen_tips(Walked::States, &tips, &scope)?;
+            self.queue.add_seen_tips(Walked::States, &tips, &scope)?;
         }
-        let objects = repository.objects()?;
-        let round = Round { context, queue, objects: &objects, deadline };
-        let mut new = Vec::new();
-        let updates = self.updates.iter().filter(|update| refs.matches(&update.name));
-        self.settled.states = round.walk(Walked::States, updates, |_, found| new.extend(found))?;
-        let reader = Reader::new(&context.config.commits);
-        for id in new {
-            self.settled.state_requests.extend(reader.state_request(&objects, id)?);
-        }
+        let new = self.walk(Walked::States, updates, &|name| refs.matches(name), deadline)?;
+        settled.states = new.moved;
+        let requests: &mut Vec<StateRequest> = &mut settled.state_requests;
+        self.repository.read(
+            new.items,
+            &|commit, _| Ok(self.rules.policy.state_request(commit)),
+            // One that cannot be read is reported where its Changeset is recorded.
+            &mut |_, request| {
+                requests.extend(request.ok().flatten());
+                true
+            },
+        )?;
         Ok(())
     }
 
-    /// Returns where these refs were before the pushes that are being recorded, as far as one can tell.
-    fn tips_before(&self, repository: &Repository, is_meant: impl Fn(&str) -> bool) -> Result<Vec<Tip>, Error> {
-        let objects = repository.objects()?;
-        let mut pushed: HashSet<&str> = HashSet::new();
-        let mut tips = Vec::new();
-        for update in self.updates[..self.pushed].iter().filter(|update| is_meant(&update.name)) {
-            // What a later push of the same ref found there is what an earlier one brought.
-            if pushed.insert(&update.name) {
-                tips.extend(update.old.and_then(|id| objects.peel(id).ok().flatten()));
+    /// Reads commits and records what is to be posted; in one transaction with the last of them, what is settled then.
+    fn read_and_store(
+        &mut self,
+        read: impl FnOnce(Work, Sink) -> Result<(), vcs::Error>,
+        progress: &dyn Fn(),
+        deadline: Option<Deadline>,
+        settled: Option<Settled>,
+    ) -> Result<Recorded, Error> {
+        let Recorder { queue, rules, report, .. } = self;
+        let mut recorded = Recorded { complete: true, ..Recorded::default() };
+        let (mut waiting, mut failed) = (Vec::new(), None);
+        let mut store = |waiting: &mut Vec<Changeset>, settled: Option<&Settled>, recorded: &mut Recorded| {
+            recorded.queued += queue.record(waiting, settled, &rules.destination, clock::now())?;
+            recorded.artifacts.extend(waiting.drain(..).flat_map(|changeset| changeset.artifacts));
+            Ok::<_, queue::Error>(())
+        };
+        let read = read(&|commit, paths| rules.policy.changeset(commit, paths), &mut |revision, read| {
+            recorded.commits += 1;
+            progress();
+            match read {
+                Ok(changeset) => waiting.extend(changeset.inspect(|changeset| report_omitted(changeset, *report))),
+                Err(error) => recorded.unreadable.push(unreadable_commit(revision, &error, *report)),
             }
-        }
-        let others = repository.tips()?.into_iter();
-        let others = others.filter(|(name, _)| is_meant(name) && !pushed.contains(name.as_str()));
-        tips.extend(others.map(|(_, tip)| tip));
-        Ok(tips)
-    }
-}
-
-/// What all walks of one round of recording have in common.
-struct Round<'r> {
-    context: &'r Context,
-    queue: &'r Queue,
-    objects: &'r Objects<'r>,
-    deadline: Option<Instant>,
-}
-
-impl Round<'_> {
-    /// Walks from the refs' new values and hands over what is new of each, the oldest first. Returns how the seen tips
-    /// move.
-    fn walk<'u>(
-        &self,
-        walked: Walked,
-        updates: impl Iterator<Item = &'u RefUpdate>,
-        mut take: impl FnMut(&RefUpdate, Vec<CommitId>),
-    ) -> Result<MovedTips, Error> {
-        self.queue.with_seen_tips(walked, |seen| {
-            let mut walk = Walk::new(self.objects, seen).until(self.deadline);
-            let mut moved = MovedTips::default();
-            for update in updates {
-                // Where the hook for the old value did not run, its commits are new too, and may go away now.
-                let old = update.old.and_then(|id| self.objects.peel(id).ok().flatten());
-                let new = self.pushed_tip(update, &mut moved);
-                let mut found = Vec::new();
-                for tip in old.into_iter().chain(new) {
-                    let of_tip = walk.new_commits(tip)?;
-                    if of_tip.is_empty() {
-                        moved.covered.push(tip.id);
-                    }
-                    // Also where nothing is new: what makes it seen today may be pruned tomorrow.
-                    moved.new.push(tip);
-                    found.extend(of_tip);
-                }
-                take(update, found);
+            if waiting.len() >= PER_TRANSACTION {
+                failed = store(&mut waiting, None, &mut recorded).err();
             }
-            moved.covered.extend(walk.joined());
-            Ok(moved)
-        })?
-    }
-
-    /// Returns the commit that a ref was moved to, if it was to one that can be read.
-    fn pushed_tip(&self, update: &RefUpdate, moved: &mut MovedTips) -> Option<Tip> {
-        let new = update.new?;
-        self.objects.peel(new).unwrap_or_else(|error| {
-            let reason = format!("{}: its commits cannot be recorded: {error}", printable(&update.name));
-            self.context.log.error(&reason);
-            moved.unreadable.push((new, reason));
-            None
-        })
-    }
-}
-
-/// Reads the commits and records what is to be posted.
-fn store(
-    context: &Context,
-    queue: &mut Queue,
-    repository: &Repository,
-    items: Vec<Item>,
-    settled: Settled,
-    deadline: Option<Instant>,
-) -> Result<Recorded, Error> {
-    let reader = Reader::new(&context.config.commits);
-    let mut recorded = Recorded { commits: items.len(), ..Recorded::default() };
-    let mut waiting: Vec<Changeset> = Vec::new();
-    let mut failed = None;
-    let mut in_time = true;
-    let mut settled = settled;
-    read_list(&context.git_dir, repository, &reader, items, |id, read| {
-        match matching(context, id, read) {
-            Ok(changeset) => waiting.extend(changeset),
-            Err(reason) => settled.commits.unreadable.push((id, reason)),
+            recorded.complete = deadline.is_none_or(|deadline| !deadline.has_passed());
+            recorded.complete && failed.is_none()
+        });
+        if let Some(error) = failed {
+            return Err(error.into());
         }
-        if waiting.len() >= PER_TRANSACTION {
-            match record_some(context, queue, &mut waiting, None, &mut recorded) {
-                Ok(()) => {}
-                Err(error) => failed = Some(error),
-            }
-        }
-        in_time = deadline.is_none_or(|deadline| Instant::now() < deadline);
-        in_time && failed.is_none()
-    })?;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    recorded.complete = in_time;
-    record_some(context, queue, &mut waiting, in_time.then_some(&settled), &mut recorded)?;
-    let mut named = HashSet::new();
-    recorded.artifacts.retain(|id| named.insert(id.clone()));
-    Ok(recorded)
-}
-
-fn record_some(
-    context: &Context,
-    queue: &mut Queue,
-    waiting: &mut Vec<Changeset>,
-    settled: Option<&Settled>,
-    recorded: &mut Recorded,
-) -> Result<(), queue::Error> {
-    recorded.queued += queue.record(waiting, settled, &context.destination(), now())?;
-    recorded.artifacts.extend(waiting.drain(..).flat_map(|changeset| changeset.artifacts));
-    Ok(())
-}
-
-/// Returns the changeset of a commit that is to be posted; says in the log what could not be read.
-///
-/// # Errors
-/// Why the commit cannot be read at all.
-pub fn matching(context: &Context, id: CommitId, read: Result<Read, git::Error>) -> Result<Option<Changeset>, String> {
-    match read {
-        Ok(Read::Unmentioned) => Ok(None),
-        Ok(Read::Matching(changeset)) => {
-            if changeset.omitted > 0 {
-                context
-                    .log
-                    .warn(&format!("commit {id}: {} changed paths beyond max_changes are left out", changeset.omitted));
-            }
-            Ok(Some(changeset))
-        }
-        Err(error) => {
-            let reason = format!("it cannot be read and is not posted: {error}");
-            context.log.error(&format!("commit {id}: {reason}"));
-            Err(reason)
-        }
+        let settled = settled.filter(|_| recorded.complete && read.is_ok()).map(|mut settled| {
+            settled.unreadable.extend(recorded.unreadable.iter().cloned());
+            settled
+        });
+        store(&mut waiting, settled.as_ref(), &mut recorded)?;
+        read?;
+        let mut named = HashSet::new();
+        recorded.artifacts.retain(|id| named.insert(id.clone()));
+        Ok(recorded)
     }
 }
 
-/// Returns the patterns of the refs on which messages change states, if they do at all.
-fn state_refs(context: &Context, repository: &Repository) -> Option<Vec<String>> {
-    let state = &context.config.state;
-    let patterns = match state.refs.is_empty() {
-        true => repository.head_branch().into_iter().collect(),
-        false => state.refs.clone(),
-    };
-    state.update.then_some(patterns)
+fn report_omitted(changeset: &Changeset, report: Reporter) {
+    if changeset.omitted > 0 {
+        let (revision, omitted) = (&changeset.revision, changeset.omitted);
+        report(Level::Warn, &format!("commit {revision}: {omitted} changed paths beyond max_changes are left out"));
+    }
+}
+
+/// Returns the revision of a commit that cannot be read, with the reason.
+fn unreadable_commit(revision: &dyn fmt::Display, error: &vcs::Error, report: Reporter) -> (String, String) {
+    let reason = format!("it cannot be read and is not posted: {}", with_causes(error));
+    report(Level::Error, &format!("commit {revision}: {reason}"));
+    (revision.to_string(), reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::{Sharing, StateDir, Store};
+    use crate::time::Time;
+    use crate::vcs::testing::TestRepository;
+
+    /// Records in a repository and returns what is done for each test.
+    struct Scene {
+        repository: TestRepository,
+        config: Config,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            Scene { repository: TestRepository::new(), config: Config::default() }
+        }
+
+        fn run<T>(&self, mut work: impl FnMut(&mut Recorder) -> T) -> T {
+            let state = StateDir::open(self.repository.path(), Sharing::Owner).expect("a state directory");
+            let repository = Repository::open(self.repository.path()).expect("a repository");
+            let rules = Rules::new(&self.config, "destination".into());
+            let report = |_: Level, message: &str| panic!("{message}");
+            let done = Store::new(state, std::time::Duration::ZERO).run(|queue| {
+                Ok::<_, Error>(work(&mut Recorder { repository: &repository, queue, rules: &rules, report: &report }))
+            });
+            done.expect("the queue can be used")
+        }
+
+        fn mark_all_seen(&self) {
+            self.run(|recorder| recorder.mark_all_seen().expect("recorded"));
+        }
+
+        /// Records a push of one ref, of which the hook is told only this.
+        fn push(&self, old: Option<&str>, new: &str, name: &str) -> Vec<String> {
+            let line = format!("{} {new} {name}\n", old.unwrap_or("0000000000000000000000000000000000000000"));
+            self.run(|recorder| {
+                recorder.queue.add_push("somebody", line.as_bytes(), Time::from_millis(0)).expect("kept");
+                let recorded = recorder.record(Refs::Pushed, None).expect("recorded");
+                assert!(recorded.complete && recorder.queue.pushes().expect("readable").is_empty());
+                recorded.artifacts.iter().map(FormattedId::to_string).collect()
+            })
+        }
+
+        fn pending_states(&self) -> i64 {
+            self.run(|recorder| recorder.queue.status(clock::now()).expect("readable").state_requests)
+        }
+    }
+
+    #[test]
+    fn what_was_there_at_install_is_not_recorded() {
+        let scene = Scene::new();
+        let old = scene.repository.commit("main", "US1");
+        scene.mark_all_seen();
+        let new = scene.repository.commit("main", "US2");
+        assert_eq!(scene.push(Some(&old), &new, "refs/heads/main"), ["US2"]);
+    }
+
+    #[test]
+    fn without_install_the_first_push_counts_from_where_the_ref_was() {
+        let scene = Scene::new();
+        let old = scene.repository.commit("main", "US1");
+        let new = scene.repository.commit("main", "US2");
+        assert_eq!(scene.push(Some(&old), &new, "refs/heads/main"), ["US2"]);
+    }
+
+    #[test]
+    fn a_new_branch_on_old_commits_records_nothing() {
+        let scene = Scene::new();
+        scene.mark_all_seen();
+        let tip = scene.repository.commit("main", "US1");
+        assert_eq!(scene.push(None, &tip, "refs/heads/main"), ["US1"]);
+        scene.repository.branch("topic", &tip);
+        assert_eq!(scene.push(None, &tip, "refs/heads/topic"), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_push_makes_up_what_a_missed_hook_left_out() {
+        let scene = Scene::new();
+        scene.mark_all_seen();
+        let missed = scene.repository.commit("main", "US1");
+        let new = scene.repository.commit("main", "US2");
+        assert_eq!(scene.push(Some(&missed), &new, "refs/heads/main"), ["US1", "US2"]);
+    }
+
+    #[test]
+    fn a_ref_that_is_not_watched_records_nothing_and_hides_nothing() {
+        let scene = Scene::new();
+        scene.mark_all_seen();
+        let tip = scene.repository.commit("topic", "US1");
+        assert_eq!(scene.push(None, &tip, "refs/notes/x"), [] as [&str; 0]);
+        assert_eq!(scene.push(None, &tip, "refs/heads/topic"), ["US1"]);
+    }
+
+    #[test]
+    fn a_ref_with_commits_that_are_not_recorded_lags_behind() {
+        let scene = Scene::new();
+        scene.mark_all_seen();
+        scene.repository.commit("main", "nothing");
+        assert_eq!(scene.run(|recorder| recorder.refs_behind().expect("readable")), ["refs/heads/main"]);
+        scene.run(|recorder| recorder.record(Refs::All, None).expect("recorded"));
+        assert_eq!(scene.run(|recorder| recorder.refs_behind().expect("readable")), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_commit_asks_for_its_states_once_when_it_reaches_the_branch() {
+        let mut scene = Scene::new();
+        scene.config.state.update = true;
+        scene.config.state.refs = vec!["main".into()];
+        scene.mark_all_seen();
+        let base = scene.repository.commit("main", "nothing");
+        scene.push(None, &base, "refs/heads/main");
+        scene.repository.branch("topic", &base);
+        let tip = scene.repository.commit("topic", "Fixed DE1");
+        scene.push(Some(&base), &tip, "refs/heads/topic");
+        assert_eq!(scene.pending_states(), 0);
+        scene.repository.branch("main", &tip);
+        scene.push(Some(&base), &tip, "refs/heads/main");
+        scene.push(Some(&base), &tip, "refs/heads/main");
+        assert_eq!(scene.pending_states(), 1);
+    }
+
+    #[test]
+    fn switching_state_changes_on_changes_nothing_for_what_is_there() {
+        let mut scene = Scene::new();
+        scene.mark_all_seen();
+        let old = scene.repository.commit("main", "Fixed DE1");
+        scene.push(None, &old, "refs/heads/main");
+        scene.config.state.update = true;
+        scene.config.state.refs = vec!["main".into()];
+        let new = scene.repository.commit("main", "Fixed DE2");
+        scene.push(Some(&old), &new, "refs/heads/main");
+        assert_eq!(scene.pending_states(), 1);
+    }
 }

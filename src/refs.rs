@@ -1,14 +1,12 @@
 //! Which refs count: patterns such as `refs/heads/*` and `release/*`.
 
-use crate::config::Commits;
-
 /// A list of patterns; `*` stands for any characters, slashes too, and `?` for one.
 #[derive(Debug)]
-pub struct RefPatterns(Vec<String>);
+pub(crate) struct RefPatterns(Vec<String>);
 
 impl RefPatterns {
-    /// Makes a matcher. A pattern that does not begin with `refs/` speaks of branches.
-    pub fn new(patterns: &[String]) -> Self {
+    /// Makes a matcher. A pattern that does not begin with `refs/` is for branches.
+    pub(crate) fn new(patterns: &[String]) -> Self {
         let full = |pattern: &String| match pattern.starts_with("refs/") {
             true => pattern.clone(),
             false => format!("refs/heads/{pattern}"),
@@ -16,24 +14,24 @@ impl RefPatterns {
         RefPatterns(patterns.iter().map(full).collect())
     }
 
-    pub fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         self.0.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
     }
 }
 
 /// The refs whose commits are posted.
 #[derive(Debug)]
-pub struct Watched {
+pub(crate) struct Watched {
     include: RefPatterns,
     exclude: RefPatterns,
 }
 
 impl Watched {
-    pub fn new(commits: &Commits) -> Self {
-        Watched { include: RefPatterns::new(&commits.refs), exclude: RefPatterns::new(&commits.exclude_refs) }
+    pub(crate) fn new(include: &[String], exclude: &[String]) -> Self {
+        Watched { include: RefPatterns::new(include), exclude: RefPatterns::new(exclude) }
     }
 
-    pub fn includes(&self, name: &str) -> bool {
+    pub(crate) fn includes(&self, name: &str) -> bool {
         self.include.matches(name) && !self.exclude.matches(name)
     }
 }
@@ -85,8 +83,7 @@ mod tests {
 
     #[test]
     fn excluded_refs_do_not_count() {
-        let commits = Commits { exclude_refs: vec!["wip/*".into()], ..Commits::default() };
-        let watched = Watched::new(&commits);
+        let watched = Watched::new(&["refs/heads/*".into(), "refs/tags/*".into()], &["wip/*".into()]);
         assert!(watched.includes("refs/heads/main") && watched.includes("refs/tags/v1"));
         assert!(!watched.includes("refs/heads/wip/a") && !watched.includes("refs/notes/commits"));
     }

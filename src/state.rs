@@ -10,11 +10,11 @@ use std::collections::HashMap;
 use crate::artifact::{FormattedId, Mentions};
 
 /// The states that an artifact may have, by the prefix of its FormattedID, in the workspace's order.
-pub type States = HashMap<String, Vec<String>>;
+pub(crate) type States = HashMap<String, Vec<String>>;
 
 /// One asked-for change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateChange {
+pub(crate) struct StateChange {
     pub artifact: FormattedId,
     /// Spelt as the workspace spells it.
     pub state: String,
@@ -22,7 +22,7 @@ pub struct StateChange {
 
 /// Returns the changes that the message asks for, in the order in which the artifacts are first named so;
 /// where one is named twice the last word counts.
-pub fn changes(message: &str, mentions: &Mentions, states: &States) -> Vec<StateChange> {
+pub(crate) fn changes(message: &str, mentions: &Mentions, states: &States) -> Vec<StateChange> {
     let mut found: Vec<StateChange> = Vec::new();
     for line in message.lines() {
         for (artifact, word) in asked_for(&tokens(line, mentions, states)) {

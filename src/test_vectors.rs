@@ -1,17 +1,17 @@
 //! The messages under `tests/vectors` with what each must yield, for the unit tests of this crate.
 
-use crate::config::DEFAULT_PREFIXES;
+use crate::artifact::DEFAULT_PREFIXES;
 use crate::state::States;
 
 #[derive(Debug)]
-pub struct Vector {
-    pub prefixes: Vec<String>,
-    pub message: String,
-    pub artifacts: Vec<String>,
-    pub state_changes: Vec<String>,
+pub(crate) struct Vector {
+    pub(crate) prefixes: Vec<String>,
+    pub(crate) message: String,
+    pub(crate) artifacts: Vec<String>,
+    pub(crate) state_changes: Vec<String>,
 }
 
-pub fn all() -> Vec<Vector> {
+pub(crate) fn all() -> Vec<Vector> {
     let list = |text: &str| text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect();
     let lines = include_str!("../tests/vectors/messages.tsv").lines().skip(1);
     let vectors: Vec<Vector> = lines
@@ -32,7 +32,7 @@ pub fn all() -> Vec<Vector> {
 }
 
 /// The states that Rally sets up in a new workspace.
-pub fn default_states() -> States {
+pub(crate) fn default_states() -> States {
     let list = |words: &str| words.split(';').map(str::to_owned).collect::<Vec<_>>();
     let schedule = list("Defined;In-Progress;Completed;Accepted");
     let mut states: States = ["US", "S", "DS", "TS"].map(|prefix| (prefix.to_owned(), schedule.clone())).into();

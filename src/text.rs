@@ -5,12 +5,13 @@
 //! shortens it to a field's limit. Nothing here does I/O.
 
 use std::borrow::Cow;
+use std::error::Error;
 
 /// Returns the bytes as text: UTF-8 as it is, every other byte as `\xHH`.
 ///
 /// Wherever something had to be escaped, backslashes are doubled, and so they are in the rare valid
 /// text that could be taken for escaped text. So [`bytes_of`] can tell the two apart and give the bytes back.
-pub fn readable(bytes: &[u8]) -> Cow<'_, str> {
+pub(crate) fn readable(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes)
         && !looks_escaped(text)
     {
@@ -27,7 +28,7 @@ pub fn readable(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// Returns the bytes that [`readable`] was given.
-pub fn bytes_of(text: &str) -> Cow<'_, [u8]> {
+pub(crate) fn bytes_of(text: &str) -> Cow<'_, [u8]> {
     if !looks_escaped(text) {
         return Cow::Borrowed(text.as_bytes());
     }
@@ -63,7 +64,7 @@ fn escaped_byte(after_backslash: &[u8]) -> Option<u8> {
 
 /// Returns the text on one line and without anything that a terminal or a log would act on:
 /// control characters and the marks that reverse the direction of text become `?`, line breaks and tabs a space.
-pub fn printable(text: &str) -> Cow<'_, str> {
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_active) {
         return Cow::Borrowed(text);
     }
@@ -75,8 +76,23 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(harmless).collect())
 }
 
+/// Returns an error's text with those of its causes, each once. All that people read of an error is made here.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let cause_text = error.to_string();
+        // Errors of libraries often repeat their cause.
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
 /// Returns JSON in which everything that a terminal would act on is escaped, as its strings allow.
-pub fn json_safe(json: &str) -> Cow<'_, str> {
+pub(crate) fn json_safe(json: &str) -> Cow<'_, str> {
     let is_raw = |c: char| is_active(c) && c != '\n';
     if !json.chars().any(is_raw) {
         return Cow::Borrowed(json);
@@ -98,8 +114,8 @@ fn is_active(c: char) -> bool {
 
 /// Returns the longest start of the text that has at most `limit` bytes and ends between two characters.
 ///
-/// Rally states its limits in characters or bytes, nobody knows which (wsapi.md, section 8); bytes keep both.
-pub fn cut(text: &str, limit: usize) -> &str {
+/// Rally states its limits in characters or bytes, nobody knows which (docs/wsapi.md); bytes keep both.
+pub(crate) fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 
@@ -135,6 +151,15 @@ mod tests {
         assert_eq!(cut("aé", 2), "a");
         assert_eq!(cut("aé", 3), "aé");
         assert_eq!(cut("aé", 4000), "aé");
+    }
+
+    #[test]
+    fn an_error_is_told_with_each_cause_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Told(&'static str, #[source] Option<Box<Told>>);
+        let chain = Told("a: b", Some(Box::new(Told("b", Some(Box::new(Told("c", None)))))));
+        assert_eq!(with_causes(&chain), "a: b: c");
     }
 
     proptest! {

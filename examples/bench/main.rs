@@ -4,6 +4,9 @@
 //! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history` or `delivery` runs a part. With
 //! `--small` everything is done on little data, and the run fails if a ratio is off by more than a factor of two.
 
+#![expect(unsafe_code, reason = "wait4 tells what a child used")]
+#![expect(unreachable_pub, reason = "a program of several modules")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod delivery;

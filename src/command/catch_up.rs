@@ -1,41 +1,37 @@
-//! `rally-hook catch-up`: makes up for hooks that did not run.
+//! `rally-hook catch-up`: records the commits that a hook missed.
 
 use super::deliver::deliver_unseen;
-use super::{Ended, Error, load, plural, with_queue};
-use crate::background;
+use super::{Ended, Error, Site, plural};
 use crate::cli::Place;
+use crate::clock::now;
 use crate::config::Deliver;
-use crate::context::now;
-use crate::deliver::Mode;
 use crate::messages::tell;
+use crate::process;
 use crate::queue::Walked;
-use crate::record::{Source, record};
+use crate::vcs::Refs;
+use crate::worker::Mode;
 
-pub fn run(place: &Place) -> Result<Ended, Error> {
-    let context = load(place)?;
-    let is_first = with_queue(&context, |queue| Ok(queue.seen_scope(Walked::Commits)?.is_none()))?;
-    let recorded = with_queue(&context, |queue| record(&context, queue, Source::AllRefs, None))?;
+pub(super) fn run(place: &Place) -> Result<Ended, Error> {
+    let site = Site::open(place)?;
+    let is_first = site.with_queue(|queue| Ok(queue.seen_scope(Walked::Commits)?.is_none()))?;
+    let recorded = site.with_recorder(&site.repository()?, |recorder| recorder.record(Refs::All, None))?;
     if is_first {
         tell(
-            "nothing was recorded here before, so what the repository holds counts as seen; `rally-hook backfill` posts it",
+            "nothing was recorded here before, so the history that is there now counts as seen; \
+             `rally-hook backfill` posts it",
         );
     }
-    tell(&format!(
-        "{} not recorded before; {} queued",
-        plural(recorded.commits, "commit"),
-        plural(recorded.queued, "commit")
-    ));
+    let (commits, queued) = (plural(recorded.commits, "new commit"), plural(recorded.queued, "commit"));
+    tell(&format!("{commits} found; {queued} queued"));
     // Also where nothing is queued: what was posted before may change states now that it is known to be on a branch.
-    let due = with_queue(&context, |queue| Ok(queue.next_due(now())?))?;
-    match context.config.queue.deliver {
+    let due = site.with_queue(|queue| Ok(queue.next_due(now())?))?;
+    match site.config.queue.deliver {
         _ if due.is_none() => {}
         Deliver::Background => {
-            background::apart(|| deliver_unseen(&context, Mode::Background)).map_err(|error| {
-                Error::Failed(format!("cannot start the delivery ({error}); run `rally-hook deliver`"))
-            })?;
-            tell("what waits is being delivered; `rally-hook status` shows how it goes");
+            process::apart(|| deliver_unseen(&site, Mode::Background)).map_err(Error::Background)?;
+            tell("the delivery goes on in the background; `rally-hook status` shows how far it is");
         }
-        Deliver::Inline | Deliver::Later => tell("`rally-hook deliver` posts what waits"),
+        Deliver::Inline | Deliver::Later => tell("run `rally-hook deliver` to deliver them"),
     }
     Ok(Ended::Done)
 }

@@ -1,90 +1,114 @@
-//! `rally-hook deliver`: posts what waits.
+//! `rally-hook deliver`: delivers what is due.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use indicatif::ProgressBar;
-
-use super::{Ended, Error, load, plural, with_queue};
+use super::{Ended, Error, Site, from_now, plural};
 use crate::cli::{Deliver, Place};
-use crate::context::Context;
-use crate::deliver::{Mode, Report, deliver};
+use crate::clock::now;
+use crate::config::{self, Level};
+use crate::deliver::Event;
 use crate::messages::tell;
 use crate::panics::caught;
-use crate::queue::Status;
+use crate::progress::Progress;
+use crate::queue::{StateDir, Status};
+use crate::text::with_causes;
+use crate::worker::{Mode, Report, Worker};
 
 /// Repositories nested deeper below the directory of `--all-repos` are not looked for.
 const MAX_DEPTH: usize = 8;
 
-pub fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
+pub(super) fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
     if let Some(root) = &arguments.all_repos {
         return all_repositories(place, root);
     }
-    let mode = match arguments {
-        Deliver { wait: true, .. } => Mode::Wait,
-        _ => Mode::Once,
-    };
-    one_repository(&load(place)?, mode)
-}
-
-/// Delivers with nobody to see it: trouble goes to the log.
-pub(super) fn deliver_unseen(context: &Context, mode: Mode) {
-    let done = caught(|| with_queue(context, |queue| deliver(context, queue, mode, &mut Report::default())));
-    match done {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => context.log.error(&format!("delivery ended: {error}")),
-        Err(fault) => context.log.error(&format!("delivery ended by a fault of its own: {fault}")),
-    }
-}
-
-fn one_repository(context: &Context, mode: Mode) -> Result<Ended, Error> {
-    let (report, status) = deliver_and_look(context, mode)?;
+    let mode = if arguments.wait { Mode::Wait } else { Mode::Once };
+    let (report, status) = deliver_and_look(&Site::open(place)?, mode)?;
     Ok(summarise(&report, &status))
 }
 
+/// Delivers with nobody to see it: trouble goes to the log.
+pub(super) fn deliver_unseen(site: &Site, mode: Mode) {
+    let silent = |_: Duration, _: Option<&str>| ();
+    match caught(|| deliver(site, mode, &mut Report::default(), &|| (), &silent)) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => site.log.error(&format!("delivery ended: {}", with_causes(&error))),
+        Err(panic) => site.log.error(&format!("delivery ended by a bug in rally-hook, please report it: {panic}")),
+    }
+}
+
 /// Delivers, with a progress bar on a terminal, and returns how it went and what is left.
-pub(super) fn deliver_and_look(context: &Context, mode: Mode) -> Result<(Report, Status), Error> {
+pub(super) fn deliver_and_look(site: &Site, mode: Mode) -> Result<(Report, Status), Error> {
     let mut report = Report::default();
-    let status = with_queue(context, |queue| {
-        report.progress = Some(super::progress("delivering", Some(queue.status()?.pending.unsigned_abs())));
-        deliver(context, queue, mode, &mut report)?;
-        Ok(queue.status()?)
-    })?;
-    report.progress.iter().for_each(ProgressBar::finish_and_clear);
-    Ok((report, status))
+    let status = || site.with_queue(|queue| Ok(queue.status(now())?));
+    let bar = Progress::of(status()?.pending.unsigned_abs(), "delivering");
+    deliver(site, mode, &mut report, &|| bar.advance(), &tell_wait)?;
+    drop(bar);
+    Ok((report, status()?))
+}
+
+fn deliver(
+    site: &Site,
+    mode: Mode,
+    report: &mut Report,
+    progress: &dyn Fn(),
+    wait: &dyn Fn(Duration, Option<&str>),
+) -> Result<(), Error> {
+    let mut observe = |event: &Event| {
+        site.log.write(event.level(), &event.to_string());
+        if let Event::Finished { .. } = event {
+            progress();
+        }
+    };
+    let log = |level: Level, message: &str| site.log.write(level, message);
+    let reload = || config::load(site.config_file.as_deref(), &site.git_dir);
+    site.with_queue(|queue| {
+        let (git_dir, config, observe) = (&site.git_dir, site.config.clone(), &mut observe);
+        Ok(Worker { git_dir, queue, config, reload: &reload, observe, report: &log, wait }.run(mode, report)?)
+    })
+}
+
+/// Tells whoever waits how long and what for, unless it is over in a moment.
+fn tell_wait(wait: Duration, error: Option<&str>) {
+    if wait.as_secs() > 0 {
+        let span = humantime::format_duration(Duration::from_secs(wait.as_secs()));
+        let why = error.map(|error| format!(": {error}")).unwrap_or_default();
+        tell(&format!("waiting {span} for the next attempt{why}"));
+    }
 }
 
 /// Says what was delivered and what was not, and why.
 pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     if report.busy {
-        tell("another process is delivering at this moment; `rally-hook status` shows what waits");
-        return if status.pending == 0 { Ended::Done } else { Ended::NotAll };
+        tell("another process is delivering at the moment; `rally-hook status` shows what waits");
+        return Ended::done_if(status.pending == 0);
     }
     let mut parts = vec![format!("{} delivered", plural(report.delivered, "commit"))];
     let mut add = |count: usize, what: &str| parts.extend((count > 0).then(|| format!("{count} {what}")));
     add(report.existed, "already in Rally");
     add(report.completed, "of these completed");
     add(report.unlinked, "without an artifact that Rally has");
-    add(report.dead, "given up");
+    add(report.dead, "failed for good");
     add(status.pending as usize, "waiting");
-    add(status.state_requests as usize, "whose state changes wait");
+    add(status.state_requests as usize, "with state changes waiting");
     let waits = status.pending + status.state_requests > 0;
     if parts.len() == 1 && report.delivered == 0 {
-        parts = vec!["nothing was left to deliver".into()];
+        parts = vec!["nothing is waiting for delivery".into()];
     }
     tell(&parts.join(", "));
     let reason = report.paused.as_ref().map(|pause| &pause.error).or(report.last_error.as_ref());
     match (reason.filter(|_| waits || report.dead > 0 || report.unrecorded), status.next_attempt) {
         (Some(reason), _) => tell(reason),
-        (None, Some(next)) if waits => tell(&format!("what waits is due {}", super::from_now(next))),
+        (None, Some(next)) if waits => tell(&format!("the next attempt is due {}", from_now(next))),
         _ => {}
     }
     if status.failed > 0 {
         let letters = plural(status.failed.unsigned_abs() as usize, "dead letter");
-        tell(&format!("{letters}: `rally-hook status` says why, `rally-hook retry` tries again"));
+        tell(&format!("{letters}: `rally-hook status` says why, `rally-hook retry --all` tries again"));
     }
-    if !waits && report.dead == 0 && !report.unrecorded { Ended::Done } else { Ended::NotAll }
+    Ended::done_if(!waits && report.dead == 0 && !report.unrecorded)
 }
 
 /// Delivers for every repository that has a queue; one that fails does not keep the others from it.
@@ -101,7 +125,7 @@ fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
     for git_dir in found {
         let place = Place { repo: Some(git_dir.clone()), ..place.clone() };
         let name = || tell(&format!("{}:", git_dir.display()));
-        match load(&place).and_then(|context| deliver_and_look(&context, Mode::Once)) {
+        match Site::open(&place).and_then(|site| deliver_and_look(&site, Mode::Once)) {
             // A timer that finds nothing to do says nothing.
             Ok((report, status)) if report.is_uneventful() && status.pending + status.state_requests == 0 => {}
             Ok((report, status)) => {
@@ -112,7 +136,7 @@ fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
             }
             Err(error) => {
                 name();
-                tell(&error.to_string());
+                tell(&with_causes(&error));
                 ended = Ended::NotAll;
             }
         }
@@ -123,7 +147,7 @@ fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
 /// Collects the Git directories below `dir` that have our state in them, each once however many links lead there.
 fn find_queues(dir: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {
     if dir.join("HEAD").is_file() && dir.join("objects").is_dir() {
-        found.extend(dir.join("rally-hook").is_dir().then(|| dir.canonicalize().ok()).flatten());
+        found.extend(StateDir::is_in(dir).then(|| dir.canonicalize().ok()).flatten());
         return;
     }
     let Some(depth) = depth.checked_sub(1) else { return };

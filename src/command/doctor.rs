@@ -3,17 +3,19 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
-use super::{Ended, Error, git_dir};
+use super::hook_file::{HOOK, is_ours, program_in};
+use super::{Ended, Error, Site, config_file, git_dir, plural, state_dir};
 use crate::cli::Place;
+use crate::clock::now;
 use crate::config::{self, Config, Rally};
-use crate::context::{self, Context, now};
-use crate::deliver::{Authors, lookup, rally};
-use crate::git;
-use crate::queue::{self, Queue, StateDir, Status};
-use crate::record;
-use crate::text::printable;
+use crate::environment::variable;
+use crate::queue::{Claim, Queue, Status};
+use crate::rally;
+use crate::text::{printable, with_causes};
+use crate::vcs::{self, Repository};
 use crate::wsapi::{self, Client, Verdict};
 
 /// How one check went.
@@ -25,19 +27,23 @@ enum Finding {
 }
 use Finding::{Fine, Note, Wrong};
 
-pub fn run(place: &Place) -> Result<Ended, Error> {
+fn wrong(error: &dyn std::error::Error) -> Finding {
+    Wrong(with_causes(error))
+}
+
+pub(super) fn run(place: &Place) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
-    let mut doctor =
-        Doctor { colour: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(), all_fine: true };
-    let config_file = super::config_file(place, &git_dir);
-    let config = match Config::load(config_file.as_deref(), &git_dir) {
+    let colour = io::stdout().is_terminal() && variable("NO_COLOR").is_none();
+    let mut doctor = Doctor { colour, all_fine: true };
+    let config_file = config_file(place, &git_dir);
+    let config = match config::load(config_file.as_deref(), &git_dir) {
         Ok(config) => {
             let named = config_file.map(|file| format!("{}: ", file.display())).unwrap_or_default();
             doctor.say("configuration", Fine(format!("{named}every key is known")))?;
             Some(config)
         }
         Err(error) => {
-            doctor.say("configuration", Wrong(error.to_string()))?;
+            doctor.say("configuration", wrong(&error))?;
             None
         }
     };
@@ -73,35 +79,37 @@ impl Doctor {
 
     fn rally(&mut self, git_dir: &Path, config: &Config) -> Result<(), Error> {
         self.say("proxy", proxy(&config.rally))?;
-        let (mut client, name) = match rally::client(config) {
-            Ok(found) => found,
-            Err(rally::Halt::Config(error @ config::Error::NotSet { what: "workspace", .. })) => {
-                return self.say("workspace", Wrong(error.to_string()));
+        let access = match config.rally.access() {
+            Ok(access) => access,
+            Err(error @ config::Error::NotSet { what: "workspace", .. }) => {
+                return self.say("workspace", wrong(&error));
             }
-            Err(error) => return self.say("credentials", Wrong(error.to_string())),
+            Err(error) => return self.say("credentials", wrong(&error)),
         };
+        let name = access.workspace.clone();
+        let mut client = Client::new(&config.rally, access);
         let user = match client.read("/user", "UserName,DisplayName,Disabled") {
             Ok(user) => user,
             Err(error @ wsapi::Error::Status { code: 401 | 403, .. }) => {
-                return self.say("credentials", Wrong(error.to_string()));
+                return self.say("credentials", wrong(&error));
             }
-            Err(error) => return self.say("server", Wrong(error.to_string())),
+            Err(error) => return self.say("server", wrong(&error)),
         };
         self.say("server", Fine(config.rally.server.clone()))?;
         self.say(
             "credentials",
-            Fine(format!("they are of user {}", user["UserName"].as_str().unwrap_or("(unnamed)"))),
+            Fine(format!("they belong to user {}", user["UserName"].as_str().unwrap_or("(unnamed)"))),
         )?;
         self.say("rights", rights(&client))?;
-        let workspace = match lookup::workspace(&client, &name) {
+        let workspace = match rally::workspace(&client, &name) {
             Ok(workspace) => workspace,
-            Err(error) => return self.say("workspace", Wrong(error.to_string())),
+            Err(error) => return self.say("workspace", wrong(&error)),
         };
         client.set_workspace(&workspace.rally_ref);
         let finding = match workspace.changesets_enabled {
             Some(true) => Fine(format!("{name}, which shows Changesets")),
             Some(false) => Wrong(format!(
-                "{name} does not show Changesets; a workspace administrator has to enable \"Build and Changeset\""
+                "{name} does not show Changesets; a workspace administrator must enable \"Build and Changeset\""
             )),
             None => Note(format!(
                 "{name}; it does not say whether it shows Changesets (Build and Changeset must be enabled)"
@@ -114,70 +122,49 @@ impl Doctor {
 }
 
 fn repository(git_dir: &Path) -> Finding {
-    match git::Repository::open(git_dir).and_then(|repository| repository.tips()) {
-        Ok(tips) => Fine(format!("{} with {}", git_dir.display(), super::plural(tips.len(), "ref"))),
-        Err(error) => Wrong(error.to_string()),
+    match Repository::open(git_dir).and_then(|repository| repository.ref_names()) {
+        Ok(names) => Fine(format!("{} with {}", git_dir.display(), plural(names.len(), "ref"))),
+        Err(error) => wrong(&error),
     }
 }
 
 fn hook(git_dir: &Path) -> Finding {
-    let hook = match git::hooks_dir(git_dir) {
-        Ok(dir) => dir.join("post-receive"),
-        Err(error) => return Wrong(error.to_string()),
+    let hook = match vcs::hooks_dir(git_dir) {
+        Ok(dir) => dir.join(HOOK),
+        Err(error) => return wrong(&error),
     };
-    let Ok(meta) = fs::metadata(&hook) else {
-        return Wrong(format!("{} is not there; run: rally-hook install", hook.display()));
-    };
+    let name = hook.display();
+    let Ok(meta) = fs::metadata(&hook) else { return Wrong(format!("{name} does not exist; run: rally-hook install")) };
     if meta.permissions().mode() & 0o111 == 0 {
-        return Wrong(format!(
-            "{} is not executable, so Git passes over it; run: chmod +x {}",
-            hook.display(),
-            hook.display()
-        ));
+        return Wrong(format!("{name} is not executable, so Git ignores it; run: chmod +x {name}"));
     }
-    match fs::read(&hook) {
-        Ok(bytes) if program_of(&bytes).is_some_and(|program| !program.exists()) => {
-            Wrong(format!("{} calls a program that is not there any more; run: rally-hook install", hook.display()))
-        }
-        Ok(bytes) if !String::from_utf8_lossy(&bytes).contains("rally-hook") && !hook.is_symlink() => Wrong(format!(
-            "{} is another program's and does not call rally-hook, so pushes are not posted; run: rally-hook install",
-            hook.display()
+    if program_in(&hook).is_some_and(|program| !program.exists()) {
+        return Wrong(format!("{name} calls a program that does not exist any more; run: rally-hook install"));
+    }
+    let calls_us = || fs::read(&hook).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("rally-hook"));
+    match is_ours(&hook) || hook.is_symlink() || calls_us() {
+        true => Fine(name.to_string()),
+        false => Wrong(format!(
+            "{name} does not call rally-hook, so pushes are not posted; run: rally-hook install (it keeps that hook)"
         )),
-        _ => Fine(hook.display().to_string()),
     }
-}
-
-/// Returns the program that a hook of ours calls: its interpreter, or what its shell executes.
-fn program_of(hook: &[u8]) -> Option<PathBuf> {
-    let text = std::str::from_utf8(hook).ok()?;
-    let quoted = text.lines().find_map(|line| line.strip_prefix("exec '")?.split_once("' post-receive"));
-    let interpreter = || text.lines().next()?.strip_prefix("#!")?.strip_suffix(" post-receive");
-    quoted
-        .map(|(program, _)| program.replace(r"'\''", "'"))
-        .or_else(|| interpreter().map(str::to_owned))
-        .map(PathBuf::from)
 }
 
 fn queue(git_dir: &Path) -> Finding {
-    let opened = StateDir::open(git_dir, context::sharing(git_dir)).and_then(|state| {
-        let lock = state.lock_file("deliver.lock")?;
-        Ok((Queue::open(&state, std::time::Duration::from_secs(1))?, lock))
+    let opened = state_dir(git_dir).and_then(|state| {
+        let queue = Queue::open(&state, Duration::from_secs(1))?;
+        queue.try_claim(Claim::Delivery).map(|_| queue)
     });
-    let (queue, lock) = match opened {
-        Ok(opened) => opened,
-        Err(error) => return Wrong(error.to_string()),
+    let queue = match opened {
+        Ok(queue) => queue,
+        Err(error) => return wrong(&error),
     };
-    if let Err(std::fs::TryLockError::Error(error)) = lock.try_lock() {
-        return Wrong(format!(
-            "files cannot be locked there ({error}); is it a network file system? Put the repository on a local disk"
-        ));
-    }
-    match queue.status() {
+    match queue.status(now()) {
         Ok(status) if status.failed > 0 => {
             Wrong(format!("{} dead letters; `rally-hook status` lists them", status.failed))
         }
         Ok(Status { pause: Some(pause), .. }) => {
-            let text = format!("delivery pauses: {}; `rally-hook deliver` tries again now", pause.error);
+            let text = format!("delivery pauses: {}; `rally-hook deliver` tries again at once", pause.error);
             if pause.needs_person { Wrong(text) } else { Note(text) }
         }
         Ok(status) if status.lost => Note(
@@ -185,56 +172,56 @@ fn queue(git_dir: &Path) -> Finding {
                 .into(),
         ),
         Ok(status) if status.pushes > 0 => {
-            Note("there are pushes that nobody has read yet; `rally-hook deliver` does".into())
+            Note("it holds pushes whose commits are not recorded yet; `rally-hook deliver` records them".into())
         }
         Ok(status) => match status.oldest_pending {
             Some(oldest) => {
-                Note(format!("{} pending, the oldest for {} minutes", status.pending, (now() - oldest) / 60_000))
+                let minutes = now().since(oldest).as_secs() / 60;
+                Note(format!("{} pending, the oldest for {minutes} minutes", status.pending))
             }
             None => Fine(format!("{} delivered, nothing pending", status.delivered)),
         },
-        Err(error) => Wrong(error.to_string()),
+        Err(error) => wrong(&error),
     }
 }
 
 /// Tells whether all watched refs have been recorded.
 fn refs(git_dir: &Path, config: &Config) -> Finding {
-    let behind = Context::new(git_dir.to_owned(), config.clone()).map_err(context::Error::from).and_then(|context| {
-        let queue = context.open_queue()?;
-        record::refs_behind(&context, &queue)
+    let behind = Site::with_config(git_dir.to_owned(), config.clone()).map_err(Error::from).and_then(|site| {
+        let repository = site.repository()?;
+        site.with_recorder(&repository, |recorder| recorder.refs_behind())
     });
     match behind {
-        Ok(refs) if refs.is_empty() => Fine("all that are watched are recorded".into()),
-        Ok(refs) => Note(format!("{} hold commits that are not recorded; run: rally-hook catch-up", refs.join(", "))),
-        Err(error) => Wrong(error.to_string()),
+        Ok(refs) if refs.is_empty() => Fine("all watched refs are recorded".into()),
+        Ok(refs) => Note(format!("commits of {} are not recorded; run: rally-hook catch-up", refs.join(", "))),
+        Err(error) => wrong(&error),
     }
 }
 
 /// Tells whether the log can be written. Nothing else ever says so.
 fn log(git_dir: &Path, config: &Config) -> Finding {
-    let path = git_dir.join(&config.log.file);
-    let opened = StateDir::open(git_dir, context::sharing(git_dir)).and_then(|state| {
-        let open = state.open_file(&path, fs::OpenOptions::new().create(true).append(true));
-        open.map_err(|source| queue::Error::Directory { path: path.clone(), source })
+    let opened = state_dir(git_dir).and_then(|state| {
+        let path = git_dir.join(&config.log.file);
+        state.open_file(&path, fs::OpenOptions::new().create(true).append(true)).map(|_| path)
     });
     match opened {
-        Ok(_) => Fine(path.display().to_string()),
-        Err(error) => Wrong(format!("{error}; set log.file, or make it so that it can be written")),
+        Ok(path) => Fine(path.display().to_string()),
+        Err(error) => Wrong(format!("{}; set log.file, or make it writable", with_causes(&error))),
     }
 }
 
 /// Tells whether the map of authors can be read.
 fn authors(config: &Config) -> Finding {
-    match (&config.authors.map_file, Authors::new(&config.authors)) {
-        (_, Err(error)) => Wrong(error.to_string()),
-        (Some(file), Ok(_)) => Fine(format!("{} is read", file.display())),
+    match (&config.authors.map_file, config.authors.map()) {
+        (_, Err(error)) => wrong(&error),
+        (Some(file), Ok(map)) => Fine(format!("{} has {}", file.display(), plural(map.len(), "author"))),
         (None, Ok(_)) => Fine("no map_file is set".into()),
     }
 }
 
 fn proxy(rally: &Rally) -> Finding {
     let variables = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-    let set = variables.iter().find(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    let set = variables.iter().find(|name| variable(name).is_some());
     match (&rally.proxy, set) {
         (Some(_), _) => Note("rally.proxy is used".into()),
         (None, Some(name)) => Note(format!(
@@ -244,20 +231,20 @@ fn proxy(rally: &Rally) -> Finding {
     }
 }
 
-/// Finds out whether the credentials may write, by an update that changes nothing of an object that is not there.
+/// Finds out whether the credentials may write, by an update that changes nothing of an object that does not exist.
 fn rights(client: &Client) -> Finding {
     let nothing = wsapi::Write { path: "/changeset/1".into(), body: serde_json::json!({"Changeset": {}}) };
     match client.write(&nothing) {
-        Err(error) if error.verdict() == Verdict::Stop => Wrong(error.to_string()),
+        Err(error) if error.verdict() == Verdict::Stop => wrong(&error),
         _ => Fine("writes are not refused".into()),
     }
 }
 
 /// Compares the configured prefixes with the workspace's own.
 fn prefixes(client: &Client, configured: &[String]) -> Finding {
-    let types = match lookup::artifact_types(client) {
+    let types = match rally::artifact_types(client) {
         Ok(types) => types,
-        Err(error) => return Wrong(error.to_string()),
+        Err(error) => return wrong(&error),
     };
     let list = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>().join(", ");
     let is_known = |prefix: &&String| types.iter().any(|kind| kind.prefix == **prefix);
@@ -281,19 +268,14 @@ fn prefixes(client: &Client, configured: &[String]) -> Finding {
 }
 
 fn scm_repository(client: &Client, git_dir: &Path, config: &Config) -> Finding {
-    let name = match Context::new(git_dir.to_owned(), config.clone()) {
-        Ok(context) => context.repository_name(),
-        Err(error) => return Wrong(error.to_string()),
-    };
-    match lookup::by_name(client, "/scmrepository", rally::posted_name(&name)) {
+    let name = config.repository_name(git_dir);
+    match rally::find_repository(client, &name) {
         Ok(Some(_)) => Fine(name),
-        Ok(None) if config.repository.create => match rally::projects(client, config) {
-            Ok(_) => Note(format!("{name} is not there yet; the first delivery makes it")),
-            Err(error) => Wrong(error.to_string()),
+        Ok(None) if config.repository.create => match rally::projects(client, &config.repository.projects) {
+            Ok(_) => Note(format!("{name} does not exist yet; the first delivery creates it")),
+            Err(error) => wrong(&error),
         },
-        Ok(None) => {
-            Wrong(format!("{name} is not there, and repository.create is off: make it in Rally, or switch it on"))
-        }
-        Err(error) => Wrong(error.to_string()),
+        Ok(None) => wrong(&rally::Error::NoRepository { name }),
+        Err(error) => wrong(&error),
     }
 }

@@ -1,84 +1,116 @@
-//! The subcommands, one file each, and what they share: the repository's place, exit codes.
+//! The subcommands, one file each. This file finds the repository that a command is about, loads its settings and opens
+//! its queue, and hands them down.
 
 mod backfill;
 mod catch_up;
 mod deliver;
 mod doctor;
+mod forget;
+mod hook_file;
 mod install;
-pub mod post_receive;
+pub(crate) mod post_receive;
+mod print;
 mod retry;
 mod status;
 
-use std::env;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::CommandFactory;
-use indicatif::{ProgressBar, ProgressStyle};
-
 use crate::cli::{Cli, Command, Place};
-use crate::context::{self, Context, now};
-use crate::{config, git, queue};
+use crate::clock::now;
+use crate::config::{self, Config, Level};
+use crate::environment::variable;
+use crate::log::Log;
+use crate::messages::tell;
+use crate::queue::{self, Queue, Sharing, StateDir, Store};
+use crate::record::{self, Recorder, Rules};
+use crate::time::Time;
+use crate::vcs::{self, Repository};
+use crate::worker;
+
+/// How long a statement waits for another process that writes to the queue.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a command that did not fail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(crate) enum Ended {
     Done,
     /// Something was not done; what it was has been said.
     NotAll,
 }
 
+impl Ended {
+    fn done_if(all: bool) -> Self {
+        if all { Ended::Done } else { Ended::NotAll }
+    }
+}
+
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error(transparent)]
     Config(#[from] config::Error),
     #[error(transparent)]
-    Git(#[from] git::Error),
+    Repository(#[from] vcs::Error),
     #[error(transparent)]
     Queue(#[from] queue::Error),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
     Failed(String),
+    #[error("cannot {doing} {}", path.display())]
+    File { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot find this program's own file")]
+    OwnFile(#[source] io::Error),
+    #[error("cannot start the delivery; run `rally-hook deliver`")]
+    Background(#[source] io::Error),
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
 }
 
-impl From<context::Error> for Error {
-    fn from(error: context::Error) -> Self {
+impl From<record::Error> for Error {
+    fn from(error: record::Error) -> Self {
         match error {
-            context::Error::Config(error) => error.into(),
-            context::Error::Git(error) => error.into(),
-            context::Error::Queue(error) => error.into(),
+            record::Error::Repository(error) => error.into(),
+            record::Error::Queue(error) => error.into(),
+        }
+    }
+}
+
+impl From<worker::Error> for Error {
+    fn from(error: worker::Error) -> Self {
+        match error {
+            worker::Error::Config(error) => error.into(),
+            worker::Error::Queue(error) => error.into(),
         }
     }
 }
 
 impl Error {
     /// Exit codes: 1 where something was not done, 2 for wrong usage or configuration.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Error::Config(_) | Error::Usage(_) | Error::Git(git::Error::NoRepository(_) | git::Error::Range(_)) => {
-                ExitCode::from(2)
-            }
-            _ => ExitCode::from(1),
-        }
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        let is_usage = matches!(
+            self,
+            Error::Config(_)
+                | Error::Usage(_)
+                | Error::Repository(vcs::Error::NoRepository(_) | vcs::Error::Range(_) | vcs::Error::Date(_))
+        );
+        ExitCode::from(if is_usage { 2 } else { 1 })
     }
 
     /// Tells whether the reader of our output has gone away, which is no failure.
-    pub fn is_closed_pipe(&self) -> bool {
+    pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, Error::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 }
 
-pub fn run(cli: Cli) -> Result<Ended, Error> {
+pub(crate) fn run(cli: Cli) -> Result<Ended, Error> {
     let place = cli.place;
     match cli.command {
         Command::PostReceive(arguments) => {
-            post_receive::run(&place, &arguments);
+            post_receive::run(&place, arguments.hook.as_deref());
             Ok(Ended::Done)
         }
         Command::Backfill(arguments) => backfill::run(&place, &arguments),
@@ -86,75 +118,101 @@ pub fn run(cli: Cli) -> Result<Ended, Error> {
         Command::CatchUp => catch_up::run(&place),
         Command::Status(arguments) => status::run(&place, &arguments),
         Command::Retry(arguments) => retry::run(&place, &arguments),
+        Command::Forget(arguments) => forget::run(&place, &arguments),
         Command::Install => install::install(&place),
         Command::Uninstall => install::uninstall(&place),
         Command::Doctor => doctor::run(&place),
-        Command::Completions(arguments) => {
-            let mut script = Vec::new();
-            clap_complete::generate(arguments.shell, &mut Cli::command(), "rally-hook", &mut script);
-            print(&script)
-        }
-        Command::Man(arguments) => {
-            let mut program = Cli::command();
-            program.build();
-            let topic = match &arguments.command {
-                None => program,
-                Some(name) => program
-                    .find_subcommand(name)
-                    .cloned()
-                    .ok_or_else(|| Error::Usage(format!("there is no command {name:?}")))?,
-            };
-            let mut page = Vec::new();
-            clap_mangen::Man::new(topic).render(&mut page)?;
-            print(&page)
-        }
+        Command::Completions(arguments) => print::completions(arguments.shell),
+        Command::Man(arguments) => print::man(arguments.command.as_deref()),
     }
 }
 
-fn print(bytes: &[u8]) -> Result<Ended, Error> {
-    io::stdout().write_all(bytes)?;
-    Ok(Ended::Done)
+/// The repository that a command is about.
+struct Site {
+    /// Absolute.
+    git_dir: PathBuf,
+    config: Config,
+    /// The file that was named for it, if one was.
+    config_file: Option<PathBuf>,
+    state: StateDir,
+    log: Log,
 }
 
-/// Returns the absolute Git directory that the command is about.
-fn git_dir(place: &Place) -> Result<PathBuf, Error> {
-    let named = place.repo.clone();
-    let found = match (named, env::var_os("GIT_DIR")) {
-        // What is a Git directory by its looks is taken as it is: libgit2 does not know all formats.
-        (Some(dir), _) if dir.join("HEAD").exists() && dir.join("objects").is_dir() => dir,
-        (Some(dir), _) => git::discover(&dir)?,
-        (None, Some(dir)) => dir.into(),
-        (None, None) => git::discover(Path::new("."))?,
-    };
-    found.canonicalize().map_err(|_| git::Error::NoRepository(found).into())
+impl Site {
+    /// Finds the repository and loads its settings.
+    fn open(place: &Place) -> Result<Self, Error> {
+        let git_dir = git_dir(place)?;
+        let config_file = config_file(place, &git_dir);
+        let config = config::load(config_file.as_deref(), &git_dir)?;
+        Ok(Site { config_file, ..Site::with_config(git_dir, config)? })
+    }
+
+    fn with_config(git_dir: PathBuf, config: Config) -> Result<Self, queue::Error> {
+        let state = state_dir(&git_dir)?;
+        Ok(Site::with_state(git_dir, config, state))
+    }
+
+    fn with_state(git_dir: PathBuf, config: Config, state: StateDir) -> Self {
+        let log = Log::new(&config.log, &git_dir, &state);
+        Site { git_dir, config, config_file: None, state, log }
+    }
+
+    fn repository(&self) -> Result<Repository, vcs::Error> {
+        Repository::open(&self.git_dir)
+    }
+
+    /// Returns what decides which commits are recorded.
+    fn rules(&self) -> Rules {
+        Rules::new(&self.config, self.config.destination(&self.git_dir))
+    }
+
+    /// Does some work on the queue. If its database is damaged it is replaced, which is told on stderr and in the log,
+    /// and the work is done again.
+    fn with_queue<T>(&self, mut work: impl FnMut(&mut Queue) -> Result<T, Error>) -> Result<T, Error> {
+        let mut store = Store::new(self.state.clone(), PATIENCE);
+        let done = store.run(&mut work);
+        if let Some(notice) = store.notice() {
+            self.log.error(notice);
+            tell(notice);
+        }
+        done
+    }
+
+    /// Does some recording. What cannot be read is told on stderr and in the log.
+    fn with_recorder<T>(
+        &self,
+        repository: &Repository,
+        mut work: impl FnMut(&mut Recorder) -> Result<T, record::Error>,
+    ) -> Result<T, Error> {
+        let rules = self.rules();
+        let report = |level: Level, message: &str| {
+            self.log.write(level, message);
+            tell(message);
+        };
+        self.with_queue(|queue| Ok(work(&mut Recorder { repository, queue, rules: &rules, report: &report })?))
+    }
 }
 
-fn load(place: &Place) -> Result<Context, Error> {
-    let git_dir = git_dir(place)?;
-    let config_file = config_file(place, &git_dir);
-    Ok(Context::load(git_dir, config_file.as_deref())?)
+fn state_dir(git_dir: &Path) -> Result<StateDir, queue::Error> {
+    let sharing = if vcs::is_shared(git_dir) { Sharing::Group } else { Sharing::Owner };
+    StateDir::open(git_dir, sharing)
 }
 
-/// Returns the configuration file that is named, here or by the hook, unless the environment names one.
+/// Returns the absolute Git directory that a command is about.
+fn git_dir(place: &Place) -> Result<PathBuf, vcs::Error> {
+    let named = place.repo.clone().or_else(|| variable("GIT_DIR").map(PathBuf::from));
+    vcs::discover(named.as_deref().unwrap_or(Path::new(".")))
+}
+
+/// Returns the configuration file that is named, here or by the installed hook, unless the environment names one.
 fn config_file(place: &Place, git_dir: &Path) -> Option<PathBuf> {
-    let by_hook = || env::var_os(config::FILE_VARIABLE).is_none().then(|| install::configured(git_dir)).flatten();
+    let by_hook = || (!config::is_named_by_environment()).then(|| hook_file::configuration_of(git_dir)).flatten();
     place.config.clone().or_else(by_hook)
 }
 
-/// Runs the work on the queue; if its database turns out to be damaged only now, replaces it and runs the work again.
-fn with_queue<T>(
-    context: &Context,
-    mut work: impl FnMut(&mut queue::Queue) -> Result<T, context::Error>,
-) -> Result<T, Error> {
-    let mut queue = context.open_queue()?;
-    match work(&mut queue) {
-        Err(context::Error::Queue(error)) if error.is_damage() => {
-            drop(queue);
-            context::replace_damaged_queue(&context.state, crate::messages::tell)?;
-            Ok(work(&mut context.open_queue()?)?)
-        }
-        other => Ok(other?),
-    }
+fn write_out(bytes: &[u8]) -> Result<Ended, Error> {
+    io::stdout().write_all(bytes)?;
+    Ok(Ended::Done)
 }
 
 /// Returns "1 commit" or "3 commits".
@@ -162,25 +220,13 @@ fn plural(count: usize, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Returns a progress bar on stderr; it shows nothing where that is no terminal.
-fn progress(what: &'static str, total: Option<u64>) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let (bar, template) = match total {
-        Some(total) => (ProgressBar::new(total), "{msg} {wide_bar} {pos}/{len} ({eta})"),
-        None => (ProgressBar::new_spinner(), "{spinner} {msg} {pos} commits ({per_sec})"),
-    };
-    bar.with_style(ProgressStyle::with_template(template).expect("the template is valid")).with_message(what)
-}
-
 /// Says how long ago a time was, or in how long it will be.
-fn from_now(millis: i64) -> String {
-    let seconds = (now() - millis) / 1000;
-    let span = humantime::format_duration(Duration::from_secs(seconds.unsigned_abs()));
-    match seconds {
-        0 => "now".to_owned(),
-        1.. => format!("{span} ago"),
-        _ => format!("in {span}"),
+fn from_now(time: Time) -> String {
+    let now = now();
+    let seconds = |span: Duration| humantime::format_duration(Duration::from_secs(span.as_secs()));
+    match (now.since(time), time.since(now)) {
+        (ago, _) if ago.as_secs() > 0 => format!("{} ago", seconds(ago)),
+        (_, ahead) if ahead.as_secs() > 0 => format!("in {}", seconds(ahead)),
+        _ => "now".to_owned(),
     }
 }

@@ -3,27 +3,30 @@
 //! The push itself is kept first, before configuration, repository or anything else can go wrong. The rest has a
 //! time budget, after which the deliverer goes on with it.
 
-use std::env;
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::deliver::deliver_unseen;
-use super::install::KEPT;
+use super::hook_file::{self, HOOK, KEPT};
+use super::{Error, Site, git_dir, plural, state_dir};
 use crate::artifact::FormattedId;
-use crate::background;
-use crate::cli::{Place, PostReceive};
-use crate::config::{Config, Deliver, PushLog};
-use crate::context::{self, Context, now};
-use crate::deliver::Mode;
+use crate::cli::Place;
+use crate::clock::{Deadline, now};
+use crate::config::{self, Deliver, Level, PushLog};
+use crate::environment::text_variable;
 use crate::messages::tell_pusher;
 use crate::panics::caught;
-use crate::queue::{Queue, StateDir};
-use crate::record::{Recorded, Source, record};
+use crate::process;
+use crate::queue::{self, StateDir, Store};
+use crate::record::{self, Recorded, Recorder};
+use crate::text::with_causes;
+use crate::vcs::{Refs, Repository};
+use crate::worker::Mode;
 
 /// How long recording may take before the hook leaves it to the deliverer. A push of some hundred commits takes a
 /// few milliseconds.
@@ -35,137 +38,124 @@ const HEAD_START: Duration = Duration::from_millis(100);
 /// How many artifacts the pusher's line names.
 const NAMED: usize = 5;
 
-/// Runs the hook. Nothing that it meets makes it fail.
-pub fn run(place: &Place, arguments: &PostReceive) {
-    // SAFETY: setting a signal's disposition to "ignore" has no preconditions.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-        libc::signal(libc::SIGHUP, libc::SIG_IGN);
+/// Returns the hook that is run, where there is nothing to parse: the program was linked or copied to
+/// `hooks/post-receive`, or is the interpreter of the file that `install` wrote there.
+pub(crate) fn hook_of(arguments: &[OsString]) -> Option<PathBuf> {
+    let is_hook = |path: &OsString| Path::new(path).file_name().is_some_and(|name| name == HOOK);
+    match arguments {
+        [hook, ..] if is_hook(hook) => Some(hook.into()),
+        [_, command, hook] if command == HOOK && is_hook(hook) => Some(hook.into()),
+        _ => None,
     }
+}
+
+/// Runs the hook, whose own file is named if it is known. Nothing that it meets makes it fail.
+pub(crate) fn run(place: &Place, hook: Option<&Path>) {
+    process::ignore_hang_ups();
     let mut input = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut input);
-    let hook = || {
+    let work = || {
         if let Err(error) = read {
-            tell_pusher(&format!(
-                "cannot read what was pushed ({error}); an administrator should run `rally-hook catch-up`"
-            ));
+            tell_pusher(&format!("cannot read what was pushed ({error}); {CATCH_UP}"));
         }
-        if let Some(taken_in) = take_in(place, arguments, &input) {
-            taken_in.finish();
+        if let Some((site, recorded)) = record_push(place, hook, &input) {
+            finish(&site, &recorded);
         }
     };
-    if let Err(fault) = caught(hook) {
-        tell_pusher(&format!(
-            "the push is fine, but the hook failed by a fault of its own, an administrator should run \
-             `rally-hook catch-up`: {fault}"
-        ));
+    if let Err(panic) = caught(work) {
+        tell_pusher(&format!("the push is fine, but rally-hook failed by a bug ({panic}); {CATCH_UP}"));
     }
 }
 
-/// A push that has been kept and, if there was time, recorded.
-struct TakenIn {
-    context: Context,
-    recorded: Recorded,
-}
+/// What to do where a push could not even be kept.
+const CATCH_UP: &str = "an administrator should run `rally-hook catch-up`";
 
-impl TakenIn {
-    /// Delivers as the configuration asks for it, and lets the push go on: what it need not wait for is done apart.
-    fn finish(self) {
-        let TakenIn { context, recorded } = self;
-        let log = &context.log;
-        let note =
-            || log.info(&format!("push by {}: {} new commits, {} queued", pusher(), recorded.commits, recorded.queued));
-        match context.config.queue.deliver {
-            Deliver::Later => note(),
-            Deliver::Inline => {
+/// Delivers as the configuration asks for it, and lets the push go on: what it need not wait for is done apart.
+fn finish(site: &Site, recorded: &Recorded) {
+    let log = &site.log;
+    let note = || {
+        log.info(&format!(
+            "push by {}: {}, {} queued",
+            pusher(),
+            plural(recorded.commits, "new commit"),
+            recorded.queued
+        ));
+    };
+    match site.config.queue.deliver {
+        Deliver::Later => note(),
+        Deliver::Inline => {
+            note();
+            deliver_unseen(site, Mode::Once);
+        }
+        Deliver::Background => {
+            let apart = process::apart(|| {
                 note();
-                deliver_unseen(&context, Mode::Once);
-            }
-            Deliver::Background => {
-                let apart = background::apart(|| {
-                    note();
-                    thread::sleep(HEAD_START);
-                    deliver_unseen(&context, Mode::Background);
-                });
-                if let Err(error) = apart {
-                    log.error(&format!("cannot deliver in the background, the next push will: {error}"));
-                }
+                thread::sleep(HEAD_START);
+                deliver_unseen(site, Mode::Background);
+            });
+            if let Err(error) = apart {
+                log.error(&format!("cannot deliver in the background, the next push will: {error}"));
             }
         }
     }
 }
 
-fn take_in(place: &Place, arguments: &PostReceive, input: &[u8]) -> Option<TakenIn> {
+/// Keeps the push, then records it. Returns the repository unless there is nothing to deliver with.
+fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site, Recorded)> {
     let git_dir = match git_dir(place) {
         Ok(dir) => dir,
         Err(error) => {
-            tell_pusher(&format!("the hook does not know its repository: {error}"));
+            tell_pusher(&format!("cannot find the repository: {}", with_causes(&error)));
             return None;
         }
     };
-    let (state, queue) = if input.is_empty() { (None, None) } else { keep(&git_dir, input) };
-    if let Some(hook) = &arguments.hook {
+    let kept = if input.is_empty() { None } else { keep(&git_dir, input) };
+    if let Some(hook) = hook {
         run_first(&hook.with_file_name(KEPT), input);
     }
-    let state = state?;
-    let context = match Config::load(place.config.as_deref(), &git_dir) {
-        Ok(config) => Context::with_state(git_dir, config, place.config.clone(), state),
+    let (state, mut store) = kept?;
+    let config_file = place.config.clone().or_else(|| hook_file::configuration_in(hook?));
+    let config = match config::load(config_file.as_deref(), &git_dir) {
+        Ok(config) => config,
         Err(error) => {
-            tell_pusher(&format!("this push waits until the configuration is put right: {error}"));
+            tell_pusher(&format!("this push is kept until the configuration is mended: {}", with_causes(&error)));
             return None;
         }
     };
-    match record_push(&context, queue) {
-        Ok(recorded) => Some(TakenIn { context, recorded }),
+    let site = Site { config_file, ..Site::with_state(git_dir, config, state) };
+    let recorded = record(&site, &mut store);
+    store.notice().iter().for_each(|notice| site.log.error(notice));
+    match recorded {
+        Ok(recorded) => Some((site, recorded)),
         Err(error) => {
-            context.log.error(&format!("a push was kept but not recorded: {error}"));
-            tell_pusher(&format!("this push is kept, but its commits cannot be read yet: {error}"));
-            // A queue that somebody holds is free again soon.
-            let is_queue = matches!(error, context::Error::Queue(_));
-            is_queue.then(|| TakenIn { context, recorded: Recorded::default() })
+            let text = with_causes(&error);
+            site.log.error(&format!("a push was kept but not recorded: {text}"));
+            tell_pusher(&format!("this push is kept, but its commits cannot be read yet: {text}"));
+            // A queue that another process holds is free again soon.
+            matches!(error, Error::Queue(_)).then(|| (site, Recorded::default()))
         }
     }
 }
 
-/// Returns the absolute Git directory; Git sets `GIT_DIR=.`.
-fn git_dir(place: &Place) -> io::Result<PathBuf> {
-    let dir = place.repo.clone().or_else(|| env::var_os("GIT_DIR").map(PathBuf::from));
-    dir.unwrap_or_else(|| ".".into()).canonicalize()
-}
-
-/// Keeps the push on disk: in the queue, or in a file beside it. Returns the queue if it can be used.
-fn keep(git_dir: &Path, input: &[u8]) -> (Option<StateDir>, Option<Queue>) {
-    let state = match StateDir::open(git_dir, context::sharing(git_dir)) {
-        Ok(state) => state,
-        Err(error) => {
-            tell_pusher(&format!("{error}; an administrator should mend that and run `rally-hook catch-up`"));
-            return (None, None);
+/// Keeps the push on disk: in the queue, or in a file beside it.
+fn keep(git_dir: &Path, input: &[u8]) -> Option<(StateDir, Store)> {
+    let keep = || {
+        let state = state_dir(git_dir)?;
+        let mut store = Store::new(state.clone(), PATIENCE);
+        let pusher = pusher();
+        let queued: Result<(), queue::Error> = store.run(|queue| queue.add_push(&pusher, input, now()));
+        if let Err(error) = queued {
+            state.keep_push(&pusher, input).map_err(|_| error)?;
         }
+        Ok::<_, queue::Error>((state, store))
     };
-    let pusher = pusher();
-    let in_queue = Queue::open(&state, PATIENCE).and_then(|mut queue| {
-        queue.add_push(&pusher, input, now())?;
-        Ok(queue)
-    });
-    match in_queue {
-        Ok(queue) => (Some(state), Some(queue)),
-        Err(error) => match state.keep_push(&pusher, input) {
-            Ok(()) => (Some(state), None),
-            Err(_) => {
-                tell_pusher(&format!("{error}; an administrator should mend that and run `rally-hook catch-up`"));
-                (None, None)
-            }
-        },
-    }
+    keep().map_err(|error| tell_pusher(&format!("{}; {CATCH_UP} once that is mended", with_causes(&error)))).ok()
 }
 
 /// Returns who pushes, as the hosts' environments tell it.
 fn pusher() -> String {
     let variables = ["GL_USERNAME", "GL_USER", "GITEA_PUSHER_NAME", "REMOTE_USER", "LOGNAME", "USER"];
-    variables
-        .iter()
-        .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()))
-        .unwrap_or_else(|| "somebody unknown".into())
+    variables.iter().find_map(|name| text_variable(name)).unwrap_or_else(|| "somebody unknown".into())
 }
 
 /// Runs the hook that was there before ours, if there was one, as Git would: not if it is not executable, and by the
@@ -175,15 +165,7 @@ fn run_first(hook: &Path, input: &[u8]) {
         return;
     }
     let run = |mut command: Command| {
-        // What we ignore would be ignored by it too, which no hook expects.
-        // SAFETY: signal may be called between fork and exec.
-        unsafe {
-            command.pre_exec(|| {
-                libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-                libc::signal(libc::SIGHUP, libc::SIG_DFL);
-                Ok(())
-            });
-        }
+        process::with_usual_signals(&mut command);
         let mut child = command.stdin(Stdio::piped()).spawn()?;
         // A hook need not read its input.
         let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
@@ -200,7 +182,7 @@ fn run_first(hook: &Path, input: &[u8]) {
     };
     match ended {
         Ok(status) if !status.success() => {
-            tell_pusher(&format!("the other hook, {}, ended with {status}", hook.display()))
+            tell_pusher(&format!("the other hook, {}, ended with {status}", hook.display()));
         }
         Ok(_) => {}
         Err(error) => tell_pusher(&format!("the other hook, {}, cannot be run: {error}", hook.display())),
@@ -208,40 +190,36 @@ fn run_first(hook: &Path, input: &[u8]) {
 }
 
 /// Records the push and tells the pusher.
-fn record_push(context: &Context, queue: Option<Queue>) -> Result<Recorded, context::Error> {
-    let tell = |message: &str| context.log.error(message);
-    let open = || context::open_queue(&context.state, PATIENCE, tell);
-    let mut queue = queue.map_or_else(open, Ok)?;
-    queue.sync_lazily()?;
-    let deadline = Some(Instant::now() + BUDGET);
-    let recorded = match record(context, &mut queue, Source::Pushes, deadline) {
-        Err(context::Error::Queue(error)) if error.is_damage() => {
-            drop(queue);
-            context::replace_damaged_queue(&context.state, tell)?;
-            queue = open()?;
-            record(context, &mut queue, Source::Pushes, deadline)
-        }
-        recorded => recorded,
-    }?;
-    if queue.is_loss_noted()? {
-        tell("the queue's file was gone, and what waited in it is lost: `rally-hook backfill` makes up for it");
+fn record(site: &Site, store: &mut Store) -> Result<Recorded, Error> {
+    let rules = site.rules();
+    let report = |level: Level, message: &str| site.log.write(level, message);
+    let (recorded, lost, pause) = store.run(|queue| {
+        queue.sync_lazily()?;
+        let repository = Repository::open(&site.git_dir)?;
+        let deadline = Some(Deadline::after(BUDGET));
+        let mut recorder = Recorder { repository: &repository, queue, rules: &rules, report: &report };
+        let recorded = recorder.record(Refs::Pushed, deadline)?;
+        Ok::<_, record::Error>((recorded, queue.is_loss_noted()?, queue.pause(now())?))
+    })?;
+    if lost {
+        site.log.error(
+            "the queue's file was gone, and what waited in it is lost; run `rally-hook backfill` over the last pushes",
+        );
     }
-    let trouble = queue.pause()?.map(|pause| {
-        let since = humantime::format_rfc3339_seconds(time(pause.since));
-        format!("nothing can be posted since {since}, all is kept: {}", pause.error)
-    });
-    let line = line(&recorded, trouble.as_deref(), &context.repository_name(), context.config.log.push);
+    let trouble = pause.map(|pause| format!("nothing has been posted since {}: {}", pause.since, pause.error));
+    let name = site.config.repository_name(&site.git_dir);
+    let line = line(&recorded, trouble.as_deref(), &name, site.config.log.push);
     line.into_iter().for_each(|line| tell_pusher(&line));
     Ok(recorded)
 }
 
 /// Returns the one line for the pusher, if there is anything to say.
 fn line(recorded: &Recorded, trouble: Option<&str>, repository: &str, verbosity: PushLog) -> Option<String> {
-    let commits = super::plural(recorded.queued, "commit");
+    let commits = plural(recorded.queued, "commit");
     let summary = match recorded {
         _ if verbosity == PushLog::Quiet => None,
         Recorded { complete: false, .. } => {
-            Some(format!("this push is kept; its commits are being read (repository {repository})"))
+            Some(format!("this push is kept; its commits are read in the background (repository {repository})"))
         }
         Recorded { queued: 0, .. } => None,
         Recorded { artifacts, .. } if artifacts.is_empty() => {
@@ -265,17 +243,13 @@ fn names(artifacts: &[FormattedId]) -> String {
     names.join(", ")
 }
 
-fn time(millis: i64) -> std::time::SystemTime {
-    std::time::UNIX_EPOCH + Duration::from_millis(millis.max(0).unsigned_abs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn recorded(queued: usize, ids: &[&str], complete: bool) -> Recorded {
         let artifacts = ids.iter().map(|id| serde_json::from_value((*id).into()).expect("an ID")).collect();
-        Recorded { commits: queued, queued, artifacts, complete }
+        Recorded { commits: queued, queued, artifacts, complete, ..Recorded::default() }
     }
 
     #[test]
@@ -288,13 +262,13 @@ mod tests {
             summary(&many).as_deref(),
             Some("7 commits queued for US1, US2, US3, US4, US5, 2 more (repository core)")
         );
-        assert!(summary(&recorded(0, &[], false)).is_some_and(|line| line.contains("being read")));
+        assert!(summary(&recorded(0, &[], false)).is_some_and(|line| line.contains("in the background")));
     }
 
     #[test]
     fn trouble_is_told_even_where_the_summary_is_not() {
-        let quiet = line(&recorded(1, &["US1"], true), Some("nothing can be posted"), "core", PushLog::Quiet);
-        assert_eq!(quiet.as_deref(), Some("nothing can be posted"));
+        let quiet = line(&recorded(1, &["US1"], true), Some("trouble"), "core", PushLog::Quiet);
+        assert_eq!(quiet.as_deref(), Some("trouble"));
         assert_eq!(line(&recorded(1, &["US1"], true), None, "core", PushLog::Quiet), None);
     }
 }

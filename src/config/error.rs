@@ -6,26 +6,39 @@ use std::path::{Path, PathBuf};
 /// Keys whose values no message may repeat.
 const SECRETS: [&str; 3] = ["api_key", "password", "proxy"];
 
+/// The sections of a configuration, for the one that a key belongs in.
+const SECTIONS: [&str; 7] = ["rally", "repository", "commits", "state", "authors", "queue", "log"];
+
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("no configuration: {}; copy config.sample.toml there and fill in [rally]", missing(.0))]
-    Missing(Vec<PathBuf>),
-    #[error("cannot read {}: {source}", path.display())]
+pub(crate) enum Error {
+    #[error("there is no configuration: neither {} exists; copy config.sample.toml there and fill in [rally]", names(.0))]
+    NotConfigured(Vec<PathBuf>),
+    #[error("the configuration {} does not exist", names(.0))]
+    NoFile(Vec<PathBuf>),
+    #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{}, line {line}: unknown key `{key}`{}", path.display(), nearest_hint(nearest.as_ref()))]
-    UnknownKey { path: PathBuf, line: usize, key: String, nearest: Option<String> },
+    #[error("{}, line {line}: unknown key `{key}`{hint}", path.display())]
+    UnknownKey { path: PathBuf, line: usize, key: String, hint: String },
     #[error("{}, line {line}: {problem}", path.display())]
     Parse { path: PathBuf, line: usize, problem: String },
     #[error("{}{}: `{key}`: {problem}", path.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]
     Invalid { path: PathBuf, line: Option<usize>, key: &'static str, problem: String },
-    #[error("{} holds a secret and others may read it (mode {mode:03o}); run: chmod 600 {}", path.display(), path.display())]
+    #[error(
+        "{} holds a secret and others may read it (mode {mode:03o}); run: chmod 600 {}", path.display(), path.display()
+    )]
     NotPrivate { path: PathBuf, mode: u32 },
-    #[error("{} is empty; it should hold the {what}", path.display())]
-    EmptySecret { path: PathBuf, what: &'static str },
-    #[error("the API key holds characters that no key has; {source_name} must hold the key alone, on one line")]
-    NoKey { source_name: String },
-    #[error("[rally] names no {what}; set {key}")]
+    #[error("cannot read {key} {}", path.display())]
+    NamedFile { key: &'static str, path: PathBuf, source: io::Error },
+    #[error("{key} {} is empty", path.display())]
+    EmptySecret { key: &'static str, path: PathBuf },
+    #[error("rally.ca_file {} holds no PEM certificate", .0.display())]
+    NoCertificate(PathBuf),
+    #[error("{source_name} does not hold an API key; it must hold the key alone, on one line")]
+    NotAKey { source_name: String },
+    #[error("[rally] has no {what}; set {key}")]
     NotSet { what: &'static str, key: &'static str },
+    #[error("authors.map_file {}: {problem}", path.display())]
+    AuthorMap { path: PathBuf, problem: String },
 }
 
 impl Error {
@@ -43,11 +56,11 @@ impl Error {
                 let problem = "an API key stands here by itself; write api_key = \"…\"".to_owned();
                 return Error::Parse { path, line, problem };
             }
-            let nearest = names
-                .map(|known| (strsim::damerau_levenshtein(&key, known), known))
-                .min_by_key(|(distance, _)| *distance)
-                .map(|(_, known)| known.to_owned());
-            return Error::UnknownKey { path, line, key, nearest };
+            let hint = belongs(&key).or_else(|| {
+                let near = names.map(|known| (strsim::damerau_levenshtein(&key, known), known));
+                near.min_by_key(|(distance, _)| *distance).map(|(_, known)| format!("; did you mean `{known}`?"))
+            });
+            return Error::UnknownKey { path, line, key, hint: hint.unwrap_or_default() };
         }
         let whole_line = text[line_start..].lines().next().unwrap_or_default();
         let key = whole_line.split('=').next().unwrap_or_default().trim();
@@ -63,14 +76,18 @@ impl Error {
     }
 }
 
-fn missing(paths: &[PathBuf]) -> String {
-    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    match names.as_slice() {
-        [one] => format!("{one} does not exist"),
-        several => format!("there is neither {}", several.join(" nor ")),
-    }
+fn names(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" nor ")
 }
 
-fn nearest_hint(nearest: Option<&String>) -> String {
-    nearest.map(|known| format!("; the nearest known one is `{known}`")).unwrap_or_default()
+/// Names the sections that know a key, where it stands in none of them.
+fn belongs(key: &str) -> Option<String> {
+    let knows = |section: &&&str| {
+        let parsed = toml::from_str::<super::Config>(&format!("[{section}]\n{key} = 0"));
+        parsed.err().is_none_or(|error| !error.message().starts_with("unknown field"))
+    };
+    let is_name = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let sections: Vec<String> =
+        SECTIONS.iter().filter(|_| is_name).filter(knows).map(|section| format!("[{section}]")).collect();
+    (!sections.is_empty()).then(|| format!("; it belongs in {}", sections.join(" or ")))
 }

@@ -16,40 +16,68 @@ const FIRST_BATCH: usize = 25;
 /// The largest batch. Rally ends a request after some minutes, and makes about ten objects a second at its worst.
 const LARGEST_BATCH: usize = 100;
 
-/// One write, for the row at place `row`.
+/// One write, for the entry at place `entry`.
 #[derive(Debug)]
-pub struct Job {
-    pub row: usize,
-    /// Which of the row's changes it makes; not used by other writes.
+pub(super) struct Job {
+    pub entry: usize,
+    /// Which of the entry's changes it makes; not used by other writes.
     pub change: usize,
     pub write: Write,
     /// What must not be written to by others at the same time.
     pub touches: Vec<String>,
-    /// Whether it must not share a batch: it has failed in company, and shows alone what is wrong with it.
-    pub alone: bool,
+    /// How many attempts of its entry have failed. The more, the smaller its batch: alone it shows what is wrong with it.
+    pub failed: u32,
 }
 
 /// A job's end.
-pub struct Done {
+pub(super) struct Done {
     pub job: Job,
-    pub result: Result<Created, Error>,
+    pub result: Result<Created, Failure>,
+}
+
+/// Why a job failed.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub error: Error,
+    /// How many writes failed together, as one batch.
+    pub together: usize,
+}
+
+impl Failure {
+    pub(super) fn verdict(&self) -> Verdict {
+        match self.error.verdict() {
+            // One bad entry may have failed them all.
+            Verdict::Reject | Verdict::Missing if self.together > 1 => Verdict::Retry,
+            verdict => verdict,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.together {
+            0 | 1 => self.error.fmt(f),
+            together => write!(f, "a batch of {together} failed: {}", self.error),
+        }
+    }
 }
 
 /// How much is sent at once; lives as long as the process.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub(super) struct Limits {
     pub connections: usize,
     /// `None` once the server is known to have no batch endpoint.
     pub batch: Option<usize>,
 }
 
 impl Limits {
-    pub fn new(connections: usize, batch: bool) -> Self {
+    pub(super) fn new(connections: usize, batch: bool) -> Self {
         Limits { connections, batch: batch.then_some(FIRST_BATCH) }
     }
 }
 
-struct Shared {
+/// What is still to be sent, and what is under way.
+struct Schedule {
     waiting: VecDeque<Job>,
     /// What the writes under way touch.
     busy: HashSet<String>,
@@ -60,13 +88,13 @@ struct Shared {
 }
 
 /// Sends all jobs and hands each group's results to `sink`, which may stop it. Returns the jobs that were not sent.
-pub fn dispatch<S>(client: &Client, limits: &mut Limits, jobs: Vec<Job>, mut sink: S) -> Vec<Job>
+pub(super) fn dispatch<S>(client: &Client, limits: &mut Limits, jobs: Vec<Job>, mut sink: S) -> Vec<Job>
 where
     S: FnMut(Vec<Done>) -> ControlFlow<()>,
 {
     let connections = limits.connections.min(jobs.len());
     let shared =
-        Shared { waiting: jobs.into(), busy: HashSet::new(), under_way: 0, limits: limits.clone(), stopped: false };
+        Schedule { waiting: jobs.into(), busy: HashSet::new(), under_way: 0, limits: limits.clone(), stopped: false };
     let shared = (Mutex::new(shared), Condvar::new());
     let (done_in, done_out) = channel();
     thread::scope(|scope| {
@@ -90,7 +118,7 @@ where
     shared.waiting.into()
 }
 
-fn send_groups(client: &Client, (shared, changed): &(Mutex<Shared>, Condvar), done: &Sender<Vec<Done>>) {
+fn send_groups(client: &Client, (shared, changed): &(Mutex<Schedule>, Condvar), done: &Sender<Vec<Done>>) {
     let lock = || shared.lock().expect("no holder panics");
     loop {
         let mut state = lock();
@@ -125,26 +153,24 @@ fn send(client: &Client, group: &[Job]) -> Result<Vec<Result<Created, Error>>, E
     }
 }
 
-impl Shared {
+impl Schedule {
     /// Takes the next jobs that nothing under way is in the way of, and marks what they touch as busy.
     fn take_group(&mut self) -> Vec<Job> {
         // All connections get something to do before any gets a large batch; a small one is not worth splitting.
         let fair_share = self.waiting.len().div_ceil(self.limits.connections).max(FIRST_BATCH);
-        let size = self.limits.batch.unwrap_or(1).min(fair_share);
+        let batch = self.limits.batch.unwrap_or(1);
+        let mut size = batch.min(fair_share);
         let mut group = Vec::new();
         let mut passed_over = VecDeque::new();
         while group.len() < size
             && let Some(job) = self.waiting.pop_front()
         {
-            let blocked = job.touches.iter().any(|key| self.busy.contains(key)) || job.alone && !group.is_empty();
-            if blocked {
+            let own_size = batch.checked_shr(2 * job.failed).unwrap_or(0).max(1);
+            if group.len() >= own_size || job.touches.iter().any(|key| self.busy.contains(key)) {
                 passed_over.push_back(job);
-                continue;
-            }
-            let alone = job.alone;
-            group.push(job);
-            if alone {
-                break;
+            } else {
+                size = size.min(own_size);
+                group.push(job);
             }
         }
         passed_over.append(&mut self.waiting);
@@ -166,7 +192,11 @@ impl Shared {
                 if group.len() > 1 && results.iter().all(Result::is_ok) {
                     self.limits.batch = self.limits.batch.map(|size| (size * 2).min(LARGEST_BATCH));
                 }
-                return group.into_iter().zip(results).map(|(job, result)| Done { job, result }).collect();
+                let done = |(job, result): (Job, Result<_, _>)| Done {
+                    job,
+                    result: result.map_err(|error| Failure { error, together: 1 }),
+                };
+                return group.into_iter().zip(results).map(done).collect();
             }
             Err(error) => error,
         };
@@ -180,7 +210,102 @@ impl Shared {
             group.into_iter().rev().for_each(|job| self.waiting.push_front(job));
             return Vec::new();
         }
-        let failed = |job| Done { job, result: Err(Error::Batch(Box::new(error.clone()))) };
-        group.into_iter().map(failed).collect()
+        let failure = Failure { error, together: group.len() };
+        group.into_iter().map(|job| Done { job, result: Err(failure.clone()) }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(entry: usize, touches: &[&str], failed: u32) -> Job {
+        let write = Write { path: "/changeset/create".into(), body: serde_json::Value::Null };
+        Job { entry, change: 0, write, touches: touches.iter().map(|key| (*key).to_owned()).collect(), failed }
+    }
+
+    fn schedule(jobs: Vec<Job>, connections: usize, batch: Option<usize>) -> Schedule {
+        let limits = Limits { connections, batch };
+        Schedule { waiting: jobs.into(), busy: HashSet::new(), under_way: 0, limits, stopped: false }
+    }
+
+    fn entries(group: &[Job]) -> Vec<usize> {
+        group.iter().map(|job| job.entry).collect()
+    }
+
+    fn status(code: u16) -> Error {
+        Error::Status { url: String::new(), code, retry_after: None, excerpt: String::new() }
+    }
+
+    fn all_created(group: &[Job]) -> Result<Vec<Result<Created, Error>>, Error> {
+        let created = |job: &Job| Ok(Created { rally_ref: format!("/changeset/{}", job.entry), warnings: Vec::new() });
+        Ok(group.iter().map(created).collect())
+    }
+
+    #[test]
+    fn jobs_that_touch_the_same_artifact_are_not_under_way_side_by_side() {
+        let jobs = vec![job(0, &["US1"], 0), job(1, &["US1"], 0), job(2, &["US2"], 0)];
+        let mut schedule = schedule(jobs, 8, None);
+        let first = schedule.take_group();
+        assert_eq!(entries(&first), [0]);
+        assert_eq!(entries(&schedule.take_group()), [2]);
+        assert!(schedule.take_group().is_empty());
+        let outcome = all_created(&first);
+        schedule.take_back(first, outcome);
+        assert_eq!(entries(&schedule.take_group()), [1]);
+    }
+
+    #[test]
+    fn jobs_that_touch_the_same_artifact_may_share_a_batch() {
+        let mut schedule = schedule(vec![job(0, &["US1"], 0), job(1, &["US1"], 0)], 1, Some(25));
+        assert_eq!(entries(&schedule.take_group()), [0, 1]);
+    }
+
+    #[test]
+    fn a_job_that_failed_shares_its_batch_with_fewer_and_in_the_end_with_none() {
+        let jobs = |failed| (0..30).map(|entry| job(entry, &[], failed)).collect();
+        let size = |failed| schedule(jobs(failed), 1, Some(25)).take_group().len();
+        assert_eq!([0, 1, 2, 40].map(size), [25, 6, 1, 1]);
+        // The others do not wait for it.
+        let mut mixed = schedule(vec![job(0, &[], 0), job(1, &[], 2), job(2, &[], 0)], 1, Some(25));
+        assert_eq!(entries(&mixed.take_group()), [0, 2]);
+        assert_eq!(entries(&mixed.take_group()), [1]);
+    }
+
+    #[test]
+    fn batches_grow_while_all_goes_well_and_shrink_when_one_fails() {
+        let mut schedule = schedule((0..200).map(|entry| job(entry, &[], 0)).collect(), 1, Some(FIRST_BATCH));
+        let group = schedule.take_group();
+        let outcome = all_created(&group);
+        assert_eq!(schedule.take_back(group, outcome).len(), 25);
+        assert_eq!(schedule.limits.batch, Some(50));
+        let group = schedule.take_group();
+        let done = schedule.take_back(group, Err(status(502)));
+        assert!(done.len() == 50 && done.iter().all(|done| done.result.is_err()));
+        assert_eq!(schedule.limits.batch, Some(25));
+    }
+
+    #[test]
+    fn a_batch_that_was_refused_for_its_size_is_sent_again_in_parts() {
+        let mut schedule = schedule((0..4).map(|entry| job(entry, &[], 0)).collect(), 1, Some(4));
+        let group = schedule.take_group();
+        assert!(schedule.take_back(group, Err(status(413))).is_empty());
+        assert_eq!(entries(&schedule.take_group()), [0, 1]);
+    }
+
+    #[test]
+    fn without_a_batch_endpoint_each_job_is_sent_alone() {
+        let mut schedule = schedule((0..4).map(|entry| job(entry, &[], 0)).collect(), 1, Some(4));
+        let group = schedule.take_group();
+        assert!(schedule.take_back(group, Err(status(404))).is_empty());
+        assert_eq!((schedule.limits.batch, entries(&schedule.take_group())), (None, vec![0]));
+    }
+
+    #[test]
+    fn a_refusal_counts_against_a_job_only_if_it_was_sent_alone() {
+        let refused = Error::Rejected(vec!["Validation error".into()]);
+        assert_eq!(Failure { error: refused.clone(), together: 2 }.verdict(), Verdict::Retry);
+        assert_eq!(Failure { error: refused, together: 1 }.verdict(), Verdict::Reject);
+        assert_eq!(Failure { error: status(401), together: 2 }.verdict(), Verdict::Stop);
     }
 }

@@ -7,424 +7,390 @@
 //! ```
 //!
 //! Where an outcome is unknown the next pass asks Rally, and believes a "no" only once the write can no longer be
-//! under way or hidden by a read replica that lags.
+//! under way or hidden by a read replica that lags. What follows from an answer is decided in [`super::decide`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
-use super::body;
-use super::dispatch::{Done, Job, Limits, dispatch};
-use super::lookup;
-use super::rally::{Artifact, Halt, Rally};
-use super::{Report, lag, next_attempt, settles_at};
+use super::decide::{self, Choice, Fate, Stage};
+use super::dispatch::{Done, Failure, Job, dispatch};
+use super::{Delivery, Event};
 use crate::artifact::FormattedId;
-use crate::config::Post;
-use crate::context::{Context, now};
-use crate::queue::{Failure, LONGEST_WAIT, Outcome, Queue, Row};
-use crate::wsapi::{Error, Verdict};
+use crate::backoff::random;
+use crate::queue::{Entry, Outcome, Writes};
+use crate::rally::{Artifact, Error, Rally, posted_path};
+use crate::time::Time;
+use crate::wsapi::{self, Verdict};
 
 /// This many requests in a row that fail by the server's fault, with no success between, are taken for an outage:
 /// there is no use in trying the rest.
 const STRIKES: u32 = 5;
-/// A Changeset that Rally has not found for this many times the lag of its reads has been deleted.
-const GONE_AFTER_LAGS: i64 = 6;
-/// After this many failed attempts a changeset is sent alone: in a batch one bad entry may fail the others.
-const ALONE_AFTER: u32 = 2;
 
-/// Where a row of the pass stands.
-#[derive(Debug, Clone, PartialEq)]
-enum Stage {
-    /// Not in Rally as far as is known.
-    New,
-    /// Its Changeset is there; which of its Changes are is not known.
-    ToComplete(String),
-    /// Its Changeset is there, and so are all Changes but these.
-    ToChange(String, BTreeSet<usize>),
-    /// All of it is there.
-    Complete,
-    /// Nothing more in this pass.
-    Left,
+/// A changeset of the pass.
+struct Item {
+    entry: Entry,
+    stage: Stage,
+    /// Whether a write has failed that may have taken effect.
+    unclear: bool,
 }
 
-pub struct Pass<'p> {
-    context: &'p Context,
-    queue: &'p mut Queue,
-    rally: &'p Rally,
-    limits: &'p mut Limits,
-    report: &'p mut Report,
-    rows: Vec<Row>,
-    stages: Vec<Stage>,
+/// Does what can be done for these entries.
+///
+/// # Errors
+/// If Rally cannot be used, now or before somebody acts. What was done until then is noted.
+pub(super) fn run(delivery: &mut Delivery, rally: &Rally, entries: Vec<Entry>) -> Result<(), Error> {
+    let item = |entry| Item { entry, stage: Stage::New, unclear: false };
+    let items = entries.into_iter().map(item).collect();
+    let mut pass = Pass { delivery, rally, items, artifacts: HashMap::new(), strikes: 0, halt: None };
+    let steps = [
+        Pass::look_up,
+        Pass::create_changesets,
+        Pass::find_missing_changes,
+        Pass::create_changes,
+        Pass::write_receipts,
+    ];
+    for step in steps {
+        step(&mut pass)?;
+        if let Some(error) = pass.halt {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+struct Pass<'p, 'd> {
+    delivery: &'p mut Delivery<'d>,
+    rally: &'p Rally<'p>,
+    items: Vec<Item>,
     artifacts: HashMap<FormattedId, Artifact>,
-    /// Rows of which a write that is being sent, or was, has no known outcome.
-    unclear: BTreeSet<usize>,
+    /// Requests in a row that failed by the server's fault.
     strikes: u32,
-    halt: Option<Halt>,
+    /// Why nothing more is sent.
+    halt: Option<wsapi::Error>,
 }
 
-impl<'p> Pass<'p> {
-    pub fn new(
-        context: &'p Context,
-        queue: &'p mut Queue,
-        rally: &'p Rally,
-        limits: &'p mut Limits,
-        report: &'p mut Report,
-        rows: Vec<Row>,
-    ) -> Self {
-        let stages = vec![Stage::New; rows.len()];
-        let (artifacts, unclear) = (HashMap::new(), BTreeSet::new());
-        Pass { context, queue, rally, limits, report, rows, stages, artifacts, unclear, strikes: 0, halt: None }
+impl Pass<'_, '_> {
+    fn now(&self) -> Time {
+        (self.delivery.now)()
     }
 
-    /// Does what can be done.
-    ///
-    /// # Errors
-    /// If Rally cannot be used, now or before somebody acts. What was done until then is noted.
-    pub fn run(mut self) -> Result<(), Halt> {
-        let steps = [
-            Self::look_up,
-            Self::create_changesets,
-            Self::find_missing_changes,
-            Self::create_changes,
-            Self::write_receipts,
-        ];
-        for step in steps {
-            step(&mut self)?;
-            if let Some(halt) = self.halt {
-                return Err(halt);
+    /// Returns how far reads may lag behind writes.
+    fn lag(&self) -> Duration {
+        self.delivery.settings.rally.rally.read_lag
+    }
+
+    /// Finds out what Rally has: the artifacts, and the Changesets of which that is not known.
+    fn look_up(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        let (queue, rally) = (&mut *self.delivery.queue, self.rally);
+        let unmade = self.items.iter().filter(|item| item.entry.rally_ref.is_none());
+        let revisions: Vec<String> = unmade.map(|item| item.entry.changeset.revision.clone()).collect();
+        let (there, refused_revisions) = match rally.repository(queue, now)? {
+            Some(repository) => rally.changesets(&repository, &revisions)?,
+            None => Default::default(),
+        };
+        let ids = self.items.iter().flat_map(|item| &item.entry.changeset.artifacts);
+        let artifacts = rally.artifacts(queue, ids, now)?;
+        self.artifacts = artifacts.found;
+        let mut found = BTreeSet::new();
+        for (at, item) in self.items.iter_mut().enumerate() {
+            if let (None, Some(rally_ref)) = (&item.entry.rally_ref, there.get(&item.entry.changeset.revision)) {
+                decide::note_found(&mut item.entry, rally_ref);
+                found.insert(at);
             }
+            item.stage = decide::stage(&item.entry);
+        }
+        self.save(&found)?;
+        for (revision, error) in refused_revisions {
+            self.look_up_refused(|entry| entry.changeset.revision == revision, &error)?;
+        }
+        for (id, error) in artifacts.refused {
+            self.look_up_refused(|entry| entry.changeset.artifacts.contains(&id), &error)?;
         }
         Ok(())
     }
 
-    /// Finds out what Rally has: the artifacts, and the Changesets that we do not know of.
-    fn look_up(&mut self) -> Result<(), Halt> {
-        self.heed_clocks()?;
-        let unmade: Vec<usize> = self.rows_where(|row| row.rally_ref.is_none());
-        let name = self.context.repository_name();
-        let there = match self.rally.repository(self.queue, &name)? {
-            Some(repository) => {
-                let revisions: Vec<String> =
-                    unmade.iter().map(|&at| self.rows[at].changeset.revision.clone()).collect();
-                lookup::revisions(&self.rally.client, &repository, &revisions)?
-            }
-            None => HashMap::new(),
-        };
-        let ids = self.rows.iter().flat_map(|row| &row.changeset.artifacts);
-        self.artifacts = self.rally.artifacts(self.queue, ids)?;
-        let mut found = Vec::new();
-        for at in 0..self.rows.len() {
-            let row = &mut self.rows[at];
-            if let (None, Some(rally_ref)) = (&row.rally_ref, there.get(&row.changeset.revision)) {
-                row.existed = row.settles_at.is_none();
-                row.rally_ref = Some(rally_ref.clone());
-                row.settles_at.get_or_insert(0);
-                found.push((row.id, rally_ref.clone(), row.existed));
-            }
-            self.stages[at] = match (&row.rally_ref, row.settles_at) {
-                (None, _) => Stage::New,
-                (Some(rally_ref), Some(_)) => Stage::ToComplete(rally_ref.clone()),
-                (Some(rally_ref), None) => {
-                    let made: BTreeSet<usize> = row.made.iter().copied().collect();
-                    let missing = (0..row.changeset.changes.len()).filter(|place| !made.contains(place)).collect();
-                    Stage::ToChange(rally_ref.clone(), missing)
-                }
-            };
+    /// Puts off what a question was about that Rally gave no answer for.
+    fn look_up_refused(&mut self, is_about: impl Fn(&Entry) -> bool, error: &wsapi::Error) -> Result<(), Error> {
+        let is_concerned = |item: &Item| item.stage != Stage::Left && is_about(&item.entry);
+        let concerned: BTreeSet<usize> = (0..self.items.len()).filter(|&at| is_concerned(&self.items[at])).collect();
+        for &at in &concerned {
+            self.items[at].stage = Stage::Left;
+            self.count_attempt(at, Verdict::Retry, error, &error.to_string());
         }
-        Ok(self.queue.changesets_found(&found)?)
+        self.save(&concerned)
     }
 
-    /// Renews times of settlement that a clock set which was ahead and has been set back since.
-    fn heed_clocks(&mut self) -> Result<(), Halt> {
-        let (latest, anew) = (now() + LONGEST_WAIT, Some(now() + lag()));
-        let mut renewed = Vec::new();
-        for row in self.rows.iter_mut().filter(|row| row.settles_at > Some(latest)) {
-            row.settles_at = anew;
-            renewed.push((row.id, anew));
-        }
-        Ok(self.queue.settle(&renewed)?)
-    }
-
-    fn create_changesets(&mut self) -> Result<(), Halt> {
+    fn create_changesets(&mut self) -> Result<(), Error> {
         let to_create = self.choose_new()?;
         if to_create.is_empty() {
             return Ok(());
         }
-        let name = self.context.repository_name();
-        let repository = match self.rally.repository(self.queue, &name)? {
+        let (queue, rally, now) = (&mut *self.delivery.queue, self.rally, self.delivery.now);
+        let repository = match rally.repository(queue, now())? {
             Some(repository) => repository,
-            None => self.rally.create_repository(self.queue, &name, &self.context.config)?,
+            None => rally.create_repository(queue, now)?,
         };
-        let commits: Vec<_> = to_create.iter().map(|&at| &self.rows[at].changeset).collect();
-        let authors = self.rally.authors(self.queue, &commits)?;
-        let branch = self.rally.knows_branch(self.queue)?;
+        let commits: Vec<_> = to_create.iter().map(|&at| &self.items[at].entry.changeset).collect();
+        let authors = rally.authors(queue, &commits, now())?;
+        let branch = rally.branch_field(queue, now())?;
         let mut jobs = Vec::new();
         for (&at, author) in to_create.iter().zip(&authors) {
-            let row = &self.rows[at];
+            let entry = &self.items[at].entry;
             let known: Vec<&FormattedId> =
-                row.changeset.artifacts.iter().filter(|id| self.artifacts.contains_key(id)).collect();
-            let refs = body::Refs {
-                workspace: &self.rally.workspace.rally_ref,
-                repository: &repository,
-                author: author.as_deref(),
-                artifacts: known.iter().map(|id| self.artifacts[*id].rally_ref.as_str()).collect(),
-                branch,
-            };
-            let write = body::changeset(&row.changeset, &refs, &self.rally.links);
+                entry.changeset.artifacts.iter().filter(|id| self.artifacts.contains_key(id)).collect();
+            let refs: Vec<&str> = known.iter().map(|id| self.artifacts[*id].rally_ref.as_str()).collect();
+            let write = rally.changeset_write(&entry.changeset, &repository, author.as_deref(), &refs, branch);
             let touches = known.iter().map(|id| id.to_string()).collect();
-            jobs.push(Job { row: at, change: 0, write, touches, alone: row.attempts >= ALONE_AFTER });
+            jobs.push(Job { entry: at, change: 0, write, touches, failed: entry.attempts.failed });
         }
         self.send(jobs, Self::changesets_answered)
     }
 
-    /// Returns the rows whose Changesets are to be made now; settles those that are not.
-    fn choose_new(&mut self) -> Result<Vec<usize>, Halt> {
-        let mut chosen = Vec::new();
-        let mut unlinked = Vec::new();
-        let mut too_early = Vec::new();
-        for at in 0..self.rows.len() {
-            let row = &self.rows[at];
-            if self.stages[at] != Stage::New {
-                continue;
-            }
-            let missing: Vec<String> = row
-                .changeset
-                .artifacts
-                .iter()
-                .filter(|id| !self.artifacts.contains_key(id))
-                .map(FormattedId::to_string)
-                .collect();
-            if let Some(settles_at) = row.settles_at.filter(|at| *at > now()) {
-                too_early.push((row.id, settles_at));
-                self.stages[at] = Stage::Left;
-            } else if missing.len() == row.changeset.artifacts.len() && self.context.config.commits.post == Post::Linked
-            {
-                self.context.log.info(&format!(
-                    "commit {} is not posted: Rally has no {}",
-                    row.changeset.revision,
-                    missing.join(", ")
-                ));
-                unlinked.push((row.id, Outcome::Unlinked));
-                self.stages[at] = Stage::Left;
-            } else {
-                if !missing.is_empty() {
-                    self.context.log.info(&format!(
-                        "commit {}: Rally has no {}",
-                        row.changeset.revision,
-                        missing.join(", ")
-                    ));
+    /// Returns the changesets to create now; settles those that are not.
+    fn choose_new(&mut self) -> Result<Vec<usize>, Error> {
+        let (post, now, lag) = (self.delivery.settings.post, self.now(), self.lag());
+        let (mut chosen, mut unlinked, mut early) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for (at, item) in self.items.iter_mut().enumerate().filter(|(_, item)| item.stage == Stage::New) {
+            let Entry { changeset, .. } = &item.entry;
+            let missing: Vec<&FormattedId> =
+                changeset.artifacts.iter().filter(|id| !self.artifacts.contains_key(id)).collect();
+            let names: Vec<String> = missing.iter().map(|id| id.to_string()).collect();
+            let (revision, missing_names) = (changeset.revision.as_str(), names.as_slice());
+            match decide::choose(&item.entry, &missing, post, now, lag) {
+                Choice::Create => {
+                    if !names.is_empty() {
+                        (self.delivery.observe)(&Event::ArtifactsMissing { revision, missing: missing_names });
+                    }
+                    chosen.push(at);
                 }
-                chosen.push(at);
+                Choice::LeaveUnlinked => {
+                    (self.delivery.observe)(&Event::Unlinked { revision, missing: missing_names });
+                    unlinked.push(at);
+                    item.stage = Stage::Left;
+                }
+                Choice::WaitUntil(until) => {
+                    item.entry.writes = Writes::Unknown { until };
+                    item.entry.attempts.next = until;
+                    early.insert(at);
+                    item.stage = Stage::Left;
+                }
             }
         }
-        self.report.unlinked += unlinked.len();
-        self.queue.finish(&unlinked, &self.context.destination(), now())?;
-        self.queue.put_off(&too_early)?;
+        self.finish(&unlinked, |_| Outcome::Unlinked)?;
+        self.save(&early)?;
         Ok(chosen)
     }
 
-    fn changesets_answered(&mut self, group: Vec<Done>) -> Result<(), Halt> {
-        self.count_strikes(&group);
-        let mut made = Vec::new();
+    fn changesets_answered(&mut self, group: Vec<Done>) -> Result<(), Error> {
+        let touched: BTreeSet<usize> = group.iter().map(|done| done.job.entry).collect();
         for done in group {
-            let at = done.job.row;
+            let at = done.job.entry;
             match done.result {
                 Ok(created) => {
-                    self.rally.note_warnings(self.queue, &created.warnings)?;
-                    let all = (0..self.rows[at].changeset.changes.len()).collect();
-                    made.push((self.rows[at].id, created.rally_ref.clone()));
-                    self.stages[at] = Stage::ToChange(created.rally_ref, all);
+                    self.rally.note_warnings(self.delivery.queue, &created.warnings, (self.delivery.now)())?;
+                    let item = &mut self.items[at];
+                    item.entry.rally_ref = Some(created.rally_ref);
+                    item.entry.writes = Writes::Known;
+                    item.stage = decide::stage(&item.entry);
                 }
-                Err(error) => self.failed(at, error)?,
+                Err(failure) => self.failed(at, &failure)?,
             }
         }
-        Ok(self.queue.changesets_made(&made)?)
+        self.save(&touched)
     }
 
     /// Asks which Changes there are of the Changesets of which that is not known.
-    fn find_missing_changes(&mut self) -> Result<(), Halt> {
-        let refs: Vec<String> = self
-            .stages
-            .iter()
-            .filter_map(|stage| match stage {
-                Stage::ToComplete(rally_ref) => Some(rally_ref.clone()),
-                _ => None,
-            })
-            .collect();
-        let there = lookup::changes_of(&self.rally.client, &refs)?;
-        let none = Vec::new();
-        for at in 0..self.rows.len() {
-            let Stage::ToComplete(rally_ref) = self.stages[at].clone() else { continue };
-            let row = &self.rows[at];
-            let mut paths: Vec<&str> = there.get(&rally_ref).unwrap_or(&none).iter().map(String::as_str).collect();
-            paths.sort_unstable();
-            let is_there = |place: &usize| {
-                row.made.contains(place)
-                    || paths.binary_search(&body::posted_path(&row.changeset.changes[*place].path)).is_ok()
-            };
-            let missing: BTreeSet<usize> = (0..row.changeset.changes.len()).filter(|place| !is_there(place)).collect();
-            let (id, settles_at, now) = (row.id, row.settles_at.unwrap_or(0), now());
-            self.stages[at] = if missing.is_empty() || settles_at != 0 && settles_at <= now {
-                Stage::ToChange(rally_ref, missing)
-            } else {
-                // Somebody may be making them at this moment, or they are not to be seen yet: ask again later.
-                let settles_at = if settles_at == 0 { now + lag() } else { settles_at };
-                self.queue.settle(&[(id, Some(settles_at))])?;
-                self.queue.put_off(&[(id, settles_at)])?;
-                Stage::Left
-            };
+    fn find_missing_changes(&mut self) -> Result<(), Error> {
+        let to_complete: Vec<usize> =
+            (0..self.items.len()).filter(|&at| self.items[at].stage == Stage::ToComplete).collect();
+        let refs: Vec<String> = to_complete.iter().filter_map(|&at| self.items[at].entry.rally_ref.clone()).collect();
+        let (there, refused) = self.rally.changes_of(&refs)?;
+        for (rally_ref, error) in refused {
+            self.look_up_refused(|entry| entry.rally_ref.as_ref() == Some(&rally_ref), &error)?;
         }
-        Ok(())
+        let (now, lag) = (self.now(), self.lag());
+        let mut early = BTreeSet::new();
+        for at in to_complete {
+            let item = &mut self.items[at];
+            if item.stage == Stage::Left {
+                continue;
+            }
+            let there = item.entry.rally_ref.as_ref().and_then(|rally_ref| there.get(rally_ref));
+            let mut paths: Vec<&str> = there.into_iter().flatten().map(String::as_str).collect();
+            paths.sort_unstable();
+            let is_there = |path: &str| paths.binary_search(&posted_path(path)).is_ok();
+            item.stage = decide::complete(&mut item.entry, is_there, now, lag).unwrap_or_else(|until| {
+                item.entry.attempts.next = until;
+                early.insert(at);
+                Stage::Left
+            });
+        }
+        self.save(&early)
     }
 
-    fn create_changes(&mut self) -> Result<(), Halt> {
+    fn create_changes(&mut self) -> Result<(), Error> {
         let mut jobs = Vec::new();
-        for (at, stage) in self.stages.iter_mut().enumerate() {
-            let Stage::ToChange(rally_ref, missing) = stage else { continue };
-            let row = &self.rows[at];
-            for &place in missing.iter() {
-                let write = body::change(&row.changeset, place, rally_ref, &self.rally.links);
-                jobs.push(Job {
-                    row: at,
-                    change: place,
-                    write,
-                    touches: Vec::new(),
-                    alone: row.attempts >= ALONE_AFTER,
-                });
+        for (at, item) in self.items.iter().enumerate() {
+            let (Stage::ToChange(missing), Some(rally_ref)) = (&item.stage, &item.entry.rally_ref) else { continue };
+            let Entry { changeset, attempts, .. } = &item.entry;
+            if item.entry.existed {
+                (self.delivery.observe)(&Event::Completing { revision: &changeset.revision });
             }
-            if missing.is_empty() {
-                *stage = Stage::Complete;
-            } else if row.existed {
-                self.report.completed += 1;
-            }
+            jobs.extend(missing.iter().map(|&change| {
+                let write = self.rally.change_write(changeset, change, rally_ref);
+                Job { entry: at, change, write, touches: Vec::new(), failed: attempts.failed }
+            }));
         }
         self.send(jobs, Self::changes_answered)
     }
 
-    fn changes_answered(&mut self, group: Vec<Done>) -> Result<(), Halt> {
-        self.count_strikes(&group);
-        let mut touched = BTreeSet::new();
+    fn changes_answered(&mut self, group: Vec<Done>) -> Result<(), Error> {
+        let touched: BTreeSet<usize> = group.iter().map(|done| done.job.entry).collect();
         for done in group {
-            let at = done.job.row;
-            match (done.result, &mut self.stages[at]) {
-                (Ok(_), stage) => {
-                    self.rows[at].made.push(done.job.change);
-                    touched.insert(at);
-                    if let Stage::ToChange(_, missing) = stage {
-                        missing.remove(&done.job.change);
+            let (at, change) = (done.job.entry, done.job.change);
+            match done.result {
+                Ok(_) => {
+                    let Item { entry, stage, .. } = &mut self.items[at];
+                    entry.made.insert(change);
+                    if let Stage::ToChange(missing) = stage {
+                        missing.remove(&change);
                         if missing.is_empty() {
                             *stage = Stage::Complete;
                         }
                     }
                 }
-                // One failure of a row is enough to put it off, but each may leave something unclear.
-                (Err(error), Stage::Left) => self.note_unclear(at, &error)?,
-                (Err(error), _) => self.failed(at, error)?,
+                // One failure is enough to put the changeset off, but each may leave something unclear.
+                Err(failure) if self.items[at].stage == Stage::Left => self.note_unclear(at, &failure.error),
+                Err(failure) => self.failed(at, &failure)?,
             }
         }
-        let made: Vec<_> = touched.into_iter().map(|at| (self.rows[at].id, self.rows[at].made.clone())).collect();
-        Ok(self.queue.changes_made(&made)?)
+        self.save(&touched)
     }
 
     /// Writes the receipts of what is complete.
-    fn write_receipts(&mut self) -> Result<(), Halt> {
-        let mut done = Vec::new();
-        for (row, _) in self.rows.iter().zip(&self.stages).filter(|(_, stage)| **stage == Stage::Complete) {
-            let outcome = if row.existed { Outcome::Existed } else { Outcome::Delivered };
-            self.report.count(outcome);
-            self.context.log.info(&format!("{} commit {}", outcome.name(), row.changeset.revision));
-            done.push((row.id, outcome));
+    fn write_receipts(&mut self) -> Result<(), Error> {
+        let complete: Vec<usize> =
+            (0..self.items.len()).filter(|&at| self.items[at].stage == Stage::Complete).collect();
+        let outcome = |entry: &Entry| if entry.existed { Outcome::Existed } else { Outcome::Delivered };
+        self.finish(&complete, outcome)?;
+        for entry in complete.iter().map(|&at| &self.items[at].entry) {
+            (self.delivery.observe)(&Event::Finished { revision: &entry.changeset.revision, outcome: outcome(entry) });
         }
-        Ok(self.queue.finish(&done, &self.context.destination(), now())?)
+        Ok(())
     }
 
-    /// Sends jobs. Before that the outcome of each row is noted as unknown, and taken back for what was not sent.
-    fn send(&mut self, jobs: Vec<Job>, answered: fn(&mut Self, Vec<Done>) -> Result<(), Halt>) -> Result<(), Halt> {
+    /// Sends jobs. Before that the outcome of each entry is noted as unknown; afterwards it is known again, but for
+    /// those of which a write may have taken effect.
+    fn send(&mut self, jobs: Vec<Job>, answered: fn(&mut Self, Vec<Done>) -> Result<(), Error>) -> Result<(), Error> {
         if jobs.is_empty() || self.halt.is_some() {
             return Ok(());
         }
-        self.unclear.clear();
-        let rows: BTreeSet<usize> = jobs.iter().map(|job| job.row).collect();
-        let intended: Vec<_> = rows.iter().map(|&at| (self.rows[at].id, Some(now() + lag()))).collect();
-        self.queue.settle(&intended)?;
-        let (client, mut limits) = (&self.rally.client, self.limits.clone());
+        let sent: BTreeSet<usize> = jobs.iter().map(|job| job.entry).collect();
+        let until = self.now() + self.lag();
+        let before: Vec<(usize, Writes)> = sent.iter().map(|&at| (at, self.items[at].entry.writes)).collect();
+        for &at in &sent {
+            self.items[at].entry.writes = Writes::Unknown { until };
+        }
+        self.save(&sent)?;
+        let (client, mut limits) = (&self.rally.client, self.delivery.pace.limits.clone());
         let mut broken = None;
         let unsent = dispatch(client, &mut limits, jobs, |group| {
-            if let Err(halt) = answered(self, group) {
-                broken = Some(halt);
+            self.count_strikes(&group);
+            if let Err(error) = answered(self, group) {
+                broken = Some(error);
             }
             if broken.is_some() || self.halt.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        *self.limits = limits;
-        if let Some(halt) = broken {
-            return Err(halt);
+        self.delivery.pace.limits = limits;
+        if let Some(error) = broken {
+            return Err(error);
         }
-        // Nothing is unknown of a row whose writes were not sent, or all failed for sure or are noted as made. One of
-        // which some were made and others not sent keeps its mark: what it has is asked for.
-        let not_sent: BTreeSet<usize> = unsent.iter().map(|job| job.row).collect();
-        let mut known = rows;
-        known.retain(|at| match self.stages[*at] {
-            Stage::Left => !self.unclear.contains(at),
-            _ => not_sent.contains(at) && self.rows[*at].made.is_empty(),
-        });
-        let taken_back: Vec<_> = known.iter().map(|&at| (self.rows[at].id, self.rows[at].settles_at)).collect();
-        self.queue.settle(&taken_back)?;
-        unsent.iter().for_each(|job| self.stages[job.row] = Stage::Left);
-        Ok(())
-    }
-
-    /// Notes when Rally can tell what became of a write that failed, unless it is clear that nothing did. Of several
-    /// the latest counts.
-    fn note_unclear(&mut self, at: usize, error: &Error) -> Result<(), Halt> {
-        if error.is_without_effect() {
-            return Ok(());
-        }
-        self.unclear.insert(at);
-        let row = &mut self.rows[at];
-        row.settles_at = row.settles_at.max(Some(settles_at(error, self.context.config.rally.timeout)));
-        Ok(self.queue.settle(&[(row.id, row.settles_at)])?)
-    }
-
-    /// Decides what becomes of a row whose write failed.
-    fn failed(&mut self, at: usize, error: Error) -> Result<(), Halt> {
-        self.stages[at] = Stage::Left;
-        self.note_unclear(at, &error)?;
-        let row = &self.rows[at];
-        let verdict = error.verdict();
-        if matches!(verdict, Verdict::Stop | Verdict::Unavailable) {
-            self.halt.get_or_insert(error.into());
-            return Ok(());
-        }
-        if verdict == Verdict::Missing {
-            self.rally.forget(self.queue, &row.changeset, &self.context.repository_name())?;
-            // A Changeset that was made just now may only be hidden yet. After a while it was deleted.
-            let failing_since = row.first_attempt.unwrap_or_else(now);
-            if row.rally_ref.is_some() && now() - failing_since > GONE_AFTER_LAGS * lag() {
-                self.queue.unmake(row.id)?;
+        unsent.iter().for_each(|job| self.items[job.entry].stage = Stage::Left);
+        let mut known = BTreeSet::new();
+        for (at, before) in before {
+            let Item { entry, stage, unclear } = &mut self.items[at];
+            // What was not sent had no effect, and what was answered is noted.
+            if !*unclear && *stage == Stage::Left {
+                entry.writes = before;
+                known.insert(at);
             }
         }
-        let again = next_attempt(self.context, row.attempts, row.first_attempt, &error);
-        let next_attempt = again.filter(|_| verdict != Verdict::Reject);
-        let given_up = next_attempt.is_none();
-        let what = if given_up { "cannot be posted" } else { "could not be posted yet" };
-        self.context.log.warn(&format!("commit {} {what}: {error}", row.changeset.revision));
-        self.report.failed(given_up, &error);
-        self.queue.fail(&[(row.id, Failure { error: error.to_string(), next_attempt })], now())?;
+        self.save(&known)
+    }
+
+    /// Notes until when a failed write may take effect unseen, unless it is clear that it did not. Of several the
+    /// latest counts.
+    fn note_unclear(&mut self, at: usize, error: &wsapi::Error) {
+        if error.is_without_effect() {
+            return;
+        }
+        let until = self.delivery.settings.rally.settles_at(error, self.now());
+        let item = &mut self.items[at];
+        let until = match item.entry.writes {
+            Writes::Unknown { until: other } => until.max(other),
+            Writes::Known | Writes::Found => until,
+        };
+        (item.unclear, item.entry.writes) = (true, Writes::Unknown { until });
+    }
+
+    /// Decides what becomes of a changeset one of whose writes failed.
+    fn failed(&mut self, at: usize, failure: &Failure) -> Result<(), Error> {
+        self.items[at].stage = Stage::Left;
+        self.note_unclear(at, &failure.error);
+        let (now, lag) = (self.now(), self.lag());
+        if failure.verdict() == Verdict::Missing {
+            let entry = &mut self.items[at].entry;
+            self.rally.forget(self.delivery.queue, &entry.changeset)?;
+            if decide::is_gone(entry, now, lag) {
+                decide::note_gone(entry);
+            }
+        }
+        self.count_attempt(at, failure.verdict(), &failure.error, &failure.to_string());
         Ok(())
+    }
+
+    /// Counts a failed attempt, which the caller saves.
+    fn count_attempt(&mut self, at: usize, verdict: Verdict, error: &wsapi::Error, text: &str) {
+        let (retry, now) = (&self.delivery.settings.retry, self.now());
+        let Entry { attempts, changeset, .. } = &mut self.items[at].entry;
+        let revision = changeset.revision.as_str();
+        match decide::fate(attempts, verdict, error.retry_after(), retry, now, random()) {
+            Fate::StopAll => {
+                self.halt.get_or_insert(error.clone());
+            }
+            Fate::TryAgain(next) => {
+                decide::note_failure(attempts, Some(next), text, now);
+                (self.delivery.observe)(&Event::PutOff { revision, error: text });
+            }
+            Fate::GiveUp => {
+                decide::note_failure(attempts, None, text, now);
+                (self.delivery.observe)(&Event::GivenUp { revision, error: text });
+            }
+        }
     }
 
     /// Counts groups that failed as a whole, one after the other, by the server's fault.
     fn count_strikes(&mut self, group: &[Done]) {
-        let fault = group.iter().try_fold(None, |_, done| match &done.result {
-            Ok(_) | Err(Error::Rejected(_)) => Err(()),
-            Err(error) => Ok(Some(error)),
-        });
-        self.strikes = if fault.is_ok() { self.strikes + 1 } else { 0 };
-        if let (Ok(Some(error)), true) = (fault, self.strikes >= STRIKES) {
-            self.halt.get_or_insert(error.clone().into());
+        let is_by_server = |done: &Done| {
+            let failure = done.result.as_ref().err();
+            failure.is_some_and(|failure| failure.together > 1 || !matches!(failure.error, wsapi::Error::Rejected(_)))
+        };
+        self.strikes = if group.iter().all(is_by_server) { self.strikes + 1 } else { 0 };
+        let last = group.last().and_then(|done| done.result.as_ref().err());
+        if let Some(failure) = last.filter(|_| self.strikes >= STRIKES) {
+            self.halt.get_or_insert(failure.error.clone());
         }
     }
 
-    fn rows_where(&self, is: impl Fn(&Row) -> bool) -> Vec<usize> {
-        (0..self.rows.len()).filter(|&at| is(&self.rows[at])).collect()
+    fn save(&mut self, places: &BTreeSet<usize>) -> Result<(), Error> {
+        Ok(self.delivery.queue.save(places.iter().map(|&at| &self.items[at].entry))?)
+    }
+
+    fn finish(&mut self, places: &[usize], outcome: impl Fn(&Entry) -> Outcome) -> Result<(), Error> {
+        let entries = places.iter().map(|&at| &self.items[at].entry);
+        let done: Vec<_> = entries.map(|entry| (entry, outcome(entry))).collect();
+        Ok(self.delivery.queue.finish(&done, &self.delivery.settings.destination, self.now())?)
     }
 }

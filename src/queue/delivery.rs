@@ -1,117 +1,46 @@
-//! The queue as the deliverer sees it: what is due, and what became of it.
+//! What delivery asks of the queue: what is due, what became of it, pauses, and Rally's answers that are remembered.
 
-use rusqlite::{OptionalExtension, Transaction, params};
-use serde::{Deserialize, Serialize};
+use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 
-use super::{Error, MAX_COVERED_TIPS, MAX_RECEIPTS, MAX_SETTLED_REQUESTS, Queue, Walked, count, meta, set_meta};
-use crate::changeset::{Changeset, StateRequest};
+use super::{Attempts, Entry, Error, Outcome, Pause, Queue, StateEntry, Walked, Writes, count, meta, set_meta};
+use crate::backoff::{LONGEST_WAIT, heeded};
+use crate::time::Time;
 
-/// A changeset that waits.
-#[derive(Debug, Clone)]
-pub struct Row {
-    pub id: i64,
-    pub changeset: Changeset,
-    /// How many attempts have failed.
-    pub attempts: u32,
-    pub first_attempt: Option<i64>,
-    /// The Changeset in Rally, once it is known to be there.
-    pub rally_ref: Option<String>,
-    /// Whether it was there before we made one.
-    pub existed: bool,
-    /// Set if a write was sent whose outcome is not known: the time from which on Rally's answer can be believed.
-    pub settles_at: Option<i64>,
-    /// The places of the changes that are known to be in Rally.
-    pub made: Vec<usize>,
-}
+/// Receipts beyond this many are dropped, the oldest first: some 35 MB. A commit whose receipt is gone is still not
+/// posted twice: its ref's tip is seen, and Rally is asked before anything is made.
+const MAX_RECEIPTS: i64 = 200_000;
 
-/// A request for state changes that waits.
-#[derive(Debug, Clone)]
-pub struct StateRow {
-    pub id: i64,
-    pub request: StateRequest,
-    pub attempts: u32,
-    pub first_attempt: Option<i64>,
-}
+/// How many seen tips are kept that others reach, the youngest: half a megabyte. They count only if all those others
+/// have been pruned.
+const MAX_COVERED_TIPS: i64 = 10_000;
 
-/// How a changeset left the queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    Delivered,
-    /// Rally had it all.
-    Existed,
-    /// Rally has none of the artifacts that it names.
-    Unlinked,
-}
+/// How many settled requests for state changes are remembered, the latest: a commit that is pushed again after all that
+/// tells of it was pruned changes nothing a second time.
+const MAX_SETTLED_REQUESTS: i64 = 10_000;
 
-impl Outcome {
-    pub fn name(self) -> &'static str {
-        match self {
-            Outcome::Delivered => "delivered",
-            Outcome::Existed => "existed",
-            Outcome::Unlinked => "unlinked",
-        }
-    }
-}
+/// What is due at the time `:now`. What waits beyond `:latest` was put off by a clock that has been set back since.
+const DUE: &str = "(next_attempt <= :now OR next_attempt > :latest)";
 
-/// What becomes of a changeset whose attempt failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    pub error: String,
-    /// When to try again; `None` makes it a dead letter.
-    pub next_attempt: Option<i64>,
-}
-
-/// Why nothing is delivered at the moment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pause {
-    pub until: i64,
-    pub since: i64,
-    pub attempts: u32,
-    pub error: String,
-    /// Whether a person has to act, as opposed to a service that is down.
-    pub needs_person: bool,
-}
-
-impl Pause {
-    /// Tells whether it still holds.
-    pub fn holds(&self, now: i64) -> bool {
-        (now..now + LONGEST_WAIT).contains(&self.until)
-    }
-}
-
-/// No wait is as long as this, in milliseconds: what is later still was put off by a clock that was ahead and has been
-/// set back.
-pub const LONGEST_WAIT: i64 = 2 * 3600 * 1000;
-
-/// What is due at time ?1. The number is [`LONGEST_WAIT`].
-const DUE: &str = "(next_attempt <= ?1 OR next_attempt > ?1 + 7200000)";
-
-const COLUMNS: &str = "id, attempts, first_attempt, rally_ref, existed, settles_at, made, json";
+/// Which dead letters a text stands for. Names of commits are long and may be abbreviated; numbers are not.
+const NAMED: &str = "dead = 1 AND (revision = :text OR length(revision) >= 40 AND length(:text) >= 4 \
+                     AND substr(revision, 1, length(:text)) = lower(:text))";
 
 impl Queue {
-    /// Returns what is due, in the order in which it was recorded: at most `limit` rows, and no more than the first
-    /// that exceeds `max_bytes`.
-    pub fn due(&self, now: i64, limit: usize, max_bytes: usize) -> Result<Vec<Row>, Error> {
+    /// Returns the changesets that are due, in the order in which they were recorded: at most `limit` of them, and no
+    /// more than the first that exceeds `max_bytes`.
+    pub(crate) fn due(&self, now: Time, limit: usize, max_bytes: usize) -> Result<Vec<Entry>, Error> {
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM changeset NOT INDEXED JOIN facts ON changeset = id WHERE dead = 0 AND {DUE} ORDER BY id LIMIT ?2"
+                "SELECT * FROM changeset NOT INDEXED JOIN facts ON changeset = id WHERE dead = 0 AND {DUE} ORDER BY id LIMIT :limit"
             ))?;
             let mut found = Vec::new();
             let mut bytes = 0;
-            let mut rows = statement.query(params![now, limit as i64])?;
+            let due = named_params! {":now": now, ":latest": now + LONGEST_WAIT, ":limit": limit as i64};
+            let mut rows = statement.query(due)?;
             while let Some(row) = rows.next()? {
-                let json: String = row.get(7)?;
+                let json: String = row.get("json")?;
                 bytes += json.len();
-                found.push(Row {
-                    id: row.get(0)?,
-                    attempts: row.get(1)?,
-                    first_attempt: row.get(2)?,
-                    rally_ref: row.get(3)?,
-                    existed: row.get(4)?,
-                    settles_at: row.get(5)?,
-                    made: serde_json::from_str(&row.get::<_, String>(6)?).unwrap_or_default(),
-                    changeset: serde_json::from_str(&json).map_err(|_| rusqlite::Error::InvalidQuery)?,
-                });
+                found.push(entry(row, &json)?);
                 if bytes > max_bytes {
                     break;
                 }
@@ -121,201 +50,160 @@ impl Queue {
     }
 
     /// Returns the requests for state changes that are due, in the order in which they were recorded.
-    pub fn due_state_requests(&self, now: i64, limit: usize) -> Result<Vec<StateRow>, Error> {
+    pub(crate) fn due_state_requests(&self, now: Time, limit: usize) -> Result<Vec<StateEntry>, Error> {
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
-                "SELECT id, attempts, first_attempt, json FROM state_request WHERE done = 0 AND {DUE} ORDER BY id LIMIT ?2"
+                "SELECT *, NULL AS last_error, 0 AS dead FROM state_request WHERE done = 0 AND {DUE} ORDER BY id LIMIT :limit"
             ))?;
-            let rows = statement.query_map(params![now, limit as i64], |row| {
-                let json: String = row.get(3)?;
-                Ok(StateRow {
-                    id: row.get(0)?,
-                    attempts: row.get(1)?,
-                    first_attempt: row.get(2)?,
-                    request: serde_json::from_str(&json).map_err(|_| rusqlite::Error::InvalidQuery)?,
-                })
+            let due = named_params! {":now": now, ":latest": now + LONGEST_WAIT, ":limit": limit as i64};
+            let rows = statement.query_map(due, |row| {
+                let request = parse(&row.get::<_, String>("json")?)?;
+                Ok(StateEntry { id: row.get("id")?, request, attempts: attempts(row)? })
             })?;
             rows.collect()
         })
     }
 
-    /// Notes that these requests are settled, one way or another.
-    pub fn finish_state_requests(&mut self, ids: &[i64]) -> Result<(), Error> {
-        self.each(ids, |tx, id| {
-            tx.prepare_cached("UPDATE state_request SET done = 1, json = '' WHERE id = ?1")?.execute([id]).map(drop)
-        })
-    }
-
-    /// Notes when failed requests are tried again.
-    pub fn put_off_state_requests(&mut self, ids: &[(i64, i64)], now: i64) -> Result<(), Error> {
-        self.each(ids, |tx, (id, next_attempt)| {
-            tx.prepare_cached(
-                "UPDATE state_request SET attempts = attempts + 1, first_attempt = coalesce(first_attempt, ?3), \
-                 next_attempt = ?2 WHERE id = ?1",
-            )?
-            .execute(params![id, next_attempt, now])
-            .map(drop)
-        })
-    }
-
     /// Returns when the next attempt is due, if anything waits; not after `now` for what is due.
-    pub fn next_due(&self, now: i64) -> Result<Option<i64>, Error> {
+    pub(crate) fn next_due(&self, now: Time) -> Result<Option<Time>, Error> {
         let first = format!(
-            "SELECT min(CASE WHEN {DUE} THEN min(next_attempt, ?1) ELSE next_attempt END) FROM \
+            "SELECT min(CASE WHEN {DUE} THEN min(next_attempt, :now) ELSE next_attempt END) FROM \
              (SELECT next_attempt FROM changeset WHERE dead = 0 UNION ALL SELECT next_attempt FROM state_request WHERE done = 0)"
         );
-        self.read(|db| db.prepare_cached(&first)?.query_row([now], |row| row.get(0)))
+        let due = named_params! {":now": now, ":latest": now + LONGEST_WAIT};
+        self.read(|db| db.prepare_cached(&first)?.query_row(due, |row| row.get(0)))
     }
 
-    /// Returns a number that changes when another process has written something.
-    pub fn version(&self) -> Result<i64, Error> {
-        self.read(|db| db.pragma_query_value(None, "data_version", |row| row.get(0)))
-    }
-
-    /// Notes for writes whose outcome is unknown when Rally can tell it; `None` takes that back. Before anything is
-    /// sent this is noted for the time at which it will be: a crash leaves the outcome unknown.
-    pub fn settle(&mut self, rows: &[(i64, Option<i64>)]) -> Result<(), Error> {
-        self.each(rows, |tx, (id, at)| {
-            tx.prepare_cached("UPDATE changeset SET settles_at = ?2 WHERE id = ?1")?.execute(params![id, at]).map(drop)
-        })
-    }
-
-    /// Notes that these Changesets are in Rally; nothing about their Changes is unknown.
-    pub fn changesets_made(&mut self, made: &[(i64, String)]) -> Result<(), Error> {
-        self.each(made, |tx, (id, rally_ref)| {
-            tx.prepare_cached("UPDATE changeset SET rally_ref = ?2, settles_at = NULL WHERE id = ?1")?
-                .execute(params![id, rally_ref])
-                .map(drop)
-        })
-    }
-
-    /// Notes that these Changesets are in Rally although we do not know of having made them: which of their Changes
-    /// are there has to be asked.
-    pub fn changesets_found(&mut self, found: &[(i64, String, bool)]) -> Result<(), Error> {
-        self.each(found, |tx, (id, rally_ref, existed)| {
+    /// Notes all that is known of these changesets. Before anything is sent this notes the intent, which leaves the
+    /// outcome unknown if a crash follows; afterwards, the outcome.
+    pub(crate) fn save<'e>(&mut self, entries: impl IntoIterator<Item = &'e Entry>) -> Result<(), Error> {
+        let entries: Vec<&Entry> = entries.into_iter().collect();
+        self.each(&entries, |tx, entry| {
+            let made = serde_json::to_string(&entry.made).expect("numbers become JSON");
+            let Attempts { failed, first, next, last_error, is_over } = &entry.attempts;
             tx.prepare_cached(
-                "UPDATE changeset SET rally_ref = ?2, existed = ?3, settles_at = coalesce(settles_at, 0) WHERE id = ?1",
+                "UPDATE changeset SET dead = :dead, attempts = :failed, first_attempt = :first, next_attempt = :next, \
+                 last_error = :error, rally_ref = :ref, existed = :existed, settles_at = :settles_at, made = :made \
+                 WHERE id = :id",
             )?
-            .execute(params![id, rally_ref, existed])
+            .execute(named_params! {
+                ":dead": is_over, ":failed": failed, ":first": first, ":next": next, ":error": last_error,
+                ":ref": entry.rally_ref, ":existed": entry.existed, ":settles_at": column_of(entry.writes),
+                ":made": made, ":id": entry.id,
+            })
             .map(drop)
-        })
-    }
-
-    /// Notes which changes are known to be in Rally.
-    pub fn changes_made(&mut self, made: &[(i64, Vec<usize>)]) -> Result<(), Error> {
-        self.each(made, |tx, (id, places)| {
-            let json = serde_json::to_string(places).expect("numbers become JSON");
-            tx.prepare_cached("UPDATE changeset SET made = ?2 WHERE id = ?1")?.execute(params![id, json]).map(drop)
         })
     }
 
     /// Moves what is done to the receipts.
-    pub fn finish(&mut self, done: &[(i64, Outcome)], destination: &str, now: i64) -> Result<(), Error> {
-        self.each(done, |tx, (id, outcome)| {
-            tx.prepare_cached(
-                "INSERT OR REPLACE INTO receipt SELECT revision, ?2, rally_ref, ?3, ?4 FROM changeset WHERE id = ?1",
-            )?
-            .execute(params![id, outcome.name(), now, destination])?;
-            tx.prepare_cached("DELETE FROM changeset WHERE id = ?1")?.execute([id])?;
+    pub(crate) fn finish(&mut self, done: &[(&Entry, Outcome)], destination: &str, now: Time) -> Result<(), Error> {
+        self.each(done, |tx, (entry, outcome)| {
+            tx.prepare_cached("INSERT OR REPLACE INTO receipt VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+                entry.changeset.revision,
+                outcome.name(),
+                entry.rally_ref,
+                now,
+                destination
+            ])?;
+            tx.prepare_cached("DELETE FROM changeset WHERE id = ?1")?.execute([entry.id])?;
             count(tx, outcome.name(), 1)
         })
     }
 
-    /// Notes failed attempts.
-    pub fn fail(&mut self, failures: &[(i64, Failure)], now: i64) -> Result<(), Error> {
-        self.each(failures, |tx, (id, failure)| {
+    /// Notes what became of requests for state changes. One that is over is settled, one way or another.
+    pub(crate) fn save_state_requests<'e>(
+        &mut self,
+        entries: impl IntoIterator<Item = &'e StateEntry>,
+    ) -> Result<(), Error> {
+        let entries: Vec<&StateEntry> = entries.into_iter().collect();
+        self.each(&entries, |tx, StateEntry { id, attempts, .. }| {
             tx.prepare_cached(
-                "UPDATE changeset SET attempts = attempts + 1, first_attempt = coalesce(first_attempt, ?2), \
-                 dead = ?3, next_attempt = coalesce(?4, next_attempt), last_error = ?5 WHERE id = ?1",
+                "UPDATE state_request SET done = ?2, json = iif(?2, '', json), attempts = ?3, first_attempt = ?4, \
+                 next_attempt = ?5 WHERE id = ?1",
             )?
-            .execute(params![id, now, failure.next_attempt.is_none(), failure.next_attempt, failure.error])
+            .execute(params![id, attempts.is_over, attempts.failed, attempts.first, attempts.next])
             .map(drop)
-        })
-    }
-
-    /// Puts rows off without counting an attempt: it is too early to ask for the outcome of a write.
-    pub fn put_off(&mut self, ids: &[(i64, i64)]) -> Result<(), Error> {
-        self.each(ids, |tx, (id, until)| {
-            tx.prepare_cached("UPDATE changeset SET next_attempt = ?2 WHERE id = ?1")?
-                .execute(params![id, until])
-                .map(drop)
         })
     }
 
     /// Makes dead letters of all that has waited since before `recorded_before`. Returns their revisions.
-    pub fn give_up(&mut self, recorded_before: i64, reason: &str) -> Result<Vec<String>, Error> {
-        self.write("written", |tx| {
+    pub(crate) fn give_up(&mut self, recorded_before: Time, reason: &str) -> Result<Vec<String>, Error> {
+        self.write(|tx| {
             let mut update = tx.prepare(
                 "UPDATE changeset SET dead = 1, last_error = ?2 WHERE dead = 0 AND recorded_at < ?1 RETURNING revision",
             )?;
-            let rows = update.query_map(params![recorded_before, reason], |row| row.get(0))?;
+            let rows = update.query_map(params![recorded_before, reason], |row| row.get("revision"))?;
             rows.collect()
         })
     }
 
-    /// Makes dead letters due again: the one with this revision (or its beginning), or all. Returns how many.
-    pub fn retry(&mut self, revision: Option<&str>, now: i64) -> Result<usize, Error> {
-        self.write("written", |tx| {
-            tx.execute(
-                "UPDATE changeset SET dead = 0, attempts = 0, first_attempt = NULL, next_attempt = ?2 \
-                 WHERE dead = 1 AND substr(revision, 1, length(?1)) = ?1 AND id IN (SELECT changeset FROM facts)",
-                params![revision.unwrap_or(""), now],
-            )
-        })
+    /// Returns the revisions of the dead letters that a text stands for: a whole revision, or the beginning of a long one.
+    pub(crate) fn dead_letters_named(&self, text: &str) -> Result<Vec<String>, Error> {
+        let exact_first =
+            format!("SELECT revision FROM changeset WHERE {NAMED} ORDER BY revision <> :text, id LIMIT 2");
+        let mut found: Vec<String> = self.read(|db| {
+            let mut statement = db.prepare(&exact_first)?;
+            let rows = statement.query_map(named_params! {":text": text}, |row| row.get("revision"))?;
+            rows.collect()
+        })?;
+        if found.first().is_some_and(|revision| revision == text) {
+            found.truncate(1);
+        }
+        Ok(found)
     }
 
-    /// Returns the dead letters of which nothing but the revision is known, among all or those that begin so.
-    pub fn letters_without_facts(&self, revision: Option<&str>) -> Result<Vec<String>, Error> {
+    /// Returns the revisions of all dead letters.
+    pub(crate) fn dead_letters(&self) -> Result<Vec<String>, Error> {
         self.read(|db| {
-            let mut statement = db.prepare(
-                "SELECT revision FROM changeset WHERE dead = 1 AND substr(revision, 1, length(?1)) = ?1 \
-                 AND id NOT IN (SELECT changeset FROM facts)",
-            )?;
-            let rows = statement.query_map([revision.unwrap_or("")], |row| row.get(0))?;
+            let mut statement = db.prepare("SELECT revision FROM changeset WHERE dead = 1 ORDER BY id")?;
+            let rows = statement.query_map([], |row| row.get("revision"))?;
             rows.collect()
         })
     }
 
-    /// Forgets dead letters that nobody can ever post.
-    pub fn forget_letters(&mut self, revisions: &[String]) -> Result<(), Error> {
+    /// Makes a dead letter due again. Returns false if there is nothing to post: only its revision is known.
+    pub(crate) fn retry(&mut self, revision: &str, now: Time) -> Result<bool, Error> {
+        self.write(|tx| {
+            let changed = tx.execute(
+                "UPDATE changeset SET dead = 0, attempts = 0, first_attempt = NULL, next_attempt = ?2 \
+                 WHERE dead = 1 AND revision = ?1 AND id IN (SELECT changeset FROM facts)",
+                params![revision, now],
+            )?;
+            Ok(changed > 0)
+        })
+    }
+
+    /// Drops dead letters.
+    pub(crate) fn forget_dead_letters(&mut self, revisions: &[String]) -> Result<(), Error> {
         self.each(revisions, |tx, revision| {
-            tx.execute("DELETE FROM changeset WHERE revision = ?1 AND dead = 1", [revision])?;
-            count(tx, "recorded", -1)
+            let dropped = tx.execute("DELETE FROM changeset WHERE revision = ?1 AND dead = 1", [revision])?;
+            count(tx, "recorded", -(dropped as i64))
         })
     }
 
-    /// Notes that a Changeset is not in Rally any more, with all that is known of its Changes.
-    pub fn unmake(&mut self, id: i64) -> Result<(), Error> {
-        self.write("written", |tx| {
-            tx.execute(
-                "UPDATE changeset SET rally_ref = NULL, existed = 0, made = '[]', settles_at = NULL WHERE id = ?1",
-                [id],
-            )
-            .map(drop)
-        })
+    pub(crate) fn pause(&self, now: Time) -> Result<Option<Pause>, Error> {
+        let json = self.read(|db| meta::<String>(db, "pause"))?;
+        let pause: Option<Pause> = json.and_then(|json| serde_json::from_str(&json).ok());
+        Ok(pause.map(|pause| Pause { until: heeded(pause.until, now, now), ..pause }))
     }
 
-    pub fn pause(&self) -> Result<Option<Pause>, Error> {
-        self.read(|db| Ok(meta::<String>(db, "pause")?.and_then(|json| serde_json::from_str(&json).ok())))
-    }
-
-    pub fn set_pause(&mut self, pause: Option<&Pause>) -> Result<(), Error> {
-        self.write("written", |tx| match pause {
+    pub(crate) fn set_pause(&mut self, pause: Option<&Pause>) -> Result<(), Error> {
+        self.write(|tx| match pause {
             Some(pause) => set_meta(tx, "pause", &serde_json::to_string(pause).expect("plain data becomes JSON")),
             None => tx.execute("DELETE FROM meta WHERE key = 'pause'", []).map(drop),
         })
     }
 
     /// Returns a remembered answer of Rally, if it is not older than `since`.
-    pub fn cached(&self, kind: &str, key: &str, since: i64) -> Result<Option<String>, Error> {
+    pub(crate) fn cached(&self, kind: &str, key: &str, since: Time) -> Result<Option<String>, Error> {
         self.read(|db| {
             db.prepare_cached("SELECT value FROM cache WHERE kind = ?1 AND key = ?2 AND at >= ?3")?
-                .query_row(params![kind, key, since], |row| row.get(0))
+                .query_row(params![kind, key, since], |row| row.get("value"))
                 .optional()
         })
     }
 
-    pub fn remember(&mut self, kind: &str, answers: &[(String, String)], now: i64) -> Result<(), Error> {
+    pub(crate) fn remember(&mut self, kind: &str, answers: &[(String, String)], now: Time) -> Result<(), Error> {
         self.each(answers, |tx, (key, value)| {
             tx.prepare_cached("INSERT OR REPLACE INTO cache VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![kind, key, value, now])
@@ -324,16 +212,16 @@ impl Queue {
     }
 
     /// Forgets one answer, or with no key all of that kind.
-    pub fn forget(&mut self, kind: &str, key: Option<&str>) -> Result<(), Error> {
-        self.write("written", |tx| {
+    pub(crate) fn forget(&mut self, kind: &str, key: Option<&str>) -> Result<(), Error> {
+        self.write(|tx| {
             tx.execute("DELETE FROM cache WHERE kind = ?1 AND key = coalesce(?2, key)", [Some(kind), key]).map(drop)
         })
     }
 
     /// Keeps the database small: drops old receipts and answers. The write-ahead log is left alone: it moves into the
-    /// database by itself when it is long enough, and begun anew it would cost the next push another sync.
-    pub fn tidy(&mut self, answers_before: i64) -> Result<(), Error> {
-        self.write("written", |tx| {
+    /// database by itself when it is long enough, and begun again it would cost the next push another sync.
+    pub(crate) fn tidy(&mut self, answers_before: Time) -> Result<(), Error> {
+        self.write(|tx| {
             tx.execute("DELETE FROM cache WHERE at < ?1", [answers_before])?;
             tx.execute(
                 "DELETE FROM receipt WHERE at < (SELECT at FROM receipt ORDER BY at DESC LIMIT 1 OFFSET ?1)",
@@ -344,24 +232,64 @@ impl Queue {
                  (SELECT id FROM state_request WHERE done = 1 ORDER BY id DESC LIMIT 1 OFFSET ?1)",
                 [MAX_SETTLED_REQUESTS],
             )?;
-            for walked in [Walked::Commits, Walked::States] {
-                tx.execute(
-                    "DELETE FROM seen_tip WHERE walked = ?1 AND covered = 1 AND time < \
-                     (SELECT time FROM seen_tip WHERE walked = ?1 AND covered = 1 ORDER BY time DESC LIMIT 1 OFFSET ?2)",
-                    params![walked.name(), MAX_COVERED_TIPS],
-                )?;
-            }
-            Ok(())
+            [Walked::Commits, Walked::States].iter().try_for_each(|walked| drop_covered_tips(tx, *walked))
         })?;
         // Another process may be reading; then it is done another time.
         let _ = self.read(|db| db.execute_batch("PRAGMA incremental_vacuum(1000);"));
         Ok(())
     }
+}
 
-    fn each<T>(&mut self, items: &[T], change: impl Fn(&Transaction, &T) -> rusqlite::Result<()>) -> Result<(), Error> {
-        if items.is_empty() {
-            return Ok(());
-        }
-        self.write("written", |tx| items.iter().try_for_each(|item| change(tx, item)))
+fn drop_covered_tips(tx: &Transaction, walked: Walked) -> rusqlite::Result<()> {
+    tx.execute(
+        "DELETE FROM seen_tip WHERE walked = ?1 AND covered = 1 AND time < \
+         (SELECT time FROM seen_tip WHERE walked = ?1 AND covered = 1 ORDER BY time DESC LIMIT 1 OFFSET ?2)",
+        params![walked.name(), MAX_COVERED_TIPS],
+    )
+    .map(drop)
+}
+
+fn entry(row: &Row, json: &str) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        id: row.get("id")?,
+        changeset: parse(json)?,
+        attempts: attempts(row)?,
+        rally_ref: row.get("rally_ref")?,
+        existed: row.get("existed")?,
+        writes: writes_of(row.get("settles_at")?),
+        made: serde_json::from_str(&row.get::<_, String>("made")?).unwrap_or_default(),
+    })
+}
+
+fn attempts(row: &Row) -> rusqlite::Result<Attempts> {
+    Ok(Attempts {
+        failed: row.get("attempts")?,
+        first: row.get("first_attempt")?,
+        next: row.get("next_attempt")?,
+        last_error: row.get("last_error")?,
+        is_over: row.get("dead")?,
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(json: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(json).map_err(|_| rusqlite::Error::InvalidQuery)
+}
+
+/// What stands in the column `settles_at` for [`Writes::Found`].
+const FOUND: Time = Time::from_millis(0);
+
+fn writes_of(column: Option<Time>) -> Writes {
+    match column {
+        None => Writes::Known,
+        Some(FOUND) => Writes::Found,
+        Some(until) => Writes::Unknown { until },
+    }
+}
+
+fn column_of(writes: Writes) -> Option<Time> {
+    match writes {
+        Writes::Known => None,
+        Writes::Found => Some(FOUND),
+        Writes::Unknown { until } => Some(until),
     }
 }

@@ -8,12 +8,14 @@ use rusqlite::{Connection, OpenFlags, Transaction};
 use super::seen::forget_tips;
 use super::{Error, Queue, StateDir, Walked, create, set_meta};
 
+const LOCK: &str = "repair.lock";
+
 impl Queue {
     /// Sets a damaged database aside, begins a new one and copies over what can still be read.
-    /// Returns where the damaged one is now.
-    pub fn replace_damaged(dir: &StateDir) -> Result<PathBuf, Error> {
-        let lock = dir.lock_file("repair.lock")?;
-        lock.lock().map_err(|source| Error::Directory { path: dir.path().to_owned(), source })?;
+    /// Returns where the damaged one is now; `None` if another process has replaced it.
+    pub(super) fn replace_damaged(dir: &StateDir) -> Result<Option<PathBuf>, Error> {
+        let lock = dir.lock_file(LOCK)?;
+        lock.lock().map_err(|source| Error::Lock { path: dir.path().join(LOCK), source })?;
         // Another process may have done it while this one waited.
         if let Ok(queue) = Queue::open(dir, Duration::from_secs(1))
             && queue
@@ -21,14 +23,14 @@ impl Queue {
                 .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
                 .is_ok_and(|answer| answer == "ok")
         {
-            return Ok(dir.database());
+            return Ok(None);
         }
         let aside = dir.set_aside()?;
         create(dir)?;
         let mut queue = Queue::open(dir, Duration::from_secs(1))?;
         let salvaged = Connection::open_with_flags(&aside, OpenFlags::SQLITE_OPEN_READ_WRITE);
         if let Ok(damaged) = salvaged {
-            queue.write("repaired", |tx| {
+            queue.write(|tx| {
                 for table in ["meta", "receipt", "changeset", "facts", "push", "state_request"] {
                     copy_readable_rows(&damaged, tx, table)?;
                 }
@@ -39,16 +41,16 @@ impl Queue {
                 // A Changeset that is there is found in Rally. A state that was set and set back by hand since is not.
                 forget_tips(tx, Walked::States)?;
                 // A changeset without its facts cannot be posted, nor be forgotten: its receipt is not written.
-                tx.execute("UPDATE changeset SET dead = 1, last_error = 'its data was damaged; backfill this revision' WHERE id NOT IN (SELECT changeset FROM facts)", [])?;
+                tx.execute("UPDATE changeset SET dead = 1, last_error = 'its data was damaged with the queue; run `rally-hook retry` to read the commit again' WHERE id NOT IN (SELECT changeset FROM facts)", [])?;
                 set_meta(tx, "lost", "yes")?;
                 set_meta(tx, "repaired", &aside.display().to_string())
             })?;
         }
-        Ok(aside)
+        Ok(Some(aside))
     }
 }
 
-/// Copies rows until the first that cannot be read. Returns whether there was none such.
+/// Copies rows until the first that cannot be read. Returns whether all were read.
 fn copy_readable_rows(damaged: &Connection, tx: &Transaction, table: &str) -> rusqlite::Result<bool> {
     let Ok(mut select) = damaged.prepare(&format!("SELECT * FROM {table}")) else { return Ok(false) };
     // They may be of an earlier version, which had fewer.

@@ -31,7 +31,8 @@ CREATE TABLE changeset (
     last_error    TEXT,
     rally_ref     TEXT,                         -- the Changeset, once it is known to be there
     existed       INTEGER NOT NULL DEFAULT 0,   -- it was there before we made one
-    settles_at    INTEGER,                      -- a write of unknown outcome was sent: from then on Rally can tell
+    settles_at    INTEGER,                      -- a write of unknown outcome was sent, and Rally can tell from then on;
+                                                -- 0: found in Rally; null: all outcomes are known
     made          TEXT NOT NULL DEFAULT '[]'    -- which of its Changes are known to be there, by place
 ) STRICT;
 CREATE INDEX changeset_due ON changeset (dead, next_attempt);

@@ -3,21 +3,11 @@
 use rusqlite::{Transaction, params};
 
 use super::{Error, Queue, meta, set_meta};
-use crate::push::{CommitId, Tip};
-
-/// How seen tips move.
-#[derive(Debug, Default)]
-pub struct MovedTips {
-    pub new: Vec<Tip>,
-    /// Commits, seen tips among them, that another seen tip reaches.
-    pub covered: Vec<CommitId>,
-    /// What was pushed and cannot be read, with the reason.
-    pub unreadable: Vec<(CommitId, String)>,
-}
+use crate::commit::{MovedTips, Tip};
 
 /// What the seen tips are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Walked {
+pub(crate) enum Walked {
     /// Commits of all watched refs, for their Changesets.
     Commits,
     /// Commits of the refs on which messages change states.
@@ -42,14 +32,14 @@ impl Walked {
 }
 
 impl Queue {
-    /// Returns what tips have been marked as seen for, be it none of them, as in an empty repository.
-    pub fn seen_scope(&self, walked: Walked) -> Result<Option<String>, Error> {
+    /// Returns what tips have been marked as seen for; also where there were none, as in an empty repository.
+    pub(crate) fn seen_scope(&self, walked: Walked) -> Result<Option<String>, Error> {
         self.read(|db| meta(db, walked.scope_key()))
     }
 
     /// Hands the seen tips to `work`, the youngest first. They are read as they are taken: there may be many, and most
     /// walks take a few.
-    pub fn with_seen_tips<T>(
+    pub(crate) fn with_seen_tips<T>(
         &self,
         walked: Walked,
         work: impl FnOnce(&mut dyn Iterator<Item = Tip>) -> T,
@@ -59,7 +49,7 @@ impl Queue {
                 db.prepare_cached("SELECT id, time FROM seen_tip WHERE walked = ?1 ORDER BY time DESC")?;
             let mut rows = statement.query([walked.name()])?;
             let mut read =
-                || rows.next()?.map(|row| Ok(Tip { id: CommitId(row.get(0)?), time: row.get(1)? })).transpose();
+                || rows.next()?.map(|row| Ok(Tip { id: row.get("id")?, time: row.get("time")? })).transpose();
             let mut failed = None;
             let done = work(&mut std::iter::from_fn(|| {
                 read().unwrap_or_else(|error| {
@@ -72,19 +62,19 @@ impl Queue {
     }
 
     /// Marks these tips as seen too, and notes what for.
-    pub fn add_seen_tips(&mut self, walked: Walked, tips: &[Tip], scope: &str) -> Result<(), Error> {
-        self.write("written", |tx| {
+    pub(crate) fn add_seen_tips(&mut self, walked: Walked, tips: &[Tip], scope: &str) -> Result<(), Error> {
+        self.write(|tx| {
             insert_tips(tx, walked, tips)?;
             set_meta(tx, walked.scope_key(), scope)
         })
     }
 
     /// Returns to where nothing has been marked as seen.
-    pub fn forget_seen_tips(&mut self, walked: Walked) -> Result<(), Error> {
+    pub(crate) fn forget_seen_tips(&mut self, walked: Walked) -> Result<(), Error> {
         if self.seen_scope(walked)?.is_none() {
             return Ok(());
         }
-        self.write("written", |tx| forget_tips(tx, walked))
+        self.write(|tx| forget_tips(tx, walked))
     }
 }
 
@@ -92,7 +82,7 @@ pub(super) fn move_tips(tx: &Transaction, walked: Walked, moved: &MovedTips) -> 
     insert_tips(tx, walked, &moved.new)?;
     let mut cover =
         tx.prepare_cached("UPDATE seen_tip SET covered = 1 WHERE walked = ?1 AND id = ?2 AND covered = 0")?;
-    moved.covered.iter().try_for_each(|id| cover.execute(params![walked.name(), id.0]).map(drop))
+    moved.covered.iter().try_for_each(|id| cover.execute(params![walked.name(), id]).map(drop))
 }
 
 pub(super) fn forget_tips(tx: &Transaction, walked: Walked) -> rusqlite::Result<()> {
@@ -102,5 +92,5 @@ pub(super) fn forget_tips(tx: &Transaction, walked: Walked) -> rusqlite::Result<
 
 fn insert_tips(tx: &Transaction, walked: Walked, tips: &[Tip]) -> rusqlite::Result<()> {
     let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO seen_tip (walked, id, time) VALUES (?1, ?2, ?3)")?;
-    tips.iter().try_for_each(|tip| insert.execute(params![walked.name(), tip.id.0, tip.time]).map(drop))
+    tips.iter().try_for_each(|tip| insert.execute(params![walked.name(), tip.id, tip.time]).map(drop))
 }

@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
-use super::{Error, Pause, Queue, meta};
+use super::{Error, Outcome, Pause, Queue, meta};
+use crate::time::Time;
 
 /// What the queue holds. At all times recorded = delivered + existed + unlinked + pending + failed.
 #[derive(Debug, Clone, Serialize)]
-pub struct Status {
+pub(crate) struct Status {
     pub recorded: i64,
     pub delivered: i64,
     /// Rally had them already.
@@ -20,10 +21,10 @@ pub struct Status {
     pub pushes: i64,
     /// Commits whose state changes are not made yet.
     pub state_requests: i64,
-    /// When the oldest pending one was recorded; milliseconds since 1970, like all times here.
-    pub oldest_pending: Option<i64>,
-    pub next_attempt: Option<i64>,
-    pub last_delivery: Option<i64>,
+    /// When the oldest pending one was recorded.
+    pub oldest_pending: Option<Time>,
+    pub next_attempt: Option<Time>,
+    pub last_delivery: Option<Time>,
     pub last_error: Option<String>,
     pub pause: Option<Pause>,
     pub dead_letters: Vec<DeadLetter>,
@@ -36,7 +37,7 @@ pub struct Status {
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     pub revision: String,
     pub reason: String,
 }
@@ -45,34 +46,38 @@ pub struct DeadLetter {
 const LISTED: i64 = 1000;
 
 impl Queue {
-    pub fn status(&self) -> Result<Status, Error> {
-        let pause = self.pause()?;
+    pub(crate) fn status(&self, now: Time) -> Result<Status, Error> {
+        let pause = self.pause(now)?;
+        let kept_pushes = self.dir.kept_pushes()?.len() as i64;
         self.read(|db| {
             let counter = |key| Ok::<i64, rusqlite::Error>(meta(db, key)?.unwrap_or(0));
-            let number = |sql: &str| db.query_row(sql, [], |row| row.get::<_, Option<i64>>(0));
+            let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
+            let time = |sql: &str| db.query_row(sql, [], |row| row.get::<_, Option<Time>>(0));
             let mut dead = db.prepare(
-                "SELECT revision, coalesce(last_error, '') FROM changeset WHERE dead = 1 ORDER BY id LIMIT ?1",
+                "SELECT revision, coalesce(last_error, '') AS reason FROM changeset WHERE dead = 1 ORDER BY id LIMIT ?1",
             )?;
-            let dead_letters =
-                dead.query_map([LISTED], |row| Ok(DeadLetter { revision: row.get(0)?, reason: row.get(1)? }))?;
+            let dead_letters = dead.query_map([LISTED], |row| {
+                Ok(DeadLetter { revision: row.get("revision")?, reason: row.get("reason")? })
+            })?;
             let last_error =
                 "SELECT last_error FROM changeset WHERE last_error IS NOT NULL ORDER BY dead, id DESC LIMIT 1";
-            let row_error = db.query_row(last_error, [], |row| row.get::<_, String>(0)).ok();
+            let row_error = db.query_row(last_error, [], |row| row.get::<_, String>("last_error")).ok();
             Ok(Status {
                 recorded: counter("recorded")?,
-                delivered: counter("delivered")?,
-                existed: counter("existed")?,
-                unlinked: counter("unlinked")?,
-                pending: number("SELECT count(*) FROM changeset WHERE dead = 0")?.unwrap_or(0),
-                failed: number("SELECT count(*) FROM changeset WHERE dead = 1")?.unwrap_or(0),
-                pushes: number("SELECT count(*) FROM push")?.unwrap_or(0),
-                state_requests: number("SELECT count(*) FROM state_request WHERE done = 0")?.unwrap_or(0),
-                oldest_pending: number("SELECT min(recorded_at) FROM changeset WHERE dead = 0")?,
+                delivered: counter(Outcome::Delivered.name())?,
+                existed: counter(Outcome::Existed.name())?,
+                unlinked: counter(Outcome::Unlinked.name())?,
+                pending: count("SELECT count(*) FROM changeset WHERE dead = 0")?,
+                failed: count("SELECT count(*) FROM changeset WHERE dead = 1")?,
+                // Those that the database could not take are in files beside it.
+                pushes: kept_pushes + count("SELECT count(*) FROM push")?,
+                state_requests: count("SELECT count(*) FROM state_request WHERE done = 0")?,
+                oldest_pending: time("SELECT min(recorded_at) FROM changeset WHERE dead = 0")?,
                 // Nothing is tried before a pause is over, and nothing by itself where a person has to act.
-                next_attempt: number("SELECT min(next_attempt) FROM changeset WHERE dead = 0")?
+                next_attempt: time("SELECT min(next_attempt) FROM changeset WHERE dead = 0")?
                     .filter(|_| !pause.as_ref().is_some_and(|pause| pause.needs_person))
-                    .map(|next| next.max(pause.as_ref().map_or(0, |pause| pause.until))),
-                last_delivery: number("SELECT max(at) FROM receipt WHERE outcome = 'delivered'")?,
+                    .map(|next| pause.as_ref().map_or(next, |pause| next.max(pause.until))),
+                last_delivery: time("SELECT max(at) FROM receipt WHERE outcome = 'delivered'")?,
                 last_error: pause.as_ref().map(|pause| pause.error.clone()).or(row_error),
                 pause,
                 dead_letters: dead_letters.collect::<Result<_, _>>()?,

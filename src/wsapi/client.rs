@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use super::repair::repair;
 use super::session::{Session, errors};
 use super::{Error, Query};
-use crate::config::Rally;
-use crate::config::credentials::Credentials;
+use crate::config::{Access, Credentials, Rally};
 
 /// Rows asked for at once; "200 is always safe" (wsapi.md, 3.1).
 const PAGE_SIZE: usize = 200;
@@ -20,9 +19,9 @@ const MAX_URL: usize = 2000;
 const INVALID_KEY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A client for one workspace's server. It may be used by several threads at once.
-pub struct Client {
+pub(crate) struct Client {
     rally: Rally,
-    credentials: Arc<Credentials>,
+    access: Arc<Access>,
     session: Mutex<Option<Arc<Session>>>,
     /// Goes with every request once it is known; without it Rally takes the user's default workspace.
     workspace: Option<String>,
@@ -30,36 +29,36 @@ pub struct Client {
 
 /// One write: a path such as `/changeset/create` and its body, `{"Changeset": {…}}`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Write {
+pub(crate) struct Write {
     pub path: String,
     pub body: Value,
 }
 
 /// What a write left in Rally.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Created {
+pub(crate) struct Created {
     pub rally_ref: String,
     pub warnings: Vec<String>,
 }
 
 impl Client {
     /// Makes a client; no connection is made before the first request.
-    pub fn new(rally: &Rally, credentials: Credentials) -> Self {
-        Client { rally: rally.clone(), credentials: Arc::new(credentials), session: Mutex::new(None), workspace: None }
+    pub(crate) fn new(rally: &Rally, access: Access) -> Self {
+        Client { rally: rally.clone(), access: Arc::new(access), session: Mutex::new(None), workspace: None }
     }
 
     /// Sets the workspace that all further requests are about.
-    pub fn set_workspace(&mut self, rally_ref: &str) {
+    pub(crate) fn set_workspace(&mut self, rally_ref: &str) {
         self.workspace = Some(rally_ref.to_owned());
     }
 
-    /// Reads one object, or a list that is no query: `/user`, `/subscription`.
-    pub fn read(&self, path: &str, fetch: &str) -> Result<Value, Error> {
+    /// Reads one object, or a list that is not a query: `/user`, `/subscription`.
+    pub(crate) fn read(&self, path: &str, fetch: &str) -> Result<Value, Error> {
         self.session()?.get(path, &self.parameters(&[("fetch", fetch)]))
     }
 
     /// Returns all rows that the query finds, ordered by ObjectID, so that pages do not overlap.
-    pub fn query(&self, path: &str, query: Option<&Query>, fetch: &str) -> Result<Vec<Value>, Error> {
+    pub(crate) fn query(&self, path: &str, query: Option<&Query>, fetch: &str) -> Result<Vec<Value>, Error> {
         let order = ("order", "ObjectID");
         self.pages(
             path,
@@ -69,7 +68,7 @@ impl Client {
     }
 
     /// Returns all rows of a collection, in its own order.
-    pub fn list(&self, path: &str, fetch: &str) -> Result<Vec<Value>, Error> {
+    pub(crate) fn list(&self, path: &str, fetch: &str) -> Result<Vec<Value>, Error> {
         self.pages(path, fetch, &[])
     }
 
@@ -91,7 +90,7 @@ impl Client {
                 _ => session.get_by_post(path, &parameters)?,
             };
             let Value::Array(results) = page["Results"].take() else {
-                return Err(Error::NotJson {
+                return Err(Error::NotWsapi {
                     url: path.to_owned(),
                     excerpt: "a query's answer without Results".into(),
                 });
@@ -105,7 +104,7 @@ impl Client {
     }
 
     /// Sends one write; if a value of it is refused that can be mended, once more.
-    pub fn write(&self, write: &Write) -> Result<Created, Error> {
+    pub(crate) fn write(&self, write: &Write) -> Result<Created, Error> {
         let result = self.post(&write.path, &write.body, 1).and_then(|answer| created(&answer));
         self.mended(write, result)
     }
@@ -125,7 +124,7 @@ impl Client {
     ///
     /// # Errors
     /// If the request as a whole failed: what became of the writes is then unknown unless the error tells.
-    pub fn batch(&self, writes: &[&Write]) -> Result<Vec<Result<Created, Error>>, Error> {
+    pub(crate) fn batch(&self, writes: &[&Write]) -> Result<Vec<Result<Created, Error>>, Error> {
         let entries: Vec<Value> = writes
             .iter()
             .map(|write| json!({"Entry": {"Path": write.path, "Method": "POST", "Body": write.body}}))
@@ -146,14 +145,12 @@ impl Client {
             Err(error) if error.is_invalid_key() => {}
             other => return other,
         }
-        if matches!(*self.credentials, Credentials::ApiKey(_)) {
+        if matches!(self.access.credentials, Credentials::ApiKey(_)) {
             std::thread::sleep(INVALID_KEY_PAUSE);
         }
         self.renew(&session);
         self.session()?.post(path, &self.parameters(&[]), body, entries).map_err(|error| match error.is_invalid_key() {
-            true => {
-                Error::Wrong(format!("{error}; the API key may be read-only, or its user may not write; replace it"))
-            }
+            true => Error::KeyRefused(error.to_string()),
             false => error,
         })
     }
@@ -167,7 +164,7 @@ impl Client {
     fn session(&self) -> Result<Arc<Session>, Error> {
         let mut session = self.session.lock().expect("no holder panics");
         if session.is_none() {
-            *session = Some(Arc::new(Session::start(&self.rally, &self.credentials)?));
+            *session = Some(Arc::new(Session::start(&self.rally, &self.access)?));
         }
         Ok(Arc::clone(session.as_ref().expect("it was set just now")))
     }
@@ -190,7 +187,7 @@ fn created(answer: &Value) -> Result<Created, Error> {
     let warnings = warnings.filter_map(|text| text.as_str().map(str::to_owned)).collect();
     match answer["Object"]["_ref"].as_str() {
         Some(rally_ref) => Ok(Created { rally_ref: relative(rally_ref), warnings }),
-        None => Err(Error::NotJson { url: "a write".into(), excerpt: Error::excerpt(&answer.to_string()) }),
+        None => Err(Error::NotWsapi { url: "a write".into(), excerpt: Error::excerpt(&answer.to_string()) }),
     }
 }
 
@@ -219,6 +216,6 @@ mod tests {
         assert!(
             matches!(created(&json!({"Errors": ["no"], "Object": {}})), Err(Error::Rejected(texts)) if texts == ["no"])
         );
-        assert!(matches!(created(&json!({"Errors": [], "Object": {}})), Err(Error::NotJson { .. })));
+        assert!(matches!(created(&json!({"Errors": [], "Object": {}})), Err(Error::NotWsapi { .. })));
     }
 }

@@ -1,15 +1,15 @@
-//! What can go wrong between us and Rally, and what follows from it.
+//! What can go wrong between this program and Rally's API, and what follows from it.
 //!
 //! [`Error::verdict`] is the one table that classifies failures; the README explains it to administrators.
 //! The texts are those of wsapi.md, section 9.
 
 use std::time::Duration;
 
-/// How much of an answer that makes no sense is shown.
+/// How much of an answer that makes no sense is shown, in bytes.
 const EXCERPT: usize = 200;
 
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     #[error("cannot prepare the connection to Rally: {0}")]
     Setup(String),
     #[error("cannot reach {url}: {reason}")]
@@ -21,23 +21,18 @@ pub enum Error {
     #[error("{url} answered HTTP {code}{}", hint(*code, excerpt))]
     Status { url: String, code: u16, retry_after: Option<Duration>, excerpt: String },
     #[error("{url} answered with something that is not WSAPI's JSON: {excerpt}")]
-    NotJson { url: String, excerpt: String },
+    NotWsapi { url: String, excerpt: String },
     #[error("Rally refused: {}", .0.join("; "))]
     Rejected(Vec<String>),
+    #[error("Rally refused twice: {0}; the API key may be read-only, or its user may not write; replace it")]
+    KeyRefused(String),
     #[error("Rally's batch endpoint gave no result for each entry: {0}")]
     OddBatch(String),
-    #[error("a batch failed: {0}")]
-    Batch(Box<Error>),
-    #[error("it is not known yet whether Rally has made {what}; it is asked again before that is made anew")]
-    Unsettled { what: String, wait: Duration },
-    /// Something that only a person can put right.
-    #[error("{0}")]
-    Wrong(String),
 }
 
 /// What a failure means for what was to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Rally cannot be used at the moment: everything waits.
     Unavailable,
     /// This write may succeed another time.
@@ -53,45 +48,37 @@ pub enum Verdict {
 }
 
 impl Error {
-    pub fn verdict(&self) -> Verdict {
+    pub(crate) fn verdict(&self) -> Verdict {
         match self {
-            Error::Setup(_) | Error::Wrong(_) => Verdict::Stop,
-            Error::Connect { .. } | Error::NotJson { .. } | Error::Unsettled { .. } => Verdict::Unavailable,
+            Error::Setup(_) | Error::KeyRefused(_) => Verdict::Stop,
+            Error::Connect { .. } | Error::NotWsapi { .. } => Verdict::Unavailable,
             Error::Timeout { .. } => Verdict::TooLarge,
             Error::Broken { .. } | Error::OddBatch(_) => Verdict::Retry,
-            // One bad entry may have failed them all; alone each will show what it is.
-            Error::Batch(error) => match error.verdict() {
-                Verdict::Reject | Verdict::Missing => Verdict::Retry,
-                verdict => verdict,
-            },
             Error::Status { code, .. } => status_verdict(*code),
             Error::Rejected(texts) => rejected_verdict(&texts.join("; ")),
         }
     }
 
     /// Returns how long the server asked us to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Error::Status { retry_after, .. } => *retry_after,
-            Error::Unsettled { wait, .. } => Some(*wait),
-            Error::Batch(error) => error.retry_after(),
             _ => None,
         }
     }
 
     /// Tells whether the write certainly did not take place.
-    pub fn is_without_effect(&self) -> bool {
+    pub(crate) fn is_without_effect(&self) -> bool {
         match self {
-            Error::Setup(_) | Error::Connect { .. } | Error::Unsettled { .. } | Error::Wrong(_) => true,
+            Error::Setup(_) | Error::Connect { .. } | Error::KeyRefused(_) => true,
             Error::Status { code, .. } => matches!(code, 300..=399 | 401 | 403 | 404 | 405 | 407 | 413 | 429),
-            Error::Batch(error) => error.is_without_effect(),
             Error::Rejected(_) => self.is_about_batch_itself(),
             _ => false,
         }
     }
 
     /// Tells whether the server has no batch endpoint, or none that works as known.
-    pub fn is_about_batch_itself(&self) -> bool {
+    pub(crate) fn is_about_batch_itself(&self) -> bool {
         match self {
             Error::OddBatch(_) => true,
             Error::Status { code, .. } => matches!(code, 404 | 405 | 501),
@@ -101,12 +88,8 @@ impl Error {
     }
 
     /// Tells whether the request ran into our own time limit: it may still be at work in Rally.
-    pub fn is_timeout(&self) -> bool {
-        match self {
-            Error::Timeout { .. } => true,
-            Error::Batch(error) => error.is_timeout(),
-            _ => false,
-        }
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Error::Timeout { .. })
     }
 
     /// Tells whether Rally refused the security token (or the key: the text is the same).
@@ -176,8 +159,7 @@ mod tests {
             (Error::Connect { url: url(), reason: String::new() }, Verdict::Unavailable),
             (Error::Timeout { url: url(), after: Duration::from_secs(1) }, Verdict::TooLarge),
             (Error::Broken { url: url(), reason: String::new() }, Verdict::Retry),
-            (Error::NotJson { url: url(), excerpt: String::new() }, Verdict::Unavailable),
-            (Error::Unsettled { what: String::new(), wait: Duration::ZERO }, Verdict::Unavailable),
+            (Error::NotWsapi { url: url(), excerpt: String::new() }, Verdict::Unavailable),
             (status(302), Verdict::Stop),
             (status(400), Verdict::Reject),
             (status(401), Verdict::Stop),

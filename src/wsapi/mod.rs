@@ -3,6 +3,8 @@
 //! This module and those below it are the only users of the HTTP library. Facts about the service come from its
 //! public clients and documents; where they disagree, the client works either way.
 
+#![expect(clippy::disallowed_types, reason = "this module is the user of the HTTP library")]
+
 mod client;
 mod error;
 mod query;
@@ -10,11 +12,11 @@ mod repair;
 mod session;
 
 pub(crate) use client::relative;
-pub use client::{Client, Created, Write};
-pub use error::{Error, Verdict};
-pub use query::Query;
+pub(crate) use client::{Client, Created, Write};
+pub(crate) use error::{Error, Verdict};
+pub(crate) use query::Query;
 
 /// The longest text that Message, Uri and PathAndFilename take (TypeDefinitions of Changeset and Change).
-pub const MAX_TEXT: usize = 4000;
+pub(crate) const MAX_TEXT: usize = 4000;
 /// The longest Revision, Action and, as far as is known, Branch; also of SCMRepository.Name.
-pub const MAX_SHORT_TEXT: usize = 256;
+pub(crate) const MAX_SHORT_TEXT: usize = 256;

@@ -4,16 +4,16 @@ use std::fmt;
 
 /// A query, always in its parentheses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Query(String);
+pub(crate) struct Query(String);
 
 impl Query {
     /// Makes `(attribute = "value")`. Whatever the value holds, it stays one quoted literal.
-    pub fn equal(attribute: &str, value: &str) -> Self {
+    pub(crate) fn equal(attribute: &str, value: &str) -> Self {
         let escaped = value.replace('\\', r"\\").replace('"', r#"\""#);
         Query(format!("({attribute} = \"{escaped}\")"))
     }
 
-    pub fn and(self, other: Query) -> Self {
+    pub(crate) fn and(self, other: Query) -> Self {
         Query(format!("({} AND {})", self.0, other.0))
     }
 
@@ -23,7 +23,7 @@ impl Query {
 
     /// Joins queries by OR, `None` if there are none. They are folded into a balanced tree, so that the nesting
     /// grows with the logarithm of their number only.
-    pub fn any(queries: impl IntoIterator<Item = Query>) -> Option<Self> {
+    pub(crate) fn any(queries: impl IntoIterator<Item = Query>) -> Option<Self> {
         let mut level: Vec<Query> = queries.into_iter().collect();
         while level.len() > 1 {
             let mut above = Vec::with_capacity(level.len().div_ceil(2));
@@ -39,7 +39,7 @@ impl Query {
         level.pop()
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

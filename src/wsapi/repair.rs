@@ -7,7 +7,7 @@ use super::Write;
 use crate::text::cut;
 
 /// Returns the write with the refused field made acceptable; `None` if the refusal is about something else.
-pub fn repair(write: &Write, refusal: &[String]) -> Option<Write> {
+pub(super) fn repair(write: &Write, refusal: &[String]) -> Option<Write> {
     let mut repaired = write.clone();
     let fields = repaired.body.as_object_mut()?.values_mut().next()?;
     for text in refusal {

@@ -1,8 +1,7 @@
 //! One HTTP client with its cookies and, for basic authentication, its security token.
 
-use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::blocking::{self, RequestBuilder};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -10,16 +9,17 @@ use reqwest::{Certificate, Proxy, redirect};
 use serde_json::Value;
 
 use super::Error;
-use crate::config::Rally;
-use crate::config::credentials::Credentials;
+use crate::clock;
+use crate::config::{Access, Credentials, Rally};
+use crate::time::Time;
 
 /// How long a connection may take to come about; after that the server counts as not reachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub struct Session {
+pub(super) struct Session {
     http: blocking::Client,
     base: String,
-    credentials: Arc<Credentials>,
+    access: Arc<Access>,
     /// Goes with writes; bound to the cookies of this session (wsapi.md, 2.2).
     token: Option<String>,
     timeout: Duration,
@@ -27,32 +27,38 @@ pub struct Session {
 
 impl Session {
     /// Prepares the connection and, for basic authentication, fetches the security token.
-    pub fn start(rally: &Rally, credentials: &Arc<Credentials>) -> Result<Self, Error> {
-        let http = http_client(rally).map_err(Error::Setup)?;
+    pub(super) fn start(rally: &Rally, access: &Arc<Access>) -> Result<Self, Error> {
+        let http = http_client(rally, access.certificates.as_deref()).map_err(Error::Setup)?;
         let base = format!("{}/slm/webservice/v2.0", rally.server.trim_end_matches('/'));
-        let mut session =
-            Session { http, base, credentials: Arc::clone(credentials), token: None, timeout: rally.timeout };
-        if matches!(**credentials, Credentials::Basic { .. }) {
+        let mut session = Session { http, base, access: Arc::clone(access), token: None, timeout: rally.timeout };
+        if matches!(access.credentials, Credentials::Basic { .. }) {
             let answer = session.send(session.http.get(format!("{}/security/authorize", session.base)), 1)?;
-            let token = answer["SecurityToken"].as_str();
-            session.token =
-                Some(token.ok_or_else(|| Error::Wrong("Rally answered without a security token".into()))?.to_owned());
+            let Some(token) = answer["SecurityToken"].as_str() else {
+                return Err(Error::NotWsapi { url: session.base, excerpt: "an answer without SecurityToken".into() });
+            };
+            session.token = Some(token.to_owned());
         }
         Ok(session)
     }
 
-    pub fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
+    pub(super) fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
         self.send(self.http.get(format!("{}{path}", self.base)).query(parameters), 1)
     }
 
     /// Sends a query as a form, for one that is too long for an address (wsapi.md, 3.9).
-    pub fn get_by_post(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
+    pub(super) fn get_by_post(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
         let form: Vec<(&str, &str)> = parameters.iter().copied().chain([("_method", "GET")]).collect();
         self.send(self.with_token(self.http.post(format!("{}{path}", self.base))).form(&form), 1)
     }
 
     /// Writes something. `entries` is how many objects that makes, which gives it more time.
-    pub fn post(&self, path: &str, parameters: &[(&str, &str)], body: &Value, entries: usize) -> Result<Value, Error> {
+    pub(super) fn post(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+        body: &Value,
+        entries: usize,
+    ) -> Result<Value, Error> {
         let request = self.with_token(self.http.post(format!("{}{path}", self.base))).query(parameters);
         self.send(request.json(body), entries)
     }
@@ -66,7 +72,7 @@ impl Session {
 
     /// Sends a request and returns what the one key of the answer's envelope holds.
     fn send(&self, request: RequestBuilder, entries: usize) -> Result<Value, Error> {
-        let request = match &*self.credentials {
+        let request = match &self.access.credentials {
             Credentials::ApiKey(key) => request.header(HeaderName::from_static("zsessionid"), sensitive(key.expose())?),
             Credentials::Basic { username, password } => request.basic_auth(username, Some(password.expose())),
         };
@@ -74,8 +80,10 @@ impl Session {
         let timeout = self.timeout + Duration::from_secs(entries as u64 - 1);
         let response = request.timeout(timeout).send().map_err(|error| self.transport_error(&error, timeout))?;
         let status = response.status();
-        let retry_after =
-            response.headers().get("retry-after").and_then(|value| parse_retry_after(value.to_str().ok()?));
+        let retry_after = response
+            .headers()
+            .get("retry-after")
+            .and_then(|value| parse_retry_after(value.to_str().ok()?, clock::now()));
         let body = response.text().map_err(|error| self.transport_error(&error, timeout))?;
         let url = self.base.clone();
         if !status.is_success() {
@@ -86,7 +94,7 @@ impl Session {
             });
             return Err(Error::Status { url, code: status.as_u16(), retry_after, excerpt });
         }
-        let answer = envelope(&body).ok_or_else(|| Error::NotJson { url, excerpt: Error::excerpt(&body) })?;
+        let answer = envelope(&body).ok_or_else(|| Error::NotWsapi { url, excerpt: Error::excerpt(&body) })?;
         match errors(&answer) {
             texts if texts.is_empty() => Ok(answer),
             texts => Err(Error::Rejected(texts)),
@@ -107,7 +115,7 @@ impl Session {
     }
 }
 
-fn http_client(rally: &Rally) -> Result<blocking::Client, String> {
+fn http_client(rally: &Rally, certificates: Option<&[u8]>) -> Result<blocking::Client, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in [("name", "rally-hook"), ("vendor", "rally-hook"), ("version", env!("CARGO_PKG_VERSION"))] {
         let name = HeaderName::try_from(format!("x-rallyintegration{name}")).expect("a valid name");
@@ -125,13 +133,9 @@ fn http_client(rally: &Rally) -> Result<blocking::Client, String> {
         let proxy = Proxy::all(proxy.expose()).map_err(|_| "rally.proxy is no address".to_owned())?;
         builder = builder.proxy(proxy);
     }
-    if let Some(path) = &rally.ca_file {
-        let pem = fs::read(path).map_err(|error| format!("cannot read rally.ca_file {}: {error}", path.display()))?;
-        // A file without any is a bundle of none for the parser.
-        let certificates = Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty());
-        let certificates =
-            certificates.ok_or_else(|| format!("rally.ca_file {} holds no PEM certificates", path.display()))?;
-        builder = builder.tls_certs_merge(certificates);
+    if let Some(pem) = certificates {
+        let certificates = Certificate::from_pem_bundle(pem);
+        builder = builder.tls_certs_merge(certificates.map_err(|_| "rally.ca_file holds no valid certificate")?);
     }
     if rally.server.starts_with("http://") {
         // Only to this machine, and then no certificates are looked for: a server without any must do. Nor does the
@@ -146,7 +150,7 @@ fn http_client(rally: &Rally) -> Result<blocking::Client, String> {
 
 fn sensitive(key: &str) -> Result<HeaderValue, Error> {
     let mut value =
-        HeaderValue::from_str(key).map_err(|_| Error::Wrong("the API key holds characters that no key has".into()))?;
+        HeaderValue::from_str(key).map_err(|_| Error::Setup("the API key must be printable ASCII".into()))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -159,18 +163,18 @@ fn envelope(body: &str) -> Option<Value> {
     }
 }
 
-pub fn errors(answer: &Value) -> Vec<String> {
+pub(super) fn errors(answer: &Value) -> Vec<String> {
     let texts = answer["Errors"].as_array().into_iter().flatten();
     texts.map(|text| text.as_str().map_or_else(|| text.to_string(), str::to_owned)).collect()
 }
 
 /// Reads a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3).
-fn parse_retry_after(value: &str) -> Option<Duration> {
+fn parse_retry_after(value: &str, now: Time) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = httpdate::parse_http_date(value).ok()?;
-    Some(at.duration_since(std::time::SystemTime::now()).unwrap_or_default())
+    let at = httpdate::parse_http_date(value).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some((Time::from_millis(0) + at).since(now))
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {
@@ -187,9 +191,11 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(parse_retry_after("120"), Some(Duration::from_secs(120)));
-        assert_eq!(parse_retry_after("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
-        assert_eq!(parse_retry_after("soon"), None);
+        let asked = |value| parse_retry_after(value, Time::from_millis(946_684_790_000));
+        assert_eq!(asked("120"), Some(Duration::from_secs(120)));
+        assert_eq!(asked("Fri, 31 Dec 1999 23:59:49 GMT"), Some(Duration::ZERO));
+        assert_eq!(asked("Sat, 01 Jan 2000 00:00:00 GMT"), Some(Duration::from_secs(10)));
+        assert_eq!(asked("soon"), None);
     }
 
     #[test]

@@ -159,7 +159,7 @@ fn a_backfill_with_later_delivery_only_queues() {
     clone.push(&["origin", "main"]);
     server.configure_later("");
     let ran = server.run(&["backfill", "main"]).succeeds();
-    assert!(ran.stderr.contains("1 commit read, 1 of them new to the queue"), "{ran:?}");
+    assert!(ran.stderr.contains("1 commit read, 1 queued"), "{ran:?}");
     assert!(server.rally.requests().is_empty());
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
@@ -218,10 +218,10 @@ fn a_backfill_after_the_repository_is_renamed_posts_all_commits_to_the_new_name(
     let server = Server::delivering_later("");
     server.receive(&["US1: one", "DE2: two"]);
     server.deliver_all();
-    assert!(server.run(&["backfill", "--all"]).succeeds().stderr.contains("0 of them new"));
+    assert!(server.run(&["backfill", "--all"]).succeeds().stderr.contains(", 0 queued"));
     let config = server.read_configuration();
     server.write_configuration(format!("{config}\n[repository]\nname = \"renamed\"\n"));
-    assert!(server.run(&["backfill", "--all"]).succeeds().stderr.contains("2 of them new"));
+    assert!(server.run(&["backfill", "--all"]).succeeds().stderr.contains(", 2 queued"));
     server.deliver_all();
     let mut of: Vec<String> = server.changesets().into_iter().map(|held| held.repository).collect();
     of.sort();
@@ -235,7 +235,7 @@ fn a_value_of_since_that_is_not_a_date_is_refused() {
     server.receive(&["US1: one"]);
     for since in ["whenever", "3 wekks ago"] {
         let ran = server.run(&["backfill", "--since", since, "--dry-run"]).fails_with(2);
-        assert!(ran.stderr.contains("is no date"), "{ran:?}");
+        assert!(ran.stderr.contains("is not a date"), "{ran:?}");
     }
     server.run(&["backfill", "--since", "3 weeks ago", "--dry-run"]).succeeds();
 }
@@ -248,7 +248,7 @@ fn options_of_git_log_are_refused() {
         [&["--merges", "main"][..], &["--author=x", "main"], &["--since=whenever", "main"], &["main", "--", "x"]]
     {
         let ran = server.run(&[&["backfill", "--dry-run", "--"], arguments].concat()).fails_with(2);
-        assert!(ran.stderr.contains("is no revision"), "{ran:?}");
+        assert!(ran.stderr.contains("is not a revision"), "{ran:?}");
     }
 }
 

@@ -11,17 +11,17 @@ fn a_configuration_error_names_file_line_key_and_the_nearest_known_key() {
     let file = server.git_dir.join("rally-hook.toml").display().to_string();
     let good = server.configuration().without_credentials().to_string();
     let wrong = [
-        (format!("{good}tiemout = \"1s\"\n"), ", line 5: unknown key `tiemout`; the nearest known one is `timeout`"),
-        (format!("{good}[comits]\n"), ", line 5: unknown key `comits`; the nearest known one is `commits`"),
-        (format!("{good}[log]\nlevel = \"loud\"\n"), ", line 6: `level`:"),
-        (format!("{good}[commits]\nmax_changes = -1\n"), ", line 6: `max_changes`:"),
-        (format!("{good}[queue]\nretry_for = \"a while\"\n"), ", line 6: `retry_for`: \"a while\" is no duration"),
+        (format!("{good}tiemout = \"1s\"\n"), ", line 6: unknown key `tiemout`; did you mean `timeout`?"),
+        (format!("{good}[comits]\n"), ", line 6: unknown key `comits`; did you mean `commits`?"),
+        (format!("{good}[log]\nlevel = \"loud\"\n"), ", line 7: `level`:"),
+        (format!("{good}[commits]\nmax_changes = -1\n"), ", line 7: `max_changes`:"),
+        (format!("{good}[queue]\nretry_for = \"a while\"\n"), ", line 7: `retry_for`: \"a while\" is not a duration"),
         (good.replace("http://127.0.0.1", "http://rally.example"), ", line 2: `rally.server`: http://rally.example"),
         (
             format!("{good}[repository]\nlinks = \"custom\"\n"),
-            ", line 6: `repository.links`: \"custom\" needs commit_link",
+            ", line 7: `repository.links`: \"custom\" needs commit_link",
         ),
-        (format!("{good}api_key = \"_canary\" oops\n"), ", line 5: "),
+        (format!("{good}api_key = \"_canary\" oops\n"), ", line 6: "),
     ];
     for (text, problem) in &wrong {
         server.write_configuration(text);
@@ -42,7 +42,7 @@ fn pushes_with_a_broken_or_missing_configuration_wait_until_it_is_there() {
     server.write_configuration("[rally\n");
     clone.commit("US1", &[("a", Some("1"))]);
     let seen = clone.push(&["origin", "main"]);
-    assert!(seen.contains("rally: this push waits until the configuration is put right: "), "{seen}");
+    assert!(seen.contains("rally: this push is kept until the configuration is mended: "), "{seen}");
     fs::remove_file(server.git_dir.join("rally-hook.toml")).expect("it was there");
     clone.commit("US2", &[("a", Some("2"))]);
     let seen = clone.push(&["origin", "main"]);

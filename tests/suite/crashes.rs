@@ -14,8 +14,8 @@ use crate::support::{DELIVER_LATER, Random, Server, expected, rounds, seed};
 
 /// Number of repositories that go through their rounds side by side.
 const LANES: usize = 4;
-/// Milliseconds after which a request of a killed process takes effect at the latest, on a busy machine.
-const LAG_MS: u64 = 150;
+/// By then a request of a killed process has taken effect, also on a busy machine.
+const READ_LAG: &str = "read_lag = \"150ms\"";
 const MESSAGES: [&str; 6] = ["US1: one", "DE2, US3: two", "no artifact", "TA4: four", "US1: five", "DE2: six"];
 
 /// Runs the rounds in several lanes, each with a generator of its own.
@@ -51,7 +51,7 @@ fn some_delay(random: &mut Random, whole: Duration) -> Duration {
 
 /// Delivers the rest, and asserts that Rally holds each commit once.
 fn assert_all_there(server: &Server) {
-    server.run_with_lag(&["deliver", "--wait"], LAG_MS).succeeds();
+    server.run(&["deliver", "--wait"]).succeeds();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
     assert_eq!(server.rally.world(|world| world.repositories().len()), 1);
 }
@@ -59,7 +59,8 @@ fn assert_all_there(server: &Server) {
 #[test]
 fn the_next_push_or_catch_up_records_what_a_hook_killed_anywhere_missed() {
     in_lanes(120, |rounds, mut random| {
-        let server = Server::delivering_later("");
+        let server = Server::new();
+        server.write_configuration(server.configuration().rally(READ_LAG).sections(DELIVER_LATER));
         let begun = Instant::now();
         server.receive(&MESSAGES);
         let whole = begun.elapsed();
@@ -80,17 +81,20 @@ fn the_next_push_or_catch_up_records_what_a_hook_killed_anywhere_missed() {
 #[test]
 fn the_next_delivery_completes_one_killed_anywhere() {
     in_lanes(120, |rounds, mut random| {
-        let server = Server::delivering_later("");
+        let server = Server::new();
+        server.write_configuration(server.configuration().rally(READ_LAG).sections(DELIVER_LATER));
         if random.happens(50) {
-            server.write_configuration(server.configuration().rally("batch = \"off\"").sections(DELIVER_LATER));
+            server.write_configuration(
+                server.configuration().rally(READ_LAG).rally("batch = \"off\"").sections(DELIVER_LATER),
+            );
         }
         server.receive(&MESSAGES);
         let begun = Instant::now();
-        server.run_with_lag(&["deliver"], LAG_MS);
+        server.run(&["deliver"]);
         let whole = begun.elapsed();
         for _ in 0..rounds {
             server.receive(&some_messages(&mut random));
-            let command = server.command_with_lag(&["deliver", "--wait"], LAG_MS);
+            let command = server.command(&["deliver", "--wait"]);
             kill_after(spawn(command), some_delay(&mut random, whole));
             server.assert_counts_add_up();
         }
@@ -111,12 +115,12 @@ fn the_next_delivery_completes_one_killed_during_any_request() {
 fn kill_at_each_request(action: &Action, batch: &str) {
     for point in 0.. {
         let server = Server::new();
-        let rally = format!("timeout = \"60s\"\nbatch = \"{batch}\"\nmax_concurrent_requests = 1");
+        let rally = format!("{READ_LAG}\ntimeout = \"60s\"\nbatch = \"{batch}\"\nmax_concurrent_requests = 1");
         server.write_configuration(server.configuration().rally(&rally).sections(DELIVER_LATER));
         server.receive(&MESSAGES[..3]);
         let on = rally_simulator::Match { skip: point, ..Default::default() };
         server.rally.fault(rally_simulator::Fault { on, times: 1, action: action.clone() });
-        let mut child = spawn(server.command_with_lag(&["deliver"], LAG_MS));
+        let mut child = spawn(server.command(&["deliver"]));
         let mut ended = false;
         crate::support::process::wait_for("the request at which it is killed, or the end", || {
             ended = child.try_wait().expect("it was ours").is_some();

@@ -38,7 +38,7 @@ fn set_mode(path: &Path, mode: u32) {
 fn delivery_without_credentials_fails_and_names_the_keys_to_set() {
     let (server, _) = with_queued_commit("");
     let ran = server.run(&["deliver"]).fails_with(1);
-    assert!(ran.stderr.contains("[rally] names no credentials; set api_key_file"), "{ran:?}");
+    assert!(ran.stderr.contains("[rally] has no credentials; set api_key_file"), "{ran:?}");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn refused_credentials_stop_delivery_and_the_next_pusher_is_told() {
     let asked = server.rally.requests().len();
     clone.commit("US2", &[("a", Some("2"))]);
     let seen = clone.push(&["origin", "main"]);
-    assert!(seen.contains("nothing can be posted since"), "{seen}");
+    assert!(seen.contains("nothing has been posted since"), "{seen}");
     let status = server.status();
     assert_eq!((&status["pending"], &status["paused"]["needs_person"]), (&2.into(), &true.into()), "{status}");
     server.run(&["status"]).fails_with(1);
@@ -173,7 +173,7 @@ fn a_configuration_with_a_key_that_others_may_read_is_refused_with_the_chmod_com
     set_mode(&config, 0o640);
     clone.commit("US2", &[("a", Some("2"))]);
     let seen = clone.push(&["origin", "main"]);
-    assert!(seen.contains("this push waits until the configuration is put right"), "{seen}");
+    assert!(seen.contains("this push is kept until the configuration is mended"), "{seen}");
     let cure = format!("run: chmod 600 {}", config.display());
     assert!(server.run(&["deliver"]).fails_with(2).stderr.contains(&cure));
     set_mode(&config, 0o600);

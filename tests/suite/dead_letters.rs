@@ -25,7 +25,7 @@ fn with_dead_letters() -> (Server, [String; 2], Ran) {
 #[test]
 fn deliver_counts_the_commits_that_it_gave_up() {
     let (_, _, ran) = with_dead_letters();
-    assert!(ran.stderr.contains("1 commit delivered, 2 given up"), "{ran:?}");
+    assert!(ran.stderr.contains("1 commit delivered, 2 failed for good"), "{ran:?}");
 }
 
 #[test]
@@ -59,10 +59,10 @@ fn doctor_counts_dead_letters() {
 #[test]
 fn retry_refuses_arguments_that_name_no_dead_letter() {
     let (server, _, _) = with_dead_letters();
-    server.run(&["retry", "zzzz"]).fails_with(2);
+    server.run(&["retry", "zzzz"]).fails_with(1);
     server.run(&["retry"]).fails_with(2);
     let ran = server.run(&["retry", "00000000"]).fails_with(1);
-    assert!(ran.stderr.contains("no dead letter has the revision 00000000"), "{ran:?}");
+    assert!(ran.stderr.contains("no dead letter has the revision \"00000000\""), "{ran:?}");
 }
 
 #[test]

@@ -147,16 +147,16 @@ fn reads_that_lag_behind_writes_create_nothing_twice() {
 }
 
 fn lose_one_answer_while_reads_lag(path: &'static str, action: Action) {
-    let server = Server::delivering_later("");
-    if path != "/batch" {
-        server.write_configuration(server.configuration().rally("batch = \"off\"").sections(DELIVER_LATER));
-    }
+    let server = Server::new();
+    let batch = if path == "/batch" { "batch = \"auto\"" } else { "batch = \"off\"" };
+    let rally = format!("{batch}\nread_lag = \"1500ms\"");
+    server.write_configuration(server.configuration().rally(&rally).sections(DELIVER_LATER));
     server.rally.settings(|settings| settings.read_lag = Duration::from_millis(700));
     // The objects that the simulator starts with are hidden at first, too.
     wait_for("the workspace", || !server.run(&["doctor"]).stdout.contains("no open workspace"));
     server.fail_next_at("POST", path, action);
     server.new_clone().push_commits(&MESSAGES);
-    server.run_with_lag(&["deliver", "--wait"], 1500).succeeds();
+    server.run(&["deliver", "--wait"]).succeeds();
     assert!(server.was_asked("POST", path));
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
     assert_eq!(server.rally.world(|world| world.repositories().len()), 1, "repositories after {path}");
@@ -182,7 +182,7 @@ fn all_changes_are_looked_up_when_two_writes_of_a_commit_fail_differently() {
     // Either of the two answers may come first.
     for round in 0..12 {
         let server = Server::delivering_later("");
-        let rally = "batch = \"off\"\nmax_concurrent_requests = 2";
+        let rally = "batch = \"off\"\nmax_concurrent_requests = 2\nread_lag = \"200ms\"";
         server.write_configuration(server.configuration().rally(rally).sections(DELIVER_LATER));
         let (without, with) = (status(429), Action::CutAfter);
         let faults = if round % 2 == 0 { [without, with] } else { [with, without] };
@@ -190,8 +190,8 @@ fn all_changes_are_looked_up_when_two_writes_of_a_commit_fail_differently() {
             server.fail_next_at("POST", "/change/create", action);
         }
         server.receive(&["US1: two files"]);
-        server.run_with_lag(&["deliver"], 200);
-        server.run_with_lag(&["deliver", "--wait"], 200).succeeds();
+        server.run(&["deliver"]);
+        server.run(&["deliver", "--wait"]).succeeds();
         server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
     }
 }
@@ -202,12 +202,12 @@ fn a_changeset_deleted_before_it_has_its_changes_is_created_again() {
     server.fail_all_at("POST", "/change/create", status(503));
     server.fail_all_at("POST", "/batch", status(503));
     server.receive(&["US1: deleted"]);
-    server.run_with_lag(&["deliver"], 50);
+    server.run(&["deliver"]);
     let made = server.changesets();
     assert_eq!((made.len(), made[0].changes.len()), (1, 0));
     server.rally.world(|world| world.delete_changeset(&made[0].revision));
     server.rally.clear_faults();
-    server.run_with_lag(&["deliver", "--wait"], 50).succeeds();
+    server.run(&["deliver", "--wait"]).succeeds();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
 

@@ -54,7 +54,7 @@ fn everything_is_ok_on_a_server_in_order() {
 #[test]
 fn the_scm_repository_may_be_missing_until_the_first_delivery() {
     let server = Server::delivering_later("");
-    assert!(finding(&server, 0, "SCMRepository").contains("the first delivery makes it"));
+    assert!(finding(&server, 0, "SCMRepository").contains("the first delivery creates it"));
     server.new_clone().push_commits(&["US1"]);
     server.deliver_all();
     assert!(finding(&server, 0, "SCMRepository").starts_with("ok    SCMRepository  payments"));
@@ -107,7 +107,7 @@ fn an_unknown_workspace_is_reported_with_those_that_the_user_sees() {
 fn a_workspace_with_changesets_disabled_is_reported() {
     let server = Server::new();
     server.rally.world(|world| world.set_changesets_enabled("Acme", false));
-    assert!(finding(&server, 1, "workspace").contains("has to enable \"Build and Changeset\""));
+    assert!(finding(&server, 1, "workspace").contains("must enable \"Build and Changeset\""));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn prefixes_are_wrong_if_the_workspace_uses_none_of_them() {
 fn a_missing_scm_repository_that_may_not_be_created_is_reported() {
     let server = Server::new();
     server.configure("[repository]\ncreate = false\n");
-    assert!(finding(&server, 1, "SCMRepository").contains("make it in Rally, or switch it on"));
+    assert!(finding(&server, 1, "SCMRepository").contains("create it in Rally or set create = true"));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_hook_of_another_program_is_reported_until_ours_is_installed() {
     let server = Server::without_hook();
     fs::write(server.hook(), "#!/bin/sh\n").expect("a hook");
     fs::set_permissions(server.hook(), fs::Permissions::from_mode(0o755)).expect("a mode");
-    assert!(finding(&server, 1, "hook").contains("is another program's"));
+    assert!(finding(&server, 1, "hook").contains("does not call rally-hook"));
     server.run(&["install"]).succeeds();
     assert!(finding(&server, 0, "hook").starts_with("ok    hook"));
 }
@@ -171,7 +171,7 @@ fn a_hook_whose_program_is_gone_is_reported() {
     ran(install).succeeds();
     assert!(finding(&server, 0, "hook").starts_with("ok    hook"));
     fs::remove_file(program).expect("it was there");
-    assert!(finding(&server, 1, "hook").contains("is not there any more; run: rally-hook install"));
+    assert!(finding(&server, 1, "hook").contains("does not exist any more; run: rally-hook install"));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn refs_that_are_not_recorded_are_noted_until_catch_up_has_run() {
     server.disable_hook();
     clone.push(&["origin", "main"]);
     server.enable_hook();
-    assert!(finding(&server, 0, "refs").contains("refs/heads/main hold commits that are not recorded"));
+    assert!(finding(&server, 0, "refs").contains("commits of refs/heads/main are not recorded"));
     server.run(&["catch-up"]).succeeds();
     assert!(finding(&server, 0, "refs").starts_with("ok    refs"));
 }

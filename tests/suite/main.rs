@@ -1,6 +1,9 @@
 //! Drives the real binary with the real Git, against the simulated Rally over real HTTP. Each file tests one
 //! topic.
 
+#![expect(unsafe_code, reason = "signals, terminals and mounts have no safe interface in the standard library")]
+#![expect(unreachable_pub, reason = "a program of several modules")]
+
 mod support;
 
 mod backfill;

@@ -19,7 +19,7 @@ fn assert_unreachable_then_delivered(server: &Server, address: &str) {
     assert_eq!(status["paused"]["needs_person"], false, "{status}");
     server.assert_counts_add_up();
     let seen = clone.push_commits(&["US7: told"]);
-    assert!(seen.contains("nothing can be posted since"), "{seen}");
+    assert!(seen.contains("nothing has been posted since"), "{seen}");
     assert!(server.rally.requests().is_empty());
     server.configure(DELIVER_LATER);
     server.deliver_all();
@@ -84,7 +84,10 @@ fn status_says_that_a_background_delivery_retries_by_itself() {
     let server = with_paused_delivery();
     server.configure("");
     let waiting = server.run(&["status"]).succeeds().stdout;
-    assert!(waiting.contains("next attempt") && waiting.contains("it is tried again by itself"), "{waiting}");
+    assert!(
+        waiting.contains("next attempt") && waiting.contains("a process in the background tries again"),
+        "{waiting}"
+    );
 }
 
 #[test]
@@ -94,7 +97,7 @@ fn status_names_the_command_to_run_if_the_next_attempt_is_overdue() {
     server.change_queue("UPDATE meta SET value = json_set(value, '$.until', 1700000000000) WHERE key = 'pause'");
     server.let_time_pass();
     let waiting = server.run(&["status"]).succeeds().stdout;
-    assert!(waiting.contains(" ago, `rally-hook deliver` posts it"), "{waiting}");
+    assert!(waiting.contains(" ago, run `rally-hook deliver`"), "{waiting}");
     assert!(waiting.contains("the next push or `rally-hook deliver` tries again"), "{waiting}");
 }
 

@@ -90,7 +90,7 @@ fn a_push_succeeds_although_delivery_cannot_start_threads() {
         let hook = run_as(&server, LIMITED, &script).succeeds();
         assert!(hook.stderr.lines().count() <= 1, "{hook:?}");
     }
-    assert!(server.log().contains("delivery ended by a fault of its own"), "{}", server.log());
+    assert!(server.log().contains("delivery ended by a bug"), "{}", server.log());
     run_as(&server, LIMITED, "$0 deliver --wait").succeeds();
     assert_eq!(server.changesets().len(), 1);
 }

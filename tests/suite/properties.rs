@@ -14,10 +14,10 @@ use rally_simulator::{Action, Batch, Fault, Match};
 
 use crate::support::fault::{errors, retry_after, status};
 use crate::support::process::{kill_after, spawn};
-use crate::support::{Clone, Expected, Random, Server, expected, ran, rounds, seed};
+use crate::support::{Clone, DELIVER_LATER, Expected, Random, Server, expected, ran, rounds, seed};
 
-/// Milliseconds after which a request of a killed process takes effect at the latest, on a busy machine.
-const LAG_MS: u64 = 150;
+/// By then a request of a killed process has taken effect, also on a busy machine.
+const READ_LAG: &str = "read_lag = \"150ms\"";
 const LANES: usize = 3;
 const STEPS: usize = 25;
 const BRANCHES: [&str; 4] = ["main", "dev", "release/1", "fix"];
@@ -46,7 +46,7 @@ fn remove_locks(dir: &Path) {
         match path.is_dir() {
             true if !path.ends_with("objects") && !path.ends_with("rally-hook") => remove_locks(&path),
             false if path.extension().is_some_and(|extension| extension == "lock") => {
-                fs::remove_file(&path).expect("it is there")
+                fs::remove_file(&path).expect("it is there");
             }
             _ => {}
         }
@@ -69,7 +69,8 @@ fn rally_holds_what_git_lists_after_random_pushes_crashes_and_faults() {
 
 impl World {
     fn new(mut random: Random) -> Self {
-        let server = Server::delivering_later("");
+        let server = Server::new();
+        server.write_configuration(server.configuration().rally(READ_LAG).sections(DELIVER_LATER));
         let batches = [Batch::Normal, Batch::Normal, Batch::Missing, Batch::AllOrNothing, Batch::Garbage];
         let batch = *random.pick(&batches);
         server.rally.settings(|settings| {
@@ -94,7 +95,7 @@ impl World {
                 10 => self.plant_fault(),
                 11 => self.kill_delivery(),
                 12 => self.catch_up(),
-                _ => drop(self.server.run_with_lag(&["deliver"], LAG_MS)),
+                _ => drop(self.server.run(&["deliver"])),
             }
             self.server.assert_counts_add_up();
         }
@@ -183,7 +184,7 @@ impl World {
 
     /// Pushes to the same refs from several processes at once, while a delivery goes on.
     fn race(&mut self) {
-        let mut deliver = spawn(self.server.command_with_lag(&["deliver"], LAG_MS));
+        let mut deliver = spawn(self.server.command(&["deliver"]));
         let pushes: Vec<_> = (0..3).map(|_| self.refspecs()).filter(|refspecs| !refspecs.is_empty()).collect();
         let running: Vec<_> = pushes.iter().map(|refspecs| spawn(self.push_command(refspecs))).collect();
         for (refspecs, mut push) in pushes.iter().zip(running) {
@@ -220,7 +221,7 @@ impl World {
     }
 
     fn kill_delivery(&mut self) {
-        let command = self.server.command_with_lag(&["deliver", "--wait"], LAG_MS);
+        let command = self.server.command(&["deliver", "--wait"]);
         kill_after(spawn(command), Duration::from_millis(self.random.below(120) as u64));
     }
 
@@ -231,7 +232,7 @@ impl World {
         server.rally.settings(|settings| settings.conflict_percent = 0);
         self.catch_up();
         server.run(&["retry", "--all"]);
-        server.run_with_lag(&["deliver", "--wait"], LAG_MS).succeeds();
+        server.run(&["deliver", "--wait"]).succeeds();
         server.assert_counts_add_up();
         let mut held: Vec<Expected> = server.changesets().iter().map(Expected::from).collect();
         held.sort();

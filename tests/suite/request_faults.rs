@@ -136,7 +136,7 @@ fn assert_meaning(server: &Server, means: Means, case: &str) {
             assert!(status["pending"].as_i64() > Some(0) && status["failed"] == 0, "{case}");
             server.assert_stopped(reason);
             let seen = server.receive(&["US5: told"]).stderr;
-            assert!(seen.contains("nothing can be posted since") && seen.contains(reason), "{seen} {case}");
+            assert!(seen.contains("nothing has been posted since") && seen.contains(reason), "{seen} {case}");
         }
         Means::Dead(words) => {
             let letters = status["dead_letters"].as_array().expect("a list");

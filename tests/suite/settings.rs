@@ -263,8 +263,8 @@ fn the_log_goes_to_the_configured_file() {
     server.new_clone().push_commits(&["US1 US99"]);
     server.deliver_all();
     let log = fs::read_to_string(server.git_dir.join("logs-of-rally")).expect("the configured file");
-    assert!(log.contains("1 new commits") && log.contains("US99") && log.contains("delivered commit"), "{log}");
-    assert!(!server.log().contains("1 new commits"));
+    assert!(log.contains("1 new commit,") && log.contains("US99") && log.contains("delivered commit"), "{log}");
+    assert!(!server.log().contains("1 new commit,"));
 }
 
 #[test]

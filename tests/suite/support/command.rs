@@ -5,12 +5,6 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// How long the program under test assumes that reads lag behind writes; the real bound is seconds.
-const LAG_MS: &str = "40";
-
-/// Overrides [`LAG_MS`] for one command.
-pub const LAG_VARIABLE: &str = "RALLY_HOOK_TEST_LAG_MS";
-
 /// Returns the path of the program under test.
 pub fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_rally-hook"))
@@ -46,7 +40,6 @@ pub fn hermetic(program: impl AsRef<OsStr>) -> Command {
         ("GIT_TERMINAL_PROMPT", "0"),
         ("TZ", "UTC"),
         ("LC_ALL", "C"),
-        (LAG_VARIABLE, LAG_MS),
     ];
     command.envs(fixed);
     command

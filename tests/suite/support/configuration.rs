@@ -10,6 +10,9 @@ use super::Server;
 /// Further keys of `[queue]` may follow, and then other sections.
 pub const DELIVER_LATER: &str = "[queue]\ndeliver = \"later\"\nretry_delay = \"20ms\"\n";
 
+/// How far the simulated Rally's reads are taken to lag behind its writes, in milliseconds; the default is seconds.
+const READ_LAG_MS: u32 = 40;
+
 /// The text of a configuration file: the keys of `[rally]`, and the sections after it.
 #[derive(Debug, Clone)]
 pub struct Configuration {
@@ -57,12 +60,13 @@ impl Display for Configuration {
 }
 
 impl Server {
-    /// Returns a `[rally]` section for the simulated Rally, with a short time-out and the file of a valid API key.
+    /// Returns a `[rally]` section for the simulated Rally, with short times and the file of a valid API key.
     pub fn configuration(&self) -> Configuration {
         let keys = [
             ("server", format!("{:?}", self.rally.url())),
             ("workspace", "\"Acme\"".to_owned()),
             ("timeout", "\"2s\"".to_owned()),
+            ("read_lag", format!("\"{READ_LAG_MS}ms\"")),
             ("api_key_file", format!("{:?}", self.git_dir.join("api-key"))),
         ];
         let rally = keys.map(|(key, value)| (key.to_owned(), value)).to_vec();

@@ -12,7 +12,7 @@ use rally_simulator::{Changeset, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Clone, Expected, LAG_VARIABLE, Ran, git, hermetic, program, ran, system_configuration};
+use super::{Clone, Expected, Ran, git, hermetic, program, ran, system_configuration};
 
 /// A Git server: a bare repository with the hook installed, configured for a simulated Rally of its own.
 pub struct Server {
@@ -127,22 +127,10 @@ impl Server {
         ran(self.command(arguments))
     }
 
-    /// Runs the program, which assumes that reads lag behind writes by this many milliseconds.
-    pub fn run_with_lag(&self, arguments: &[&str], millis: u64) -> Ran {
-        ran(self.command_with_lag(arguments, millis))
-    }
-
     /// Returns the command that [`run`](Self::run) runs.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = hermetic(program());
         command.args(arguments).current_dir(&self.git_dir);
-        command
-    }
-
-    /// Returns the command that [`run_with_lag`](Self::run_with_lag) runs.
-    pub fn command_with_lag(&self, arguments: &[&str], millis: u64) -> Command {
-        let mut command = self.command(arguments);
-        command.env(LAG_VARIABLE, millis.to_string());
         command
     }
 

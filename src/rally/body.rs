@@ -2,39 +2,46 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::changeset::{Action, Changeset};
+use crate::changeset::Changeset;
+use crate::commit::Action;
 use crate::links::LinkTemplates;
 use crate::text::cut;
 use crate::wsapi::{MAX_SHORT_TEXT, MAX_TEXT, Write};
 
 /// Rally objects that a Changeset refers to.
 #[derive(Debug, Default)]
-pub struct Refs<'a> {
+pub(super) struct References<'a> {
     pub workspace: &'a str,
     pub repository: &'a str,
     pub author: Option<&'a str>,
-    pub artifacts: Vec<&'a str>,
-    /// Whether the server is not known to ignore the field Branch.
-    pub branch: bool,
+    pub artifacts: &'a [&'a str],
 }
 
-pub fn changeset(facts: &Changeset, refs: &Refs, links: &LinkTemplates) -> Write {
+/// Whether the server takes the field Branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Branch {
+    Posted,
+    Ignored,
+}
+
+pub(super) fn changeset(facts: &Changeset, refs: &References, branch: Branch, links: &LinkTemplates) -> Write {
     let mut body = Map::new();
     body.insert("Workspace".into(), json!(refs.workspace));
     body.insert("SCMRepository".into(), json!(refs.repository));
     body.insert("Revision".into(), json!(facts.revision));
-    body.insert("CommitTimestamp".into(), json!(timestamp(facts.committed_at)));
+    body.insert("CommitTimestamp".into(), json!(facts.committed_at.to_string()));
     body.insert("Message".into(), json!(message(facts)));
     let artifacts: Vec<Value> = refs.artifacts.iter().map(|artifact| json!({"_ref": artifact})).collect();
     body.insert("Artifacts".into(), json!(artifacts));
-    let branch = facts.branch.as_deref().filter(|_| refs.branch).map(|branch| cut(branch, MAX_SHORT_TEXT).to_owned());
+    let branch = facts.branch.as_deref().filter(|_| branch == Branch::Posted);
+    let branch = branch.map(|branch| cut(branch, MAX_SHORT_TEXT).to_owned());
     let optional =
         [("Uri", links.commit(&facts.revision)), ("Author", refs.author.map(str::to_owned)), ("Branch", branch)];
     body.extend(optional.into_iter().filter_map(|(field, value)| Some((field.to_owned(), json!(value?)))));
     Write { path: "/changeset/create".into(), body: json!({"Changeset": body}) }
 }
 
-pub fn change(facts: &Changeset, place: usize, changeset_ref: &str, links: &LinkTemplates) -> Write {
+pub(super) fn change(facts: &Changeset, place: usize, changeset_ref: &str, links: &LinkTemplates) -> Write {
     let change = &facts.changes[place];
     let mut body = json!({
         "Changeset": changeset_ref,
@@ -53,7 +60,7 @@ pub fn change(facts: &Changeset, place: usize, changeset_ref: &str, links: &Link
 }
 
 /// Returns the path as Rally holds it.
-pub fn posted_path(path: &str) -> &str {
+pub(crate) fn posted_path(path: &str) -> &str {
     cut(path, MAX_TEXT)
 }
 
@@ -66,23 +73,16 @@ fn message(facts: &Changeset) -> String {
     format!("{}{note}", cut(facts.message.trim_end(), MAX_TEXT - note.len()))
 }
 
-/// Returns a time in the form that Rally takes, UTC. Clocks that are beyond all sense are held to what it can express.
-fn timestamp(seconds: i64) -> String {
-    // The end of the year 9999.
-    let seconds = seconds.clamp(0, 253_402_300_799);
-    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.unsigned_abs());
-    humantime::format_rfc3339_seconds(time).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changeset::Change;
+    use crate::commit::Change;
+    use crate::time::CommitTime;
 
     fn facts() -> Changeset {
         Changeset {
             revision: "abc".into(),
-            committed_at: 1_770_091_506,
+            committed_at: CommitTime::from_seconds(1_770_091_506),
             author_name: "A".into(),
             author_email: "a@x".into(),
             branch: Some("main".into()),
@@ -98,23 +98,22 @@ mod tests {
 
     #[test]
     fn a_changeset_says_all_that_is_known() {
-        let refs = Refs {
+        let refs = References {
             workspace: "/workspace/1",
             repository: "/scmrepository/2",
             author: Some("/user/3"),
-            artifacts: vec!["/defect/4"],
-            branch: true,
+            artifacts: &["/defect/4"],
         };
         let expected = json!({"Changeset": {
             "Workspace": "/workspace/1", "SCMRepository": "/scmrepository/2", "Revision": "abc", "CommitTimestamp": "2026-02-03T04:05:06Z",
             "Message": "Fixed DE1", "Artifacts": [{"_ref": "/defect/4"}], "Author": "/user/3", "Branch": "main",
         }});
-        assert_eq!(changeset(&facts(), &refs, &LinkTemplates::default()).body, expected);
+        assert_eq!(changeset(&facts(), &refs, Branch::Posted, &LinkTemplates::default()).body, expected);
     }
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let body = changeset(&facts(), &Refs::default(), &LinkTemplates::default()).body;
+        let body = changeset(&facts(), &References::default(), Branch::Ignored, &LinkTemplates::default()).body;
         assert!(["Author", "Branch", "Uri"].iter().all(|field| body["Changeset"].get(field).is_none()));
     }
 
@@ -127,11 +126,5 @@ mod tests {
             "{text}"
         );
         assert_eq!(message(&Changeset { omitted: 0, ..long }).len(), MAX_TEXT);
-    }
-
-    #[test]
-    fn absurd_times_are_still_times() {
-        assert_eq!(timestamp(-5), "1970-01-01T00:00:00Z");
-        assert_eq!(timestamp(i64::MAX), "9999-12-31T23:59:59Z");
     }
 }

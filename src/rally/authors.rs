@@ -3,47 +3,37 @@
 //! An author is text that anybody can forge; it is looked up to be shown, never to grant anything.
 
 use std::collections::HashMap;
-use std::fs;
 
 use crate::changeset::Changeset;
 use crate::config::{self, MatchBy};
-use crate::wsapi::Error;
 
-/// A user field and a value to find a user by.
-pub type Candidate = (&'static str, String);
+/// A field of User and a value to find a user by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Candidate {
+    pub field: &'static str,
+    pub value: String,
+}
 
 /// Finds out whom to look for.
 #[derive(Debug)]
-pub struct Authors {
+pub(super) struct Authors {
     map: HashMap<String, String>,
     config: config::Authors,
 }
 
 impl Authors {
     /// Reads the map file, if one is configured.
-    pub fn new(config: &config::Authors) -> Result<Self, Error> {
-        let mut map = HashMap::new();
-        if let Some(path) = &config.map_file {
-            let wrong = |problem: String| Error::Wrong(format!("authors.map_file {}: {problem}", path.display()));
-            let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-            let table: HashMap<String, String> =
-                toml::from_str(&text).map_err(|error| wrong(error.message().to_owned()))?;
-            map.extend(table.into_iter().map(|(author, user)| (author.to_lowercase(), user)));
-        }
-        Ok(Authors { map, config: config.clone() })
+    pub(super) fn new(config: &config::Authors) -> Result<Self, config::Error> {
+        Ok(Authors { map: config.map()?, config: config.clone() })
     }
 
     /// Returns whom to look for, the best first.
-    pub fn candidates(&self, commit: &Changeset) -> Vec<Candidate> {
+    pub(super) fn candidates(&self, commit: &Changeset) -> Vec<Candidate> {
         let (name, email) = (&commit.author_name, &commit.author_email);
         let mapped = [format!("{name} <{email}>"), email.clone(), format!("<{email}>"), name.clone()];
-        let mut candidates: Vec<Candidate> = Vec::new();
-        candidates.extend(
-            mapped
-                .iter()
-                .find_map(|author| self.map.get(&author.to_lowercase()))
-                .map(|user| ("UserName", user.clone())),
-        );
+        let mapped = mapped.iter().find_map(|author| self.map.get(&author.to_lowercase()));
+        let mut candidates: Vec<(&'static str, String)> = Vec::new();
+        candidates.extend(mapped.map(|user| ("UserName", user.clone())));
         for field in &self.config.match_by {
             match field {
                 MatchBy::Email => candidates.extend(spellings(email).map(|email| ("EmailAddress", email))),
@@ -57,7 +47,7 @@ impl Authors {
         }
         candidates.extend(self.config.default.clone().map(|user| ("UserName", user)));
         candidates.retain(|(_, value)| !value.is_empty() && !value.starts_with('@'));
-        candidates
+        candidates.into_iter().map(|(field, value)| Candidate { field, value }).collect()
     }
 }
 
@@ -71,11 +61,13 @@ fn spellings(email: &str) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::CommitTime;
+    use std::fs;
 
     fn commit() -> Changeset {
         Changeset {
             revision: String::new(),
-            committed_at: 0,
+            committed_at: CommitTime::from_seconds(0),
             author_name: "Jane Roe".into(),
             author_email: "Jane@laptop".into(),
             branch: None,
@@ -107,7 +99,7 @@ mod tests {
             ("UserName", "Jane@acme"),
             ("UserName", "connector@acme"),
         ];
-        assert_eq!(candidates, expected.map(|(field, value)| (field, value.to_owned())));
+        assert_eq!(candidates, expected.map(|(field, value)| Candidate { field, value: value.to_owned() }));
     }
 
     #[test]

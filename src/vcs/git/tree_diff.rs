@@ -5,14 +5,15 @@
 
 use std::cmp::Ordering;
 
-use super::{Error, Objects};
-use crate::changeset::{Action, Change};
-use crate::push::CommitId;
+use super::Error;
+use super::id::{LENGTH, ObjectId};
+use super::objects::Objects;
+use crate::commit::{Action, Change, Changes};
 use crate::text;
 
 /// Directories nested deeper are refused, as Git itself does by default (`core.maxTreeDepth`): trees are hostile
 /// input, and each level takes some of the stack.
-const MAX_DEPTH: usize = 2048;
+pub(super) const MAX_DEPTH: usize = 2048;
 
 /// How many bytes of trees are compared for one commit: less than a second of work, and some millions of entries. Trees
 /// that hold each other twice, forty levels deep, take a few kilobytes and have more paths than anybody can count.
@@ -33,7 +34,7 @@ enum Kind {
 struct Entry<'t> {
     name: &'t [u8],
     kind: Kind,
-    id: CommitId,
+    id: ObjectId,
 }
 
 impl Entry<'_> {
@@ -53,20 +54,12 @@ impl Entry<'_> {
     }
 }
 
-/// The paths found so far.
-#[derive(Debug, Default)]
-pub struct Changes {
-    pub list: Vec<Change>,
-    /// How many more there are; at least, if the trees are too large to compare them whole.
-    pub omitted: usize,
-}
-
 /// Compares a commit's tree with those of its parents (none for a root commit, whose every path is added).
 /// Only the first `limit` paths are kept, the rest is counted.
-pub fn compare(objects: &Objects, tree: CommitId, parents: &[CommitId], limit: usize) -> Result<Changes, Error> {
+pub(super) fn compare(objects: &Objects, tree: ObjectId, parents: &[ObjectId], limit: usize) -> Result<Changes, Error> {
     let mut walk =
         TreeDiff { objects, limit, path: Vec::new(), depth: 0, left: MAX_COMPARED, found: Changes::default() };
-    let parents: Vec<Option<CommitId>> = match parents {
+    let parents: Vec<Option<ObjectId>> = match parents {
         [] => vec![None],
         parents => parents.iter().copied().map(Some).collect(),
     };
@@ -89,9 +82,9 @@ struct TreeDiff<'a, 'r> {
 
 impl TreeDiff<'_, '_> {
     /// Compares one directory; `None` stands for a side that does not have it.
-    fn subtree(&mut self, ours_id: Option<CommitId>, parents: &[Option<CommitId>]) -> Result<(), Error> {
+    fn subtree(&mut self, ours_id: Option<ObjectId>, parents: &[Option<ObjectId>]) -> Result<(), Error> {
         let objects = self.objects;
-        let read = |id: &Option<CommitId>| id.map(|id| objects.read_tree(id)).transpose();
+        let read = |id: &Option<ObjectId>| id.map(|id| objects.read_tree(id)).transpose();
         let our_tree = read(&ours_id)?;
         let parent_trees = parents.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let mut ours = Entries::of(our_tree.as_deref());
@@ -143,9 +136,9 @@ impl TreeDiff<'_, '_> {
         self.path.extend_from_slice(entry.name);
         if entry.kind == Kind::Tree {
             self.path.push(b'/');
-            let parents: Vec<Option<CommitId>> = theirs.iter().map(|entry| entry.map(|entry| entry.id)).collect();
+            let parents: Vec<Option<ObjectId>> = theirs.iter().map(|entry| entry.map(|entry| entry.id)).collect();
             if self.depth == MAX_DEPTH {
-                return Err(Error::Damaged { id: entry.id, kind: "tree of a sane depth" });
+                return Err(Error::TooDeep { id: entry.id });
             }
             self.depth += 1;
             self.subtree(ours.map(|entry| entry.id), &parents)?;
@@ -200,22 +193,22 @@ impl<'t> Entries<'t> {
     }
 }
 
-/// Returns how long the first entry is: up to the NUL behind its name, and 20 bytes.
+/// Returns how long the first entry is: up to the NUL behind its name, and an id.
 fn entry_length(rest: &[u8]) -> Option<usize> {
-    let length = memchr::memchr(0, rest)? + 21;
+    let length = memchr::memchr(0, rest)? + 1 + LENGTH;
     (length <= rest.len()).then_some(length)
 }
 
-/// Parses `<octal mode> <name>\0<20 bytes>`. Returns the entry and what follows.
+/// Parses `<octal mode> <name>\0<id>`. Returns the entry and what follows.
 fn parse_entry(rest: &[u8]) -> Option<(Entry<'_>, &[u8])> {
     let (entry, rest) = rest.split_at(entry_length(rest)?);
-    let (text, id) = entry.split_at(entry.len() - 20);
+    let (text, id) = entry.split_at(entry.len() - LENGTH);
     let space = text.iter().position(|&byte| byte == b' ')?;
     let mode = text[..space]
         .iter()
         .try_fold(0u32, |mode, &digit| (b'0'..=b'7').contains(&digit).then(|| mode << 3 | u32::from(digit - b'0')))?;
     let name = &text[space + 1..text.len() - 1];
-    Some((Entry { name, kind: kind(mode), id: CommitId(id.try_into().ok()?) }, rest))
+    Some((Entry { name, kind: kind(mode), id: ObjectId::from_bytes(id)? }, rest))
 }
 
 /// Reduces a mode to those that Git tells apart (`canon_mode` in its cache.h): old repositories hold others.
@@ -235,7 +228,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(name: &str, kind: Kind) -> Entry<'_> {
-        Entry { name: name.as_bytes(), kind, id: CommitId([0; 20]) }
+        Entry { name: name.as_bytes(), kind, id: ObjectId::from_bytes(&[0; LENGTH]).expect("an id") }
     }
 
     #[test]

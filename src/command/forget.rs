@@ -1,0 +1,17 @@
+//! `rally-hook forget`: drops dead letters that nobody will ever post.
+
+use super::retry::dead_letters;
+use super::{Ended, Error, Site};
+use crate::cli::{Forget, Place};
+use crate::messages::tell;
+
+pub(super) fn run(place: &Place, arguments: &Forget) -> Result<Ended, Error> {
+    let site = Site::open(place)?;
+    let (revisions, all_found) = dead_letters(&site, &arguments.revisions)?;
+    site.with_queue(|queue| Ok(queue.forget_dead_letters(&revisions)?))?;
+    for revision in &revisions {
+        site.log.info(&format!("commit {revision} is dropped on request"));
+        tell(&format!("commit {revision} is dropped; `rally-hook backfill` can still post it"));
+    }
+    Ok(Ended::done_if(all_found))
+}

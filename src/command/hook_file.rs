@@ -1,0 +1,122 @@
+//! The file that `install` writes as `hooks/post-receive`.
+//!
+//! The kernel runs this program as the file's interpreter, which saves the push the start of a shell. A shell that runs
+//! the file finds the same call in it.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use crate::vcs;
+
+pub(super) const HOOK: &str = "post-receive";
+/// What the hook that was there before is called while ours is there. Ours finds it beside itself, wherever the
+/// repository is moved to.
+pub(super) const KEPT: &str = "post-receive.before-rally-hook";
+/// Tells our hook from others.
+const MARK: &str = "# Installed by rally-hook; `rally-hook uninstall` removes it.";
+/// Begins the line that names the configuration which the hook and all commands read.
+const CONFIG_MARK: &str = "# Configuration: ";
+/// No hook of ours is longer than this, in bytes; a copy of the program is.
+const MAX_SIZE: u64 = 16 * 1024;
+/// What older kernels read of a script's first line, in bytes.
+const MAX_FIRST_LINE: usize = 127;
+
+/// Returns the file's text. It names the program in full: if that is ever gone, the pusher is told, while Git ignores a
+/// link that leads nowhere without a word.
+pub(super) fn script(config: Option<&Path>) -> Result<String, Error> {
+    let program = std::env::current_exe().map_err(Error::OwnFile)?;
+    let text = text_of(&program)?;
+    let direct = format!("#!{text} {HOOK}");
+    // The kernel splits the line at white space.
+    let is_direct = direct.len() < MAX_FIRST_LINE && !text.contains(char::is_whitespace);
+    let first_line = if is_direct { direct } else { "#!/bin/sh".to_owned() };
+    let config = config.map(|config| {
+        let absolute = std::path::absolute(config).map_err(|source| file_error("find", config, source))?;
+        Ok::<_, Error>(format!("{CONFIG_MARK}{}\n", text_of(&absolute)?))
+    });
+    let config = config.transpose()?.unwrap_or_default();
+    Ok(format!("{first_line}\n{MARK}\n{config}exec {} {HOOK} \"$0\"\n", quoted(text)))
+}
+
+/// Returns the configuration file that the hook of a repository was installed with, if one was named.
+pub(super) fn configuration_of(git_dir: &Path) -> Option<PathBuf> {
+    configuration_in(&vcs::hooks_dir(git_dir).ok()?.join(HOOK))
+}
+
+/// Returns the configuration file that a hook of ours names, if it does.
+pub(super) fn configuration_in(hook: &Path) -> Option<PathBuf> {
+    let text = own_text(hook)?;
+    text.lines().find_map(|line| line.strip_prefix(CONFIG_MARK)).map(PathBuf::from)
+}
+
+/// Returns the program that a hook of ours calls.
+pub(super) fn program_in(hook: &Path) -> Option<PathBuf> {
+    let text = own_text(hook)?;
+    let (program, _) = text.lines().find_map(|line| line.strip_prefix("exec '")?.split_once("' post-receive"))?;
+    Some(program.replace(r"'\''", "'").into())
+}
+
+/// Tells whether it is a hook that we wrote, or a link to this program, or a copy of it.
+pub(super) fn is_ours(hook: &Path) -> bool {
+    own_text(hook).is_some() || is_program(hook) == Some(true)
+}
+
+fn is_program(hook: &Path) -> Option<bool> {
+    let program = std::env::current_exe().ok()?;
+    let (ours, theirs) = (fs::metadata(&program).ok()?, fs::metadata(hook).ok()?);
+    let is_link = (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino());
+    Some(is_link || ours.len() == theirs.len() && fs::read(program).ok()? == fs::read(hook).ok()?)
+}
+
+/// Returns the text of a hook that we wrote.
+fn own_text(hook: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(hook).ok()?.take(MAX_SIZE).read_to_string(&mut text).ok()?;
+    text.lines().any(|line| line == MARK).then_some(text)
+}
+
+fn text_of(path: &Path) -> Result<&str, Error> {
+    let text = path.to_str().filter(|text| !text.contains('\n'));
+    text.ok_or_else(|| Error::Failed(format!("the path {} is not UTF-8 on one line; move the file", path.display())))
+}
+
+/// Quotes a path for the shell.
+fn quoted(path: &str) -> String {
+    format!("'{}'", path.replace('\'', r"'\''"))
+}
+
+pub(super) fn file_error(doing: &'static str, path: &Path, source: std::io::Error) -> Error {
+    Error::File { doing, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_cannot_leave_its_quotes() {
+        assert_eq!(quoted("/a b/$(x)'; rm"), r"'/a b/$(x)'\''; rm'");
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let hook = dir.path().join(HOOK);
+        fs::write(&hook, script(Some(Path::new("/etc/it's.toml"))).expect("a script")).expect("a file");
+        assert!(is_ours(&hook));
+        assert_eq!(configuration_in(&hook), Some("/etc/it's.toml".into()));
+        assert_eq!(program_in(&hook), std::env::current_exe().ok());
+    }
+
+    #[test]
+    fn a_hook_of_somebody_else_is_not_ours() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let hook = dir.path().join(HOOK);
+        fs::write(&hook, "#!/bin/sh\n# Configuration: /x\nexec '/bin/true' post-receive\n").expect("a file");
+        assert!(!is_ours(&hook));
+        assert_eq!((configuration_in(&hook), program_in(&hook)), (None, None));
+    }
+}

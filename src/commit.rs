@@ -1,0 +1,101 @@
+//! A commit as any kind of repository tells it, before anybody has decided whether it is to be posted.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::text;
+use crate::time::CommitTime;
+
+/// What a commit says. Which paths it changes is asked for separately, because that costs more than all the rest.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit<'c> {
+    /// The revision in the repository's own words: hexadecimal digits, or a number.
+    pub revision: String,
+    pub committed_at: CommitTime,
+    pub author_name: Text<'c>,
+    pub author_email: Text<'c>,
+    /// The branch whose push brought the commit, where it is known.
+    pub branch: Option<Arc<str>>,
+    pub message: Text<'c>,
+}
+
+/// Text as it stands in a repository.
+#[derive(Debug, Clone)]
+pub(crate) enum Text<'c> {
+    /// Bytes in an encoding that contains ASCII: UTF-8 for the most part.
+    Bytes(&'c [u8]),
+    /// Text that had to be decoded.
+    Decoded(String),
+}
+
+impl Text<'_> {
+    /// Returns the bytes to search for ASCII words. Bytes that are not UTF-8 hide nothing beside them.
+    pub(crate) fn searchable(&self) -> &[u8] {
+        match self {
+            Text::Bytes(bytes) => bytes,
+            Text::Decoded(text) => text.as_bytes(),
+        }
+    }
+
+    /// Returns the text, with bytes that are not UTF-8 in the form of [`text::readable`].
+    pub(crate) fn readable(&self) -> Cow<'_, str> {
+        match self {
+            Text::Bytes(bytes) => text::readable(bytes),
+            Text::Decoded(text) => Cow::Borrowed(text),
+        }
+    }
+}
+
+/// The paths that a commit changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub list: Vec<Change>,
+    /// How many more there are; at least this many if the commit is too large to compare it whole.
+    pub omitted: usize,
+}
+
+/// One changed path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Change {
+    pub action: Action,
+    /// In the form of [`text::readable`].
+    pub path: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Action {
+    #[serde(rename = "A")]
+    Added,
+    #[serde(rename = "M")]
+    Modified,
+    #[serde(rename = "D")]
+    Deleted,
+}
+
+impl Action {
+    pub(crate) fn letter(self) -> &'static str {
+        match self {
+            Action::Added => "A",
+            Action::Modified => "M",
+            Action::Deleted => "D",
+        }
+    }
+}
+
+/// A place in a repository's history up to which everything has been recorded ("seen"). What identifies it is the
+/// repository's own business; the time orders the tips, the youngest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tip {
+    pub id: Vec<u8>,
+    pub time: CommitTime,
+}
+
+/// How the seen tips move when commits are recorded.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct MovedTips {
+    pub new: Vec<Tip>,
+    /// The ids of commits, seen tips among them, that another seen tip reaches.
+    pub covered: Vec<Vec<u8>>,
+}

@@ -1,0 +1,309 @@
+//! The settings of one repository: the tables of its configuration, with their defaults.
+//!
+//! [`load`] finds and reads the files, [`merge`] lays one over the other, [`resolve`] turns the result into a
+//! [`Config`] and checks what its keys say together. Unknown keys and wrong values are errors that name file, line and
+//! key. The keys themselves are explained in `config.sample.toml`. Secrets are read only when something is to be sent,
+//! see [`access`].
+
+mod access;
+mod error;
+mod load;
+mod merge;
+mod resolve;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+pub(crate) use access::{Access, Credentials, Secret};
+pub(crate) use error::Error;
+pub(crate) use load::{is_named_by_environment, load};
+
+use crate::artifact::{DEFAULT_PREFIXES, Mentions};
+use crate::backoff::Retry;
+use crate::changeset::{Policy, Post};
+use crate::links::{LinkTemplates, Links};
+use crate::refs::Watched;
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub rally: Rally,
+    pub repository: Repository,
+    pub commits: Commits,
+    pub state: State,
+    pub authors: Authors,
+    pub queue: Queue,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Rally {
+    pub server: String,
+    pub workspace: Option<String>,
+    pub api_key: Option<Secret>,
+    pub api_key_file: Option<PathBuf>,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    pub password_file: Option<PathBuf>,
+    pub proxy: Option<Secret>,
+    pub ca_file: Option<PathBuf>,
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+    /// How far Rally's reads may lag behind its writes.
+    #[serde(deserialize_with = "duration")]
+    pub read_lag: Duration,
+    pub max_concurrent_requests: usize,
+    pub batch: BatchMode,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum BatchMode {
+    Auto,
+    Off,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Repository {
+    pub name: Option<String>,
+    pub create: bool,
+    pub projects: Vec<String>,
+    pub web: Option<String>,
+    pub links: Links,
+    pub commit_link: Option<String>,
+    pub file_link: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Commits {
+    pub refs: Vec<String>,
+    pub exclude_refs: Vec<String>,
+    pub prefixes: Vec<String>,
+    pub ignore_case: bool,
+    pub from_branch_name: bool,
+    pub post: Post,
+    pub max_changes: usize,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct State {
+    pub update: bool,
+    pub refs: Vec<String>,
+    pub backwards: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Authors {
+    pub map_file: Option<PathBuf>,
+    #[serde(rename = "match")]
+    pub match_by: Vec<MatchBy>,
+    pub domain: Option<String>,
+    pub default: Option<String>,
+}
+
+/// The User field that an author is looked up by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum MatchBy {
+    Email,
+    Username,
+    DisplayName,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Queue {
+    pub deliver: Deliver,
+    #[serde(deserialize_with = "duration")]
+    pub retry_delay: Duration,
+    #[serde(deserialize_with = "duration")]
+    pub retry_for: Duration,
+}
+
+/// When a push is delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Deliver {
+    /// By a process of its own that the hook starts.
+    Background,
+    /// Before the hook returns: the pusher waits.
+    Inline,
+    /// By a timer that runs `rally-hook deliver`.
+    Later,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    pub push: PushLog,
+    pub file: PathBuf,
+    pub level: Level,
+}
+
+/// What the pusher sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PushLog {
+    Summary,
+    /// Nothing but trouble.
+    Quiet,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+impl Default for Rally {
+    fn default() -> Self {
+        Rally {
+            server: "https://rally1.rallydev.com".into(),
+            workspace: None,
+            api_key: None,
+            api_key_file: None,
+            username: None,
+            password: None,
+            password_file: None,
+            proxy: None,
+            ca_file: None,
+            timeout: Duration::from_secs(30),
+            read_lag: Duration::from_secs(10),
+            max_concurrent_requests: 8,
+            batch: BatchMode::Auto,
+        }
+    }
+}
+
+impl Default for Repository {
+    fn default() -> Self {
+        let (name, web, commit_link, file_link) = (None, None, None, None);
+        Repository { name, create: true, projects: Vec::new(), web, links: Links::Github, commit_link, file_link }
+    }
+}
+
+impl Default for Commits {
+    fn default() -> Self {
+        Commits {
+            refs: vec!["refs/heads/*".into(), "refs/tags/*".into()],
+            exclude_refs: Vec::new(),
+            prefixes: DEFAULT_PREFIXES.map(str::to_owned).to_vec(),
+            ignore_case: false,
+            from_branch_name: false,
+            post: Post::Linked,
+            max_changes: 1000,
+        }
+    }
+}
+
+impl Default for Authors {
+    fn default() -> Self {
+        let match_by = vec![MatchBy::Email, MatchBy::Username, MatchBy::DisplayName];
+        Authors { map_file: None, match_by, domain: None, default: None }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        let (retry_delay, retry_for) = (Duration::from_secs(5), Duration::from_secs(7 * 24 * 3600));
+        Queue { deliver: Deliver::Background, retry_delay, retry_for }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { push: PushLog::Summary, file: "rally-hook/log".into(), level: Level::Info }
+    }
+}
+
+impl Level {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Level::Error => "error",
+            Level::Warn => "warn",
+            Level::Info => "info",
+            Level::Debug => "debug",
+        }
+    }
+}
+
+impl Config {
+    /// Returns the SCMRepository's name: the configured one, else the directory's without `.git`.
+    pub(crate) fn repository_name(&self, git_dir: &Path) -> String {
+        self.repository.name.clone().unwrap_or_else(|| directory_name(git_dir))
+    }
+
+    /// Returns where Changesets go: server, workspace and SCMRepository.
+    pub(crate) fn destination(&self, git_dir: &Path) -> String {
+        let workspace = self.rally.workspace.as_deref().unwrap_or_default();
+        format!("{}\n{workspace}\n{}", self.rally.server, self.repository_name(git_dir))
+    }
+}
+
+fn directory_name(git_dir: &Path) -> String {
+    let own = git_dir.file_name().unwrap_or_default().to_string_lossy();
+    match own.as_ref() {
+        // A repository with a work tree is known by that.
+        ".git" => git_dir.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned(),
+        own => own.strip_suffix(".git").unwrap_or(own).to_owned(),
+    }
+}
+
+impl Commits {
+    /// Returns what decides which commits are posted.
+    pub(crate) fn policy(&self) -> Policy {
+        Policy {
+            mentions: Mentions::new(&self.prefixes, self.ignore_case),
+            from_branch_name: self.from_branch_name,
+            post: self.post,
+            max_changes: self.max_changes,
+        }
+    }
+
+    pub(crate) fn watched(&self) -> Watched {
+        Watched::new(&self.refs, &self.exclude_refs)
+    }
+}
+
+impl Queue {
+    pub(crate) fn retry(&self) -> Retry {
+        Retry { delay: self.retry_delay, patience: self.retry_for }
+    }
+}
+
+impl Repository {
+    pub(crate) fn link_templates(&self) -> LinkTemplates {
+        LinkTemplates::new(self.links, self.web.as_deref(), self.commit_link.as_deref(), self.file_link.as_deref())
+    }
+}
+
+/// Reads a duration such as "30s", "5m" or "7d".
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text)
+        .map_err(|_| serde::de::Error::custom(format!("{text:?} is not a duration; write \"30s\", \"5m\" or \"7d\"")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_is_named_after_its_directory() {
+        for (dir, name) in
+            [("/srv/git/payments.git", "payments"), ("/srv/git/payments", "payments"), ("/home/a/work/.git", "work")]
+        {
+            assert_eq!(directory_name(Path::new(dir)), name);
+        }
+    }
+}

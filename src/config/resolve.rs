@@ -1,0 +1,226 @@
+//! Turns what the files say into settings, and checks what no type can tell: values that make no sense, alone or
+//! together.
+
+use std::net::IpAddr;
+
+use url::Url;
+
+use super::load::Source;
+use super::{Config, Error, Rally};
+use crate::links::{Links, unknown_placeholder};
+
+/// Returns the settings. The sources are for messages.
+pub(super) fn resolve(merged: toml::Table, sources: &[Source]) -> Result<Config, Error> {
+    let config: Config = match merged.try_into() {
+        Ok(config) => config,
+        // Only a file by itself can tell which line is wrong.
+        Err(error) => {
+            for Source { path, text, .. } in sources {
+                toml::from_str::<Config>(text).map_err(|error| Error::parse(&error, text, path))?;
+            }
+            return Err(Error::parse(&error, "", &sources[0].path));
+        }
+    };
+    let Some((key, problem)) = config.problem() else { return Ok(config) };
+    let places = sources.iter().rev().map(|source| (&source.path, line_of(&source.text, key)));
+    let (path, line) = places.max_by_key(|(_, line)| line.is_some()).expect("there is a file");
+    Err(Error::Invalid { path: path.clone(), line, key, problem })
+}
+
+/// Returns the line of a file on which `section.key` stands.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let (wanted, key) = key.split_once('.')?;
+    let mut section = "";
+    let mut lines = text.lines().map(str::trim);
+    let at = lines.position(|line| {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.split(']').next().unwrap_or_default().trim();
+        }
+        section == wanted && line.split('=').next().is_some_and(|name| name.trim() == key)
+    })?;
+    Some(at + 1)
+}
+
+impl Config {
+    /// Returns the first key that does not say what can be done, and why not.
+    fn problem(&self) -> Option<(&'static str, String)> {
+        let Config { rally, repository, commits, queue, log, .. } = self;
+        let when = |is_wrong: bool, problem: &str| is_wrong.then(|| problem.to_owned());
+        let prefix = commits.prefixes.iter().find(|prefix| !is_prefix(prefix));
+        let is_custom = repository.links == Links::Custom && repository.commit_link.is_none();
+        let checks = [
+            ("rally.server", server_problem(&rally.server)),
+            ("rally.proxy", rally.proxy.as_ref().and_then(|proxy| proxy_problem(proxy.expose()))),
+            ("rally.timeout", when(rally.timeout.is_zero(), "it must not be 0: no answer would be in time")),
+            ("rally.max_concurrent_requests", when(rally.max_concurrent_requests == 0, "it must be at least 1")),
+            ("queue.retry_delay", when(queue.retry_delay.is_zero(), "it must not be 0: attempts would never pause")),
+            ("commits.prefixes", prefix.map(|prefix| format!("{prefix:?} is not made of letters, as \"US\" is"))),
+            ("commits.prefixes", when(commits.prefixes.is_empty(), "it is empty: no commit could name an artifact")),
+            ("commits.refs", when(commits.refs.is_empty(), "it is empty: nothing would ever be posted")),
+            (
+                "repository.name",
+                when(
+                    repository.name.as_deref() == Some(""),
+                    "it is empty; leave the key out to use the directory's name",
+                ),
+            ),
+            ("repository.web", repository.web.as_deref().and_then(web_problem)),
+            ("repository.links", when(is_custom, "\"custom\" needs commit_link, such as \"https://host/{revision}\"")),
+            ("repository.commit_link", template_problem(repository.commit_link.as_deref(), &["revision"])),
+            ("repository.file_link", template_problem(repository.file_link.as_deref(), &["revision", "path"])),
+            ("log.file", when(log.file.as_os_str().is_empty(), "it is empty; leave the key out for rally-hook/log")),
+        ];
+        let problem = checks.into_iter().find_map(|(key, problem)| Some((key, problem?)));
+        problem.or_else(|| credentials_problem(rally))
+    }
+}
+
+/// Says what is wrong with the server's address. A secret must not travel unencrypted, except within the machine.
+fn server_problem(server: &str) -> Option<String> {
+    let Ok(url) = Url::parse(server) else {
+        return Some("it is not an address; write one such as \"https://rally1.rallydev.com\"".into());
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some("it has a user name or password in it; set username and password_file instead".into());
+    }
+    if url.path().starts_with("/slm") {
+        return Some("it must end with the host; leave out /slm and what follows".into());
+    }
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    match url.scheme() {
+        "https" => None,
+        "http" if loopback => None,
+        "http" => Some(format!("{server} would send the credentials unencrypted; use https://")),
+        other => Some(format!("{other}:// is not supported; use https://")),
+    }
+}
+
+/// Says what is wrong with a proxy's address. It may hold a password, so no text repeats it.
+fn proxy_problem(proxy: &str) -> Option<String> {
+    let is_address = Url::parse(proxy).is_ok_and(|url| url.has_host());
+    (!is_address).then(|| "it is not an address; write one such as \"http://proxy.example:3128\"".into())
+}
+
+fn web_problem(web: &str) -> Option<String> {
+    let is_address = web.starts_with("https://") || web.starts_with("http://");
+    (!is_address).then(|| "it is not an address; it must begin with https://".into())
+}
+
+/// Says what is wrong with the template of an address: a placeholder that is missing or unknown.
+fn template_problem(template: Option<&str>, placeholders: &[&str]) -> Option<String> {
+    let template = template?;
+    let lacks = |name: &&&str| !template.contains(&format!("{{{name}}}"));
+    if let Some(missing) = placeholders.iter().find(lacks) {
+        return Some(format!("it lacks {{{missing}}}, so all links would lead to one page"));
+    }
+    let unknown = unknown_placeholder(template, placeholders)?;
+    let known: Vec<String> = placeholders.iter().map(|name| format!("{{{name}}}")).collect();
+    Some(format!("unknown placeholder {unknown}; known: {}", known.join(", ")))
+}
+
+fn credentials_problem(rally: &Rally) -> Option<(&'static str, String)> {
+    let has_key = rally.api_key.is_some() || rally.api_key_file.is_some();
+    let conflicts = [
+        (has_key && rally.username.is_some(), "rally.username", "an API key"),
+        (rally.api_key.is_some() && rally.api_key_file.is_some(), "rally.api_key", "api_key_file"),
+        (rally.password.is_some() && rally.password_file.is_some(), "rally.password", "password_file"),
+    ];
+    let (_, key, other) = conflicts.into_iter().find(|(conflicts, ..)| *conflicts)?;
+    Some((key, format!("{other} is set too; keep one of the two")))
+}
+
+fn is_prefix(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(text: &str) -> Result<Config, String> {
+        let path = std::path::PathBuf::from("config.toml");
+        let table: toml::Table = text.parse().map_err(|error| Error::parse(&error, text, &path).to_string())?;
+        let source = Source { path, text: text.to_owned(), table: table.clone() };
+        resolve(table, &[source]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_sample_lists_every_key_with_its_default() {
+        let sample = include_str!("../../config.sample.toml");
+        let sampled = resolved(sample).expect("the sample is valid");
+        let defaults = Rally { workspace: Some("Acme".into()), ..Rally::default() };
+        assert_eq!(sampled, Config { rally: defaults, ..Config::default() });
+    }
+
+    #[test]
+    fn every_key_of_the_sample_can_be_switched_on() {
+        let sample = include_str!("../../config.sample.toml");
+        let uncommented = |line: &'static str| {
+            let key = line.strip_prefix('#').filter(|rest| rest.split(" = ").next().is_some_and(is_key));
+            [key.unwrap_or(line), "\n"]
+        };
+        let all: String = sample.lines().flat_map(uncommented).collect();
+        let table: toml::Table = all.parse().expect("every line is valid TOML");
+        toml::from_str::<Config>(&all).expect("every key is known");
+        for (section, keys) in
+            [("rally", 13), ("repository", 7), ("commits", 7), ("state", 3), ("authors", 4), ("queue", 3), ("log", 3)]
+        {
+            assert_eq!(table[section].as_table().map(toml::Table::len), Some(keys), "keys of [{section}]");
+        }
+    }
+
+    fn is_key(text: &str) -> bool {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    }
+
+    #[test]
+    fn an_error_names_file_line_and_key() {
+        let cases = [
+            ("[queue]\n\nretry_for = \"soon\"", "config.toml, line 3: `retry_for`: \"soon\" is not a duration"),
+            ("[rally]\ntimeout = 30", "config.toml, line 2: `timeout`: invalid type: integer `30`"),
+            (
+                "[rally]\nserver = \"http://r.example\"",
+                "config.toml, line 2: `rally.server`: http://r.example would send",
+            ),
+            ("[rally]\napi_key = \"_x\"\nusername = \"u\"", "config.toml, line 3: `rally.username`: an API key is set"),
+            ("[commits]\nprefixes = [\"U S\"]", "config.toml, line 2: `commits.prefixes`: \"U S\" is not made of"),
+            ("[rally]\ntimeout = \"0s\"", "config.toml, line 2: `rally.timeout`: it must not be 0"),
+            ("[rally]\nproxy = \"secret\"", "config.toml, line 2: `rally.proxy`: it is not an address"),
+            ("[repository]\nweb = \"host/r\"", "config.toml, line 2: `repository.web`: it is not an address"),
+            ("[rally]\nserver = \"https://h/slm/x\"", "config.toml, line 2: `rally.server`: it must end with the host"),
+            ("[rally", "config.toml, line 1: "),
+        ];
+        for (text, expected) in cases {
+            let error = resolved(text).expect_err(text);
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_comes_with_the_one_that_is_probably_meant() {
+        let cases = [
+            ("[commits]\nref = []", "config.toml, line 2: unknown key `ref`; did you mean `refs`?"),
+            ("[comits]\nrefs = []", "config.toml, line 1: unknown key `comits`; did you mean `commits`?"),
+            ("workspace = \"A\"", "config.toml, line 1: unknown key `workspace`; it belongs in [rally]"),
+            ("[log]\nrefs = []", "config.toml, line 2: unknown key `refs`; it belongs in [commits] or [state]"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(resolved(text).expect_err(text), expected);
+        }
+    }
+
+    #[test]
+    fn an_unknown_placeholder_comes_with_the_known_ones() {
+        let error = resolved("[repository]\nfile_link = \"https://h/{revision}/{path}/{name}\"").expect_err("unknown");
+        assert!(error.ends_with("unknown placeholder {name}; known: {revision}, {path}"), "{error}");
+    }
+
+    #[test]
+    fn a_broken_line_with_a_secret_is_not_repeated() {
+        let error = resolved("[rally]\napi_key = \"_very-secret\" oops").expect_err("not TOML");
+        assert!(!error.contains("_very-secret"), "{error}");
+        let shown = format!("{:?}", resolved("[rally]\napi_key = \"_very-secret\"").expect("valid"));
+        assert!(!shown.contains("_very-secret"), "{shown}");
+    }
+}

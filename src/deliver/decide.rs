@@ -1,0 +1,348 @@
+//! The decisions about one changeset: what is to be done next, and what becomes of it after a failure. Pure.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::artifact::FormattedId;
+use crate::backoff::{Retry, heeded};
+use crate::changeset::Post;
+use crate::queue::{Attempts, Entry, Pause, Writes};
+use crate::time::Time;
+use crate::wsapi::Verdict;
+
+/// A Changeset that Rally has not found for this many times the lag of its reads has been deleted.
+const GONE_AFTER_LAGS: u32 = 6;
+
+/// Where a changeset stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Not in Rally as far as is known.
+    New,
+    /// Its Changeset is there; which of its Changes are is not known.
+    ToComplete,
+    /// Its Changeset is there, and so are all Changes but these.
+    ToChange(BTreeSet<usize>),
+    /// All of it is there.
+    Complete,
+    /// Nothing more for now.
+    Left,
+}
+
+/// What to do about a Changeset that is not in Rally.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    Create,
+    /// An earlier attempt may have created it; before this time Rally cannot tell.
+    WaitUntil(Time),
+    /// Rally has none of the artifacts that it names.
+    LeaveUnlinked,
+}
+
+/// What becomes of something whose attempt failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// All others would fail as well.
+    StopAll,
+    TryAgain(Time),
+    GiveUp,
+}
+
+/// Notes that Rally has a changeset of which that was not known.
+pub(super) fn note_found(entry: &mut Entry, rally_ref: &str) {
+    entry.existed = entry.writes == Writes::Known;
+    entry.rally_ref = Some(rally_ref.to_owned());
+    if entry.writes == Writes::Known {
+        entry.writes = Writes::Found;
+    }
+}
+
+/// Notes that Rally does not have the Changeset any more, nor what belonged to it.
+pub(super) fn note_gone(entry: &mut Entry) {
+    entry.rally_ref = None;
+    entry.existed = false;
+    entry.made.clear();
+    entry.writes = Writes::Known;
+}
+
+/// Returns where a changeset stands, once Rally was asked for it.
+pub(super) fn stage(entry: &Entry) -> Stage {
+    match (&entry.rally_ref, entry.writes) {
+        (None, _) => Stage::New,
+        (Some(_), Writes::Known) => to_change((0..entry.changeset.changes.len()).collect(), &entry.made),
+        (Some(_), Writes::Found | Writes::Unknown { .. }) => Stage::ToComplete,
+    }
+}
+
+fn to_change(all: BTreeSet<usize>, made: &BTreeSet<usize>) -> Stage {
+    let missing: BTreeSet<usize> = all.difference(made).copied().collect();
+    if missing.is_empty() { Stage::Complete } else { Stage::ToChange(missing) }
+}
+
+/// Decides about a changeset that Rally does not have. `missing` are the artifacts that Rally does not have either.
+pub(super) fn choose(entry: &Entry, missing: &[&FormattedId], post: Post, now: Time, lag: Duration) -> Choice {
+    match entry.writes {
+        Writes::Unknown { until } if heeded(until, now, now + lag) > now => {
+            Choice::WaitUntil(heeded(until, now, now + lag))
+        }
+        _ if missing.len() == entry.changeset.artifacts.len() && post == Post::Linked => Choice::LeaveUnlinked,
+        _ => Choice::Create,
+    }
+}
+
+/// Decides about a changeset of which Rally was asked what it has: `is_there` tells it for each Change. What is missing
+/// is believed only when no write can be hidden or under way any more; until then the entry waits.
+pub(super) fn complete(
+    entry: &mut Entry,
+    is_there: impl Fn(&str) -> bool,
+    now: Time,
+    lag: Duration,
+) -> Result<Stage, Time> {
+    let changes = &entry.changeset.changes;
+    let there = (0..changes.len()).filter(|place| entry.made.contains(place) || is_there(&changes[*place].path));
+    let there: BTreeSet<usize> = there.collect();
+    let until = match entry.writes {
+        // Somebody may be adding them at this moment.
+        Writes::Found => now + lag,
+        Writes::Unknown { until } => heeded(until, now, now + lag),
+        Writes::Known => now,
+    };
+    if there.len() < changes.len() && until > now {
+        entry.writes = Writes::Unknown { until };
+        return Err(until);
+    }
+    entry.made = there;
+    entry.writes = Writes::Known;
+    Ok(stage(entry))
+}
+
+/// Tells whether a Changeset that Rally does not find was deleted, as opposed to being hidden from reads.
+pub(super) fn is_gone(entry: &Entry, now: Time, lag: Duration) -> bool {
+    let failing_since = entry.attempts.first.unwrap_or(now);
+    entry.rally_ref.is_some() && now.since(failing_since) > lag * GONE_AFTER_LAGS
+}
+
+/// Decides what becomes of something after one more failed attempt.
+pub(super) fn fate(
+    attempts: &Attempts,
+    verdict: Verdict,
+    retry_after: Option<Duration>,
+    retry: &Retry,
+    now: Time,
+    random: f64,
+) -> Fate {
+    match verdict {
+        Verdict::Stop | Verdict::Unavailable => Fate::StopAll,
+        Verdict::Reject => Fate::GiveUp,
+        _ if retry.is_over(attempts.first.unwrap_or(now), now) => Fate::GiveUp,
+        _ => Fate::TryAgain(now + retry.wait(attempts.failed + 1, random, retry_after)),
+    }
+}
+
+/// Counts a failed attempt after which the others go on.
+pub(super) fn note_failure(attempts: &mut Attempts, next: Option<Time>, error: &str, now: Time) {
+    attempts.failed += 1;
+    attempts.first.get_or_insert(now);
+    attempts.is_over = next.is_none();
+    attempts.next = next.unwrap_or(attempts.next);
+    attempts.last_error = Some(error.to_owned());
+}
+
+/// Returns the pause that follows when nothing can be delivered. An attempt that a person makes during a pause does not
+/// extend it, unless the server asks for more time.
+pub(super) fn pause(
+    before: Option<&Pause>,
+    error: String,
+    needs_person: bool,
+    retry_after: Option<Duration>,
+    retry: &Retry,
+    now: Time,
+    random: f64,
+) -> Pause {
+    let since = before.map_or(now, |pause| pause.since);
+    let attempts = before.map_or(0, |pause| pause.attempts);
+    match before.filter(|pause| pause.until > now) {
+        Some(early) if retry_after.is_none() => Pause { until: early.until, since, attempts, error, needs_person },
+        early => {
+            let attempts = attempts + u32::from(early.is_none());
+            let until = now + retry.wait(attempts, random, retry_after);
+            Pause { until, since, attempts, error, needs_person }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changeset::Changeset;
+    use crate::commit::{Action, Change};
+    use crate::time::CommitTime;
+
+    const LAG: Duration = Duration::from_millis(10);
+    const RETRY: Retry = Retry { delay: Duration::from_millis(100), patience: Duration::from_millis(1000) };
+
+    fn at(millis: i64) -> Time {
+        Time::from_millis(1_000_000 + millis)
+    }
+
+    /// A changeset with the changes a, b and c that names US1.
+    fn entry(rally_ref: Option<&str>, writes: Writes) -> Entry {
+        let change = |path: &str| Change { action: Action::Added, path: path.into() };
+        Entry {
+            id: 1,
+            changeset: Changeset {
+                revision: "r1".into(),
+                committed_at: CommitTime::from_seconds(0),
+                author_name: String::new(),
+                author_email: String::new(),
+                branch: None,
+                message: String::new(),
+                artifacts: vec![us1()],
+                changes: ["a", "b", "c"].map(change).to_vec(),
+                omitted: 0,
+            },
+            attempts: Attempts { failed: 0, first: None, next: at(0), last_error: None, is_over: false },
+            rally_ref: rally_ref.map(str::to_owned),
+            existed: false,
+            writes,
+            made: BTreeSet::new(),
+        }
+    }
+
+    fn us1() -> FormattedId {
+        serde_json::from_value("US1".into()).expect("an ID")
+    }
+
+    fn unknown(until: i64) -> Writes {
+        Writes::Unknown { until: at(until) }
+    }
+
+    #[test]
+    fn the_stage_follows_from_what_is_known() {
+        let made = |places: &[usize]| Entry {
+            made: places.iter().copied().collect(),
+            ..entry(Some("/changeset/1"), Writes::Known)
+        };
+        let cases = [
+            (entry(None, Writes::Known), Stage::New),
+            (entry(None, unknown(5)), Stage::New),
+            (made(&[]), Stage::ToChange([0, 1, 2].into())),
+            (made(&[0, 2]), Stage::ToChange([1].into())),
+            (made(&[0, 1, 2]), Stage::Complete),
+            (entry(Some("/changeset/1"), Writes::Found), Stage::ToComplete),
+            (entry(Some("/changeset/1"), unknown(5)), Stage::ToComplete),
+        ];
+        for (entry, expected) in cases {
+            assert_eq!(stage(&entry), expected, "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn a_changeset_that_was_never_sent_and_is_there_existed() {
+        for (writes, existed) in [(Writes::Known, true), (unknown(5), false)] {
+            let mut entry = entry(None, writes);
+            note_found(&mut entry, "/changeset/1");
+            assert_eq!((entry.existed, stage(&entry)), (existed, Stage::ToComplete));
+        }
+    }
+
+    #[test]
+    fn a_changeset_is_created_once_no_earlier_attempt_can_be_hidden() {
+        let choose = |writes| choose(&entry(None, writes), &[], Post::Linked, at(0), LAG);
+        assert_eq!(choose(Writes::Known), Choice::Create);
+        assert_eq!(choose(unknown(5)), Choice::WaitUntil(at(5)));
+        assert_eq!(choose(unknown(0)), Choice::Create);
+        // A clock that was set back.
+        assert_eq!(choose(unknown(86_400_000)), Choice::WaitUntil(at(10)));
+    }
+
+    #[test]
+    fn a_changeset_without_a_known_artifact_is_left_unless_all_are_posted() {
+        let (id, entry) = (us1(), entry(None, Writes::Known));
+        assert_eq!(choose(&entry, &[&id], Post::Linked, at(0), LAG), Choice::LeaveUnlinked);
+        assert_eq!(choose(&entry, &[&id], Post::All, at(0), LAG), Choice::Create);
+    }
+
+    #[test]
+    fn missing_changes_are_believed_only_when_no_write_can_be_hidden() {
+        let complete = |writes, there: &[&str]| {
+            let mut entry = entry(Some("/changeset/1"), writes);
+            let stage = complete(&mut entry, |path| there.contains(&path), at(0), LAG);
+            (stage, entry.writes)
+        };
+        assert_eq!(complete(Writes::Found, &["a"]), (Err(at(10)), unknown(10)));
+        assert_eq!(complete(unknown(5), &["a"]), (Err(at(5)), unknown(5)));
+        assert_eq!(complete(unknown(0), &["a"]), (Ok(Stage::ToChange([1, 2].into())), Writes::Known));
+        assert_eq!(complete(Writes::Found, &["a", "b", "c"]), (Ok(Stage::Complete), Writes::Known));
+    }
+
+    #[test]
+    fn a_change_that_is_known_to_be_there_need_not_be_found() {
+        let mut entry = Entry { made: [1].into(), ..entry(Some("/changeset/1"), unknown(0)) };
+        assert_eq!(complete(&mut entry, |path| path == "a", at(0), LAG), Ok(Stage::ToChange([2].into())));
+        assert_eq!(entry.made, [0, 1].into());
+    }
+
+    #[test]
+    fn a_changeset_that_stays_missing_was_deleted() {
+        let mut entry = entry(Some("/changeset/1"), Writes::Known);
+        assert!(!is_gone(&entry, at(61), LAG));
+        entry.attempts.first = Some(at(0));
+        assert!(!is_gone(&entry, at(60), LAG) && is_gone(&entry, at(61), LAG));
+        note_gone(&mut entry);
+        assert!(!is_gone(&entry, at(61), LAG));
+        assert_eq!(stage(&entry), Stage::New);
+    }
+
+    #[test]
+    fn each_verdict_has_its_fate() {
+        let attempts = |first: Option<Time>| Attempts { first, ..entry(None, Writes::Known).attempts };
+        let fate = |verdict, first| fate(&attempts(first), verdict, None, &RETRY, at(0), 0.0);
+        for verdict in [Verdict::Stop, Verdict::Unavailable] {
+            assert_eq!(fate(verdict, Some(at(-9999))), Fate::StopAll);
+        }
+        assert_eq!(fate(Verdict::Reject, None), Fate::GiveUp);
+        for verdict in [Verdict::Retry, Verdict::TooLarge, Verdict::Missing] {
+            assert_eq!(fate(verdict, None), Fate::TryAgain(at(100)));
+            assert_eq!(fate(verdict, Some(at(-1000))), Fate::TryAgain(at(100)));
+            assert_eq!(fate(verdict, Some(at(-1001))), Fate::GiveUp);
+        }
+    }
+
+    #[test]
+    fn the_server_may_ask_for_more_time() {
+        let attempts = entry(None, Writes::Known).attempts;
+        let asked = Some(Duration::from_secs(1));
+        assert_eq!(fate(&attempts, Verdict::Retry, asked, &RETRY, at(0), 0.0), Fate::TryAgain(at(1000)));
+    }
+
+    #[test]
+    fn a_failed_attempt_is_counted_and_keeps_the_first_ones_time() {
+        let mut attempts = entry(None, Writes::Known).attempts;
+        note_failure(&mut attempts, Some(at(9)), "no", at(1));
+        note_failure(&mut attempts, None, "never", at(2));
+        let expected =
+            Attempts { failed: 2, first: Some(at(1)), next: at(9), last_error: Some("never".into()), is_over: true };
+        assert_eq!(attempts, expected);
+    }
+
+    fn next_pause(before: Option<&Pause>, retry_after: Option<Duration>, now: Time) -> Pause {
+        pause(before, "down".into(), false, retry_after, &RETRY, now, 0.0)
+    }
+
+    #[test]
+    fn a_pause_grows_with_each_attempt_that_follows_it() {
+        let first = next_pause(None, None, at(0));
+        assert_eq!((first.since, first.until, first.attempts), (at(0), at(100), 1));
+        let second = next_pause(Some(&first), None, at(100));
+        assert_eq!((second.since, second.until, second.attempts), (at(0), at(300), 2));
+    }
+
+    #[test]
+    fn an_attempt_during_a_pause_extends_it_only_if_the_server_asks_for_that() {
+        let first = next_pause(None, None, at(0));
+        let early = next_pause(Some(&first), None, at(50));
+        assert_eq!((early.until, early.attempts), (at(100), 1));
+        let asked = next_pause(Some(&first), Some(Duration::from_secs(1)), at(50));
+        assert_eq!((asked.until, asked.attempts), (at(1050), 1));
+    }
+}

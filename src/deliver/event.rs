@@ -1,0 +1,79 @@
+//! What happens during delivery, for whoever keeps the log, counts, or shows progress.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::config::Level;
+use crate::queue::{Outcome, Pause};
+
+/// Takes each event as it happens.
+pub(crate) type Observer<'o> = &'o mut dyn FnMut(&Event);
+
+/// One event. Its text is a line for the log.
+#[derive(Debug)]
+pub(crate) enum Event<'e> {
+    Due { changesets: usize, state_requests: usize },
+    ChangesetsAreHidden,
+    ArtifactsMissing { revision: &'e str, missing: &'e [String] },
+    Unlinked { revision: &'e str, missing: &'e [String] },
+    Completing { revision: &'e str },
+    Finished { revision: &'e str, outcome: Outcome },
+    PutOff { revision: &'e str, error: &'e str },
+    GivenUp { revision: &'e str, error: &'e str },
+    Paused { pause: &'e Pause, wait: Duration },
+    StateSet { revision: &'e str, artifact: &'e str, body: String },
+    StateKept { revision: &'e str, artifact: &'e str, error: &'e str },
+    StatesGivenUp { revision: &'e str, error: &'e str },
+}
+
+impl Event<'_> {
+    pub(crate) fn level(&self) -> Level {
+        match self {
+            Event::Due { .. } | Event::Completing { .. } => Level::Debug,
+            Event::ArtifactsMissing { .. }
+            | Event::Unlinked { .. }
+            | Event::Finished { .. }
+            | Event::StateSet { .. } => Level::Info,
+            Event::ChangesetsAreHidden
+            | Event::PutOff { .. }
+            | Event::StateKept { .. }
+            | Event::StatesGivenUp { .. } => Level::Warn,
+            Event::GivenUp { .. } | Event::Paused { .. } => Level::Error,
+        }
+    }
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Due { changesets, state_requests } => {
+                write!(f, "{changesets} changesets and {state_requests} requests for state changes are due")
+            }
+            Event::ChangesetsAreHidden => write!(
+                f,
+                "the workspace does not show Changesets: a Rally administrator must enable \"Build and Changeset\""
+            ),
+            Event::ArtifactsMissing { revision, missing } => {
+                write!(f, "commit {revision}: Rally has no {}", missing.join(", "))
+            }
+            Event::Unlinked { revision, missing } => {
+                write!(f, "commit {revision} is not posted: Rally has no {}", missing.join(", "))
+            }
+            Event::Completing { revision } => write!(f, "commit {revision} was in Rally without all of its Changes"),
+            Event::Finished { revision, outcome } => write!(f, "{} commit {revision}", outcome.name()),
+            Event::PutOff { revision, error } => write!(f, "commit {revision} is not posted yet: {error}"),
+            Event::GivenUp { revision, error } => write!(f, "commit {revision} cannot be posted: {error}"),
+            Event::Paused { pause, .. } if pause.needs_person => {
+                write!(f, "delivery stops until somebody acts: {}", pause.error)
+            }
+            Event::Paused { pause, wait } => {
+                write!(f, "delivery pauses for {}: {}", humantime::format_duration(*wait), pause.error)
+            }
+            Event::StateSet { revision, artifact, body } => write!(f, "commit {revision} sets {artifact} to {body}"),
+            Event::StateKept { revision, artifact, error } => {
+                write!(f, "commit {revision}: {artifact} keeps its state: {error}")
+            }
+            Event::StatesGivenUp { revision, error } => write!(f, "commit {revision} changes no states: {error}"),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Rally's objects: the workspace that is delivered to, its SCMRepository, artifacts and users, and what is there of a
+//! changeset. Answers that seldom change are remembered in the queue for a day, so that a push of one commit costs
+//! few requests.
+
+mod authors;
+mod body;
+mod bulk;
+mod error;
+mod lookup;
+mod repository;
+mod states;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::artifact::FormattedId;
+use crate::changeset::Changeset;
+use crate::config;
+use crate::links::LinkTemplates;
+use crate::queue::{self, Queue};
+use crate::time::Time;
+use crate::wsapi::{self, Client, Write};
+use authors::{Authors, Candidate};
+
+pub(crate) use body::posted_path;
+pub(crate) use bulk::{Portion, Refused};
+pub(crate) use error::Error;
+pub(crate) use lookup::{ArtifactType, Workspace, artifact_types, workspace};
+pub(crate) use repository::{find_repository, projects};
+pub(crate) use states::{Allowed, state_update};
+
+/// How long an answer is remembered.
+pub(crate) const ANSWERS_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How long it is remembered that Rally does not know a user: somebody may be waiting for the account.
+const NOBODY_KEPT: Duration = Duration::from_secs(3600);
+
+/// What stands in the cache for a user that Rally does not have.
+const NOBODY: &str = "";
+
+/// A request that ran into our time limit may be at work in Rally for this many times as long: five minutes at the
+/// default of 30 s, when Rally ends any request (docs/wsapi.md).
+const TIMEOUT_SETTLES_AFTER: u32 = 10;
+/// However long the time limit is, Rally is not at work on a request for longer than this.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
+
+/// What the configuration says about Rally.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings<'c> {
+    pub rally: &'c config::Rally,
+    pub repository: &'c config::Repository,
+    pub authors: &'c config::Authors,
+    /// The SCMRepository's name.
+    pub name: &'c str,
+}
+
+impl Settings<'_> {
+    /// Returns until when a look-up may miss the effect of a write that ended with this error.
+    pub(crate) fn settles_at(&self, error: &wsapi::Error, now: Time) -> Time {
+        let lag = self.rally.read_lag;
+        match error.is_timeout() {
+            true => now + (self.rally.timeout * TIMEOUT_SETTLES_AFTER).min(LONGEST_REQUEST).max(lag),
+            false => now + lag,
+        }
+    }
+}
+
+/// A connection to the workspace, with what is known about it.
+pub(crate) struct Rally<'c> {
+    pub client: Client,
+    pub workspace: Workspace,
+    settings: Settings<'c>,
+    links: LinkTemplates,
+    types: Vec<ArtifactType>,
+    authors: Authors,
+    portion: Portion,
+    /// Part of each key in the cache: another server or workspace has other answers.
+    scope: String,
+}
+
+/// An artifact that Rally has.
+#[derive(Debug, Clone)]
+pub(crate) struct Artifact {
+    pub rally_ref: String,
+    pub kind: ArtifactType,
+}
+
+/// The artifacts that Rally has, and those that it gave no answer for.
+#[derive(Debug, Default)]
+pub(crate) struct Artifacts {
+    pub found: HashMap<FormattedId, Artifact>,
+    pub refused: Refused<FormattedId>,
+}
+
+impl<'c> Rally<'c> {
+    /// Connects, finds the workspace and reads its types.
+    pub(crate) fn connect(
+        settings: Settings<'c>,
+        queue: &mut Queue,
+        portion: &Portion,
+        now: Time,
+    ) -> Result<Self, Error> {
+        let access = settings.rally.access()?;
+        let name = access.workspace.clone();
+        let authors = Authors::new(settings.authors)?;
+        let mut client = Client::new(settings.rally, access);
+        let scope = format!("{} {name}", settings.rally.server);
+        let workspace = remembered(queue, "workspace", &scope, now, || lookup::workspace(&client, &name))?;
+        client.set_workspace(&workspace.rally_ref);
+        let types = remembered(queue, "types", &scope, now, || Ok(lookup::artifact_types(&client)?))?;
+        let links = settings.repository.link_templates();
+        Ok(Rally { client, workspace, settings, links, types, authors, portion: portion.clone(), scope })
+    }
+
+    /// Forgets what is known of the workspace, because that may be what is wrong.
+    pub(crate) fn forget_workspace(queue: &mut Queue) -> Result<(), queue::Error> {
+        ["workspace", "types"].iter().try_for_each(|kind| queue.forget(kind, None))
+    }
+
+    /// Forgets what may have changed after a write failed because an object was gone.
+    pub(crate) fn forget(&self, queue: &mut Queue, commit: &Changeset) -> Result<(), Error> {
+        for id in &commit.artifacts {
+            queue.forget("artifact", Some(&self.key(id.as_str())))?;
+        }
+        for candidate in self.authors.candidates(commit) {
+            queue.forget("user", Some(&self.user_key(&candidate)))?;
+        }
+        self.forget_repository(queue)
+    }
+
+    /// Returns which of these artifacts Rally has.
+    pub(crate) fn artifacts<'i>(
+        &self,
+        queue: &mut Queue,
+        ids: impl Iterator<Item = &'i FormattedId>,
+        now: Time,
+    ) -> Result<Artifacts, Error> {
+        let mut artifacts = Artifacts::default();
+        let mut unknown: HashMap<&str, Vec<FormattedId>> = HashMap::new();
+        let mut looked_at = HashSet::new();
+        for id in ids {
+            let Some(kind) = self.type_of(id) else { continue };
+            if !looked_at.insert(id) {
+                continue;
+            }
+            match queue.cached("artifact", &self.key(id.as_str()), now - ANSWERS_KEPT)? {
+                Some(rally_ref) => {
+                    artifacts.found.insert(id.clone(), Artifact { rally_ref, kind: kind.clone() });
+                }
+                None => unknown.entry(&kind.path).or_default().push(id.clone()),
+            }
+        }
+        for ids in unknown.values() {
+            let kind = self.type_of(&ids[0]).expect("they were grouped by their type");
+            let (answer, refused) = self.ask_artifacts(kind, ids)?;
+            let to_keep: Vec<_> =
+                answer.iter().map(|(id, rally_ref)| (self.key(id.as_str()), rally_ref.clone())).collect();
+            queue.remember("artifact", &to_keep, now)?;
+            let artifact = |(id, rally_ref)| (id, Artifact { rally_ref, kind: kind.clone() });
+            artifacts.found.extend(answer.into_iter().map(artifact));
+            artifacts.refused.extend(refused);
+        }
+        Ok(artifacts)
+    }
+
+    fn type_of(&self, id: &FormattedId) -> Option<&ArtifactType> {
+        self.types.iter().find(|kind| kind.prefix == id.prefix())
+    }
+
+    /// Returns each commit's author, in order: the first candidate that Rally knows.
+    pub(crate) fn authors(
+        &self,
+        queue: &mut Queue,
+        commits: &[&Changeset],
+        now: Time,
+    ) -> Result<Vec<Option<String>>, Error> {
+        let candidates: Vec<Vec<Candidate>> = commits.iter().map(|commit| self.authors.candidates(commit)).collect();
+        let mut users: HashMap<&Candidate, String> = HashMap::new();
+        let mut unknown: HashMap<&'static str, Vec<&Candidate>> = HashMap::new();
+        for candidate in candidates.iter().flatten() {
+            match queue.cached("user", &self.user_key(candidate), now - ANSWERS_KEPT)? {
+                Some(rally_ref) => drop(users.insert(candidate, rally_ref)),
+                None => unknown.entry(candidate.field).or_default().push(candidate),
+            }
+        }
+        for (field, mut asked) in unknown {
+            asked.sort_unstable();
+            asked.dedup();
+            let found = self.ask_users(field, &asked)?;
+            for candidate in asked {
+                // Whether Rally's own comparison heeds case is not known; addresses do not.
+                let user = found.iter().find(|(found, _)| found.eq_ignore_ascii_case(&candidate.value));
+                let rally_ref = user.map_or(NOBODY, |(_, rally_ref)| rally_ref).to_owned();
+                let age = if rally_ref == NOBODY { ANSWERS_KEPT - NOBODY_KEPT } else { Duration::ZERO };
+                queue.remember("user", &[(self.user_key(candidate), rally_ref.clone())], now - age)?;
+                users.insert(candidate, rally_ref);
+            }
+        }
+        let user = |candidate| users.get(candidate).filter(|rally_ref| *rally_ref != NOBODY).cloned();
+        Ok(candidates.iter().map(|candidates| candidates.iter().find_map(user)).collect())
+    }
+
+    /// Returns the write that makes a Changeset linked to these artifacts.
+    pub(crate) fn changeset_write(
+        &self,
+        facts: &Changeset,
+        repository: &str,
+        author: Option<&str>,
+        artifacts: &[&str],
+        branch: body::Branch,
+    ) -> Write {
+        let workspace = self.workspace.rally_ref.as_str();
+        let refs = body::References { workspace, repository, author, artifacts };
+        body::changeset(facts, &refs, branch, &self.links)
+    }
+
+    /// Returns the write that makes one Change.
+    pub(crate) fn change_write(&self, facts: &Changeset, place: usize, changeset_ref: &str) -> Write {
+        body::change(facts, place, changeset_ref, &self.links)
+    }
+
+    /// Tells whether Changesets may be given a Branch: servers that do not know the field say that they ignore it.
+    pub(crate) fn branch_field(&self, queue: &Queue, now: Time) -> Result<body::Branch, Error> {
+        let ignored = queue.cached("no-branch", &self.scope, now - ANSWERS_KEPT)?;
+        Ok(if ignored.is_none() { body::Branch::Posted } else { body::Branch::Ignored })
+    }
+
+    /// Remembers what a server said besides its answer.
+    pub(crate) fn note_warnings(&self, queue: &mut Queue, warnings: &[String], now: Time) -> Result<(), Error> {
+        if warnings.iter().any(|text| text.contains("Ignored") && text.contains("Branch")) {
+            queue.remember("no-branch", &[(self.scope.clone(), "ignored".into())], now)?;
+        }
+        Ok(())
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}\n{key}", self.scope)
+    }
+
+    fn user_key(&self, candidate: &Candidate) -> String {
+        self.key(&format!("{} {}", candidate.field, candidate.value))
+    }
+}
+
+/// Returns a remembered answer, or asks for it and remembers it.
+fn remembered<T: Serialize + DeserializeOwned>(
+    queue: &mut Queue,
+    kind: &str,
+    key: &str,
+    now: Time,
+    ask: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let answer = queue.cached(kind, key, now - ANSWERS_KEPT)?;
+    if let Some(answer) = answer.and_then(|json| serde_json::from_str(&json).ok()) {
+        return Ok(answer);
+    }
+    let answer = ask()?;
+    let json = serde_json::to_string(&answer).expect("plain data becomes JSON");
+    queue.remember(kind, &[(key.to_owned(), json)], now)?;
+    Ok(answer)
+}

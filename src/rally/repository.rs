@@ -1,0 +1,101 @@
+//! The SCMRepository that Changesets belong to.
+
+use serde_json::json;
+
+use super::{ANSWERS_KEPT, Error, Rally, lookup};
+use crate::queue::Queue;
+use crate::text::cut;
+use crate::time::Time;
+use crate::wsapi::{Client, MAX_SHORT_TEXT, Write};
+
+/// The kind in the cache that holds, for a repository whose create has an unknown outcome, when Rally can tell it.
+const UNSETTLED: &str = "repository-settles-at";
+
+impl Rally<'_> {
+    /// Returns the SCMRepository, if Rally has it.
+    pub(crate) fn repository(&self, queue: &mut Queue, now: Time) -> Result<Option<String>, Error> {
+        if let Some(rally_ref) = queue.cached("repository", &self.repository_key(), now - ANSWERS_KEPT)? {
+            return Ok(Some(rally_ref));
+        }
+        let found = find_repository(&self.client, self.settings.name)?;
+        if let Some(rally_ref) = &found {
+            queue.remember("repository", &[(self.repository_key(), rally_ref.clone())], now)?;
+        }
+        Ok(found)
+    }
+
+    /// Creates the SCMRepository. Rally allows two of one name, so it must have been looked for just before, and is not
+    /// created while an earlier attempt may be under way or hidden from look-ups.
+    pub(crate) fn create_repository(&self, queue: &mut Queue, now: &dyn Fn() -> Time) -> Result<String, Error> {
+        let settings = self.settings;
+        let name = settings.name.to_owned();
+        if !settings.repository.create {
+            return Err(Error::NoRepository { name });
+        }
+        let unsettled = queue.cached(UNSETTLED, &self.repository_key(), now() - ANSWERS_KEPT)?;
+        let until = unsettled.and_then(|until| until.parse().ok()).map(Time::from_millis);
+        if let Some(until) = until.filter(|until| *until > now()) {
+            return Err(Error::Unsettled { name, until });
+        }
+        let projects = projects(&self.client, &settings.repository.projects)?;
+        let mut body = json!({
+            "Workspace": self.workspace.rally_ref,
+            "Name": posted_name(&name),
+            "SCMType": "Git",
+            "Description": "Posted by rally-hook",
+        });
+        if let Some(web) = &settings.repository.web {
+            body["Uri"] = json!(web);
+        }
+        if !projects.is_empty() {
+            body["Projects"] = projects.iter().map(|project| json!({"_ref": project})).collect();
+        }
+        self.note_unsettled(queue, now() + settings.rally.read_lag, now())?;
+        match self.client.write(&Write { path: "/scmrepository/create".into(), body: json!({"SCMRepository": body}) }) {
+            Ok(created) => {
+                queue.remember("repository", &[(self.repository_key(), created.rally_ref.clone())], now())?;
+                Ok(created.rally_ref)
+            }
+            Err(error) => {
+                match error.is_without_effect() {
+                    true => queue.forget(UNSETTLED, Some(&self.repository_key()))?,
+                    false => self.note_unsettled(queue, settings.settles_at(&error, now()), now())?,
+                }
+                Err(Error::CreateRepository(error))
+            }
+        }
+    }
+
+    fn note_unsettled(&self, queue: &mut Queue, until: Time, now: Time) -> Result<(), Error> {
+        Ok(queue.remember(UNSETTLED, &[(self.repository_key(), until.millis().to_string())], now)?)
+    }
+
+    pub(super) fn forget_repository(&self, queue: &mut Queue) -> Result<(), Error> {
+        Ok(queue.forget("repository", Some(&self.repository_key()))?)
+    }
+
+    fn repository_key(&self) -> String {
+        self.key(self.settings.name)
+    }
+}
+
+/// Finds an SCMRepository by its name; the oldest, if there are several.
+pub(crate) fn find_repository(client: &Client, name: &str) -> Result<Option<String>, Error> {
+    Ok(lookup::by_name(client, "/scmrepository", posted_name(name))?)
+}
+
+/// Returns the refs of the projects that an SCMRepository is attached to when it is created.
+///
+/// # Errors
+/// If Rally lacks one of them.
+pub(crate) fn projects(client: &Client, names: &[String]) -> Result<Vec<String>, Error> {
+    let find = |name: &String| {
+        lookup::by_name(client, "/project", name)?.ok_or_else(|| Error::NoProject { name: name.clone() })
+    };
+    names.iter().map(find).collect()
+}
+
+/// Returns the repository's name as Rally can hold it.
+fn posted_name(name: &str) -> &str {
+    cut(name, MAX_SHORT_TEXT)
+}

@@ -1,0 +1,150 @@
+//! The commits that a person names for a backfill.
+
+use std::process::Command;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::id::{Dated, ObjectId};
+use super::objects::Objects;
+use super::read::{Item, read_all};
+use super::walk::Walk;
+use super::{Error, Repository};
+use crate::time::CommitTime;
+use crate::vcs::{Sink, Work};
+
+/// Commits to take with all that they reach, less what others reach, less what is older than a time.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Range {
+    tips: Vec<ObjectId>,
+    hidden: Vec<ObjectId>,
+    not_before: Option<CommitTime>,
+}
+
+/// The options of `git rev-parse` that stand for revisions. It accepts others too, which limit or order a list of
+/// commits, and ignores them.
+const REVISION_OPTIONS: [&str; 7] = ["--all", "--branches", "--exclude", "--glob", "--not", "--remotes", "--tags"];
+
+/// Dates that Git understands as they are meant. It accepts any text: "3 wekks ago" is 1970 to it, and "whenever" now.
+static DATE: LazyLock<Regex> = LazyLock::new(|| {
+    let day = r"(?P<day>\d{4}-\d\d-\d\d)([T ]\d\d?:\d\d(:\d\d)?( ?(Z|UTC|GMT|[+-]\d\d:?\d\d))?)?";
+    let ago = r"\d+[ .](second|minute|hour|day|week|month|year)s?[ .]ago";
+    Regex::new(&format!("(?-u)^({day}|{ago}|yesterday|midnight|noon)$")).expect("the pattern is valid")
+});
+
+fn is_date(text: &str) -> bool {
+    let is_in_calendar = |day: &str| humantime::parse_rfc3339_weak(&format!("{day} 00:00:00")).is_ok();
+    DATE.captures(text).is_some_and(|found| found.name("day").is_none_or(|day| is_in_calendar(day.as_str())))
+}
+
+impl Repository {
+    /// Resolves revision arguments (`A..B`, `A...B`, `^A B`, `--all`), and the date before which commits are left out.
+    ///
+    /// Git itself is asked, by `git rev-parse`, so that all that it understands is understood the same way.
+    ///
+    /// # Errors
+    /// If Git does not understand them, or an option is not a revision, or the date is not one.
+    pub(crate) fn range(&self, revisions: &[String], since: Option<&str>) -> Result<Range, Error> {
+        let is_revision = |option: &str| {
+            let name = option.split('=').next().unwrap_or_default();
+            !option.starts_with('-') || REVISION_OPTIONS.contains(&name)
+        };
+        if let Some(option) = revisions.iter().find(|revision| !is_revision(revision)) {
+            return Err(Error::Range(format!("{option} is not a revision; name commits, as in v1..main")));
+        }
+        if let Some(date) = since.filter(|date| !is_date(date)) {
+            return Err(Error::Date(date.to_owned()));
+        }
+        let output = Command::new("git")
+            .arg("--git-dir")
+            .arg(&self.path)
+            .args(["rev-parse", "--revs-only"])
+            .args(since.map(|date| format!("--since={date}")))
+            .args(revisions)
+            // Without it a misspelt revision would be taken for a file's name and ignored.
+            .arg("--")
+            .env("LC_ALL", "C")
+            // `main~1` is what was pushed, as everywhere here, and not what a graft or a replacement makes of it.
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            .env("GIT_GRAFT_FILE", "/dev/null")
+            .output()
+            .map_err(Error::RunGit)?;
+        if !output.status.success() {
+            return Err(Error::Range(first_line(&output.stderr)));
+        }
+        let mut range = Range::default();
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let id = |hex: &str| hex.parse().map_err(|()| Error::Range(format!("{line} is not a commit")));
+            if let Some(hex) = line.strip_prefix('^') {
+                range.hidden.push(id(hex)?);
+            } else if let Some(time) = line.strip_prefix("--max-age=") {
+                range.not_before = time.parse().ok().map(CommitTime::from_seconds);
+            } else {
+                range.tips.push(id(line)?);
+            }
+        }
+        Ok(range)
+    }
+
+    /// Reads the commits of a range, the youngest first.
+    pub(crate) fn read_range<T: Send>(&self, range: &Range, work: Work<T>, sink: Sink<T>) -> Result<(), Error> {
+        read_all(&self.path, work, |repository, hand_over| feed(&repository.objects()?, range, hand_over), sink)
+    }
+}
+
+/// Walks the range. A tip that cannot be read, such as a broken ref among all, does not keep the others from being read;
+/// it is the error in the end.
+fn feed(objects: &Objects, range: &Range, hand_over: &mut dyn FnMut(Item) -> bool) -> Result<(), Error> {
+    let peel = |ids: &[ObjectId]| ids.iter().filter_map(|&id| objects.peel(id).transpose()).collect::<Vec<_>>();
+    let mut hidden = peel(&range.hidden).into_iter().collect::<Result<Vec<Dated>, _>>()?;
+    hidden.sort_unstable_by(|a, b| b.cmp(a));
+    let (mut tips, mut broken) = (Vec::new(), None);
+    for tip in peel(&range.tips) {
+        match tip {
+            Ok(tip) => tips.push(tip),
+            Err(error) => drop(broken.get_or_insert(error)),
+        }
+    }
+    let is_young = |commit: Dated| range.not_before.is_none_or(|time| commit.time >= time);
+    if hidden.is_empty() {
+        // Nothing can turn out to be hidden, so no commit has to wait for the end of the walk.
+        let mut nothing = std::iter::empty();
+        let mut walk = Walk::new(|id| objects.node_with_data(id), &mut nothing);
+        tips.into_iter().try_for_each(|tip| walk.start(tip))?;
+        while let Some(found) = walk.next_new()?.filter(|found| is_young(found.commit)) {
+            if !hand_over(Item::with_data(found.commit.id, found.data)) {
+                break;
+            }
+        }
+    } else {
+        let mut hidden = hidden.into_iter();
+        let mut walk = Walk::new(|id| objects.node(id), &mut hidden);
+        let mut found = Vec::new();
+        for tip in tips {
+            found.extend(walk.new_commits(tip)?);
+        }
+        let mut wanted = found.into_iter().rev().filter(|commit| is_young(*commit));
+        let _ = wanted.all(|commit| hand_over(Item::new(commit.id, None)));
+    }
+    broken.map_or(Ok(()), Err)
+}
+
+fn first_line(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let line = text.lines().next().unwrap_or("git gave no reason");
+    line.trim_start_matches("fatal: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_git_would_misread_is_not_a_date() {
+        let dates =
+            ["2026-01-31", "2026-01-31T10:00:00Z", "2026-01-31 10:00 +0100", "3 weeks ago", "1.day.ago", "yesterday"];
+        assert!(dates.iter().all(|text| is_date(text)));
+        let others = ["whenever", "2026-13-45", "3 wekks ago", "", "--all", "3 weeks", "2026-01-31 tomorrow"];
+        assert!(others.iter().all(|text| !is_date(text)));
+    }
+}

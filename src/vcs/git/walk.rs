@@ -1,0 +1,338 @@
+//! Which commits are new: those that the given tips reach and the hidden ones do not.
+//!
+//! Commits are visited by their time, the youngest first, so that as a rule only new commits and the border to
+//! the hidden ones are read. Clocks may be wrong, so time alone decides nothing: what is hidden is painted on
+//! for a while after the last new commit was found, and what turns out to be hidden late is taken back.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BinaryHeap, HashMap};
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use super::Error;
+use super::id::{Dated, ObjectId};
+use crate::clock::Deadline;
+use crate::time::CommitTime;
+
+/// How many hidden commits are read at least, after the new ones were found, to see whether they lead to one of
+/// them in spite of their times. Git's own walk does the same with as many (`SLOP` in its revision.c); in a push of one
+/// commit to loose objects each is a file to open.
+const MIN_SLOP: usize = 5;
+
+/// What a walk has to know of a commit.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub time: CommitTime,
+    pub parents: Vec<ObjectId>,
+    /// The raw commit, if it was read for somebody else too.
+    pub data: Option<Arc<[u8]>>,
+}
+
+/// Reads a commit; `None` if it is not there.
+type Read<'a> = Box<dyn Fn(ObjectId) -> Result<Option<Node>, Error> + 'a>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Hidden,
+    New,
+}
+
+/// Whether the walk comes to a commit for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    First,
+    Known,
+}
+
+/// A commit that waits for its turn, with what it holds where it has been read.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Waiting {
+    commit: Dated,
+    parents: Option<Vec<ObjectId>>,
+    data: Option<Arc<[u8]>>,
+}
+
+/// A new commit.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub commit: Dated,
+    pub data: Option<Arc<[u8]>>,
+}
+
+/// A walk over the history. It keeps what it learned, so that several tips can be asked for one after the other;
+/// a commit is new only once. Each commit is read once.
+pub(super) struct Walk<'a> {
+    read: Read<'a>,
+    marks: HashMap<ObjectId, Mark>,
+    /// Tips to hide that are so old that nothing has asked for them yet, the youngest first. There may be a great many.
+    seen: Peekable<&'a mut dyn Iterator<Item = Dated>>,
+    /// Hidden commits whose parents are not painted yet.
+    hidden: BinaryHeap<Waiting>,
+    /// New commits whose parents are not visited yet.
+    open: BinaryHeap<Waiting>,
+    /// Parents of new commits that had been known before.
+    joined: Vec<ObjectId>,
+    deadline: Option<Deadline>,
+    /// Whether a new commit without parents was found.
+    reached_root: bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Begins a walk that leaves out the tips `seen`, which come the youngest first, and all that they reach. Only
+    /// those are taken that are not older than what the walk comes to.
+    pub(super) fn new(
+        read: impl Fn(ObjectId) -> Result<Option<Node>, Error> + 'a,
+        seen: &'a mut dyn Iterator<Item = Dated>,
+    ) -> Self {
+        Walk {
+            read: Box::new(read),
+            marks: HashMap::new(),
+            seen: seen.peekable(),
+            hidden: BinaryHeap::new(),
+            open: BinaryHeap::new(),
+            joined: Vec::new(),
+            deadline: None,
+            reached_root: false,
+        }
+    }
+
+    /// Has the walk fail with [`Error::OutOfTime`] once this has passed.
+    pub(super) fn until(mut self, deadline: Option<Deadline>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Leaves out this commit and all that it reaches. It need not exist any more.
+    fn hide(&mut self, commit: Dated) {
+        if self.marks.insert(commit.id, Mark::Hidden) != Some(Mark::Hidden) {
+            self.hidden.push(Waiting { commit, parents: None, data: None });
+        }
+    }
+
+    /// Returns the new commits that this tip reaches, the oldest first.
+    ///
+    /// # Errors
+    /// If the tip itself or a damaged commit cannot be read. A parent that is missing, as in a shallow repository,
+    /// ends its line of history.
+    pub(super) fn new_commits(&mut self, tip: Dated) -> Result<Vec<Dated>, Error> {
+        self.start(tip)?;
+        let mut found = Vec::new();
+        let mut oldest = CommitTime::MAX;
+        while let Some(Found { commit, .. }) = self.next_new()? {
+            oldest = oldest.min(commit.time);
+            found.push(commit);
+        }
+        self.paint_late(&mut found, oldest)?;
+        found.reverse();
+        Ok(found)
+    }
+
+    /// Returns the commits, hidden or found for another tip, that new commits build on directly.
+    pub(super) fn joined(&self) -> &[ObjectId] {
+        &self.joined
+    }
+
+    /// Adds a tip from which [`Self::next_new`] goes on.
+    pub(super) fn start(&mut self, tip: Dated) -> Result<(), Error> {
+        self.visit(tip.id).map(drop)
+    }
+
+    /// Returns the next commit that is new as far as is known by now. With nothing hidden that is final.
+    pub(super) fn next_new(&mut self) -> Result<Option<Found>, Error> {
+        while let Some(waiting) = self.open.pop() {
+            self.paint_down_to(waiting.commit.time)?;
+            if self.marks.get(&waiting.commit.id) == Some(&Mark::Hidden) {
+                continue;
+            }
+            let parents = waiting.parents.unwrap_or_default();
+            self.reached_root |= parents.is_empty();
+            for parent in parents {
+                if self.visit(parent)? == Visit::Known {
+                    self.joined.push(parent);
+                }
+            }
+            return Ok(Some(Found { commit: waiting.commit, data: waiting.data }));
+        }
+        Ok(None)
+    }
+
+    fn visit(&mut self, id: ObjectId) -> Result<Visit, Error> {
+        let Entry::Vacant(mark) = self.marks.entry(id) else { return Ok(Visit::Known) };
+        mark.insert(Mark::New);
+        let Some(waiting) = self.read(id)? else { return Ok(Visit::First) };
+        // It may be a seen tip itself.
+        self.hide_down_to(waiting.commit.time);
+        if self.marks.get(&id) == Some(&Mark::Hidden) {
+            return Ok(Visit::Known);
+        }
+        self.open.push(waiting);
+        Ok(Visit::First)
+    }
+
+    /// Hides the seen tips that are not older than this.
+    fn hide_down_to(&mut self, time: CommitTime) {
+        while let Some(tip) = self.seen.next_if(|tip| tip.time >= time) {
+            self.hide(tip);
+        }
+    }
+
+    /// Returns the time of the youngest hidden commit whose parents are not painted yet.
+    fn youngest_hidden(&mut self) -> Option<CommitTime> {
+        let top = |hidden: &BinaryHeap<Waiting>| hidden.peek().map(|waiting| waiting.commit.time);
+        let next = self.seen.peek().map(|tip| tip.time);
+        if let Some(time) = next.filter(|time| top(&self.hidden).is_none_or(|top| *time >= top)) {
+            self.hide_down_to(time);
+        }
+        top(&self.hidden)
+    }
+
+    /// Hides the parents of all hidden commits that are not older than this.
+    fn paint_down_to(&mut self, time: CommitTime) -> Result<(), Error> {
+        while self.youngest_hidden().is_some_and(|youngest| youngest >= time) {
+            self.paint_one()?;
+        }
+        Ok(())
+    }
+
+    /// Hides the parents of the youngest hidden commit. Returns whether one of them had been taken for new.
+    fn paint_one(&mut self) -> Result<bool, Error> {
+        let Some(Waiting { commit, parents, .. }) = self.hidden.pop() else { return Ok(false) };
+        let parents = match parents {
+            Some(parents) => parents,
+            // A seen tip may have been pruned. What it reached is still hidden by the tips that were seen before it.
+            None => self.read(commit.id)?.and_then(|waiting| waiting.parents).unwrap_or_default(),
+        };
+        let mut corrected = false;
+        for parent in parents {
+            let before = self.marks.insert(parent, Mark::Hidden);
+            corrected |= before == Some(Mark::New);
+            if before != Some(Mark::Hidden) {
+                self.hidden.extend(self.read(parent)?);
+            }
+        }
+        Ok(corrected)
+    }
+
+    /// Goes on painting as long as that may still reach a commit that was found, and takes back those it reaches.
+    fn paint_late(&mut self, found: &mut Vec<Dated>, oldest: CommitTime) -> Result<(), Error> {
+        // A walk that ran past the border, because clocks were wrong there, comes to the beginning of history. Then, as
+        // with a new root, all that is hidden is painted; else in proportion to what was found.
+        let allowance = if self.reached_root { usize::MAX } else { found.len().max(MIN_SLOP) };
+        let mut slop = allowance;
+        while !found.is_empty()
+            && let Some(youngest) = self.youngest_hidden()
+        {
+            let in_range = youngest >= oldest;
+            if !in_range && slop == 0 {
+                break;
+            }
+            slop = if self.paint_one()? { allowance } else { slop.saturating_sub(usize::from(!in_range)) };
+        }
+        self.reached_root = false;
+        found.retain(|commit| self.marks.get(&commit.id) == Some(&Mark::New));
+        Ok(())
+    }
+
+    fn read(&self, id: ObjectId) -> Result<Option<Waiting>, Error> {
+        if self.deadline.is_some_and(Deadline::has_passed) {
+            return Err(Error::OutOfTime);
+        }
+        let node = (self.read)(id)?;
+        Ok(node.map(|Node { time, parents, data }| Waiting {
+            commit: Dated { time, id },
+            parents: Some(parents),
+            data,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A history by hand: each commit has a number, a time and parents.
+    struct Graph(&'static [(u8, i64, &'static [u8])]);
+
+    fn id(number: u8) -> ObjectId {
+        ObjectId::from_bytes(&[number; super::super::id::LENGTH]).expect("an id")
+    }
+
+    impl Graph {
+        fn read(&self, wanted: ObjectId) -> Result<Option<Node>, Error> {
+            let commit = self.0.iter().find(|(number, ..)| id(*number) == wanted);
+            Ok(commit.map(|(_, time, parents)| Node {
+                time: CommitTime::from_seconds(*time),
+                parents: parents.iter().map(|number| id(*number)).collect(),
+                data: None,
+            }))
+        }
+
+        fn dated(&self, number: u8) -> Dated {
+            let time = self.0.iter().find(|(known, ..)| *known == number).map_or(0, |commit| commit.1);
+            Dated { time: CommitTime::from_seconds(time), id: id(number) }
+        }
+
+        /// Returns what is new of each tip, in turn, and the commits that these join.
+        fn walked(&self, seen: &[u8], tips: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
+            let mut seen: Vec<Dated> = seen.iter().map(|number| self.dated(*number)).collect();
+            seen.sort_unstable_by(|a, b| b.cmp(a));
+            let mut seen = seen.into_iter();
+            let mut walk = Walk::new(|id| self.read(id), &mut seen);
+            let number = |id: ObjectId| id.bytes()[0];
+            let new = tips.iter().map(|tip| {
+                let found = walk.new_commits(self.dated(*tip)).expect("readable");
+                found.into_iter().map(|commit| number(commit.id)).collect()
+            });
+            let new = new.collect();
+            (new, walk.joined().iter().map(|id| number(*id)).collect())
+        }
+    }
+
+    /// 1 ─ 2 ─ 3 ─ 5, and 2 ─ 4, and their merge 6.
+    const DIAMOND: Graph =
+        Graph(&[(1, 10, &[]), (2, 20, &[1]), (3, 30, &[2]), (4, 40, &[2]), (5, 50, &[3]), (6, 60, &[5, 4])]);
+
+    #[test]
+    fn with_nothing_seen_all_of_history_is_new_the_oldest_first() {
+        assert_eq!(DIAMOND.walked(&[], &[6]).0, [vec![1, 2, 3, 4, 5, 6]]);
+    }
+
+    #[test]
+    fn a_seen_tip_hides_what_it_reaches_and_is_joined() {
+        assert_eq!(DIAMOND.walked(&[3], &[6]), (vec![vec![4, 5, 6]], vec![3]));
+        assert_eq!(DIAMOND.walked(&[6], &[6, 3]).0, [vec![], vec![]] as [Vec<u8>; 2]);
+    }
+
+    #[test]
+    fn a_commit_is_new_for_the_first_of_two_tips_only() {
+        assert_eq!(DIAMOND.walked(&[2], &[5, 4, 6]).0, [vec![3, 5], vec![4], vec![6]]);
+    }
+
+    #[test]
+    fn a_pruned_seen_tip_and_a_missing_parent_end_nothing_else() {
+        let shallow = Graph(&[(3, 30, &[2]), (5, 50, &[3])]);
+        assert_eq!(shallow.walked(&[9], &[5]).0, [vec![3, 5]]);
+    }
+
+    #[test]
+    fn wrong_clocks_make_nothing_new_and_hide_nothing() {
+        // The seen tip 4 is younger by its clock than what it builds on, and older than the new commit's parent 2.
+        let skewed = Graph(&[(1, 500, &[]), (2, 400, &[1]), (3, 5, &[2]), (4, 1, &[3]), (5, 2, &[4]), (6, 600, &[2])]);
+        assert_eq!(skewed.walked(&[4], &[5, 6]).0, [vec![5], vec![6]]);
+    }
+
+    #[test]
+    fn a_walk_that_runs_past_the_border_is_taken_back() {
+        // The seen tip 3 seems to be far older than its own ancestors, so the walk comes to them first.
+        let late = Graph(&[(1, 100, &[]), (2, 200, &[1]), (3, 1, &[2]), (4, 300, &[2])]);
+        assert_eq!(late.walked(&[3], &[4]).0, [vec![4]]);
+    }
+
+    #[test]
+    fn a_walk_ends_when_its_time_is_over() {
+        let mut seen = std::iter::empty();
+        let deadline = Deadline::after(std::time::Duration::ZERO);
+        let mut walk = Walk::new(|id| DIAMOND.read(id), &mut seen).until(Some(deadline));
+        assert!(matches!(walk.new_commits(DIAMOND.dated(6)), Err(Error::OutOfTime)));
+    }
+}

@@ -1,0 +1,296 @@
+//! Records what is left over, delivers what is due, waits, and begins again: the only module that joins recording and
+//! delivery.
+//!
+//! One process at a time delivers for a repository, and one at most waits in the background: a second one leaves at
+//! once, and the first one does what the second would have done.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::clock::now;
+use crate::config::{self, Config, Level};
+use crate::deliver::{Delivery, Event, Observer, Pace, Settings};
+use crate::queue::{self, Claim, Mark, Outcome, Pause, Queue};
+use crate::record::{self, Recorder, Reporter, Rules};
+use crate::text::with_causes;
+use crate::time::Time;
+use crate::vcs::{Refs, Repository};
+use crate::{deliver, rally};
+
+/// How often a waiting process looks whether a push has brought something new.
+const POLL: Duration = Duration::from_millis(500);
+/// How long a push belongs to its hook, which tells the pusher what it recorded, before another process takes it for
+/// left over. A hook gives up after some two seconds.
+const HOOKS_TIME: Duration = Duration::from_millis(2_500);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Queue(#[from] queue::Error),
+}
+
+/// Who asks for delivery, which decides how long to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A person or a timer: what is due is tried once.
+    Once,
+    /// A person who posts a range: like [`Mode::Once`], but what a process that was cut off has left unclear is waited
+    /// for, since that takes a few seconds.
+    Backfill,
+    /// A person who waits until nothing is pending.
+    Wait,
+    /// The process that a hook started: like [`Mode::Wait`], but it heeds a pause that an earlier one began.
+    Background,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Another process delivers.
+    pub busy: bool,
+    pub delivered: usize,
+    pub existed: usize,
+    /// Of the ones that existed: how many lacked Changes.
+    pub completed: usize,
+    pub unlinked: usize,
+    /// Attempts that failed and will be repeated.
+    pub put_off: usize,
+    /// New dead letters.
+    pub dead: usize,
+    /// Why nothing more was tried, if so.
+    pub paused: Option<Pause>,
+    pub last_error: Option<String>,
+    /// Whether there are pushes whose commits could not be recorded.
+    pub unrecorded: bool,
+}
+
+impl Report {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Finished { outcome: Outcome::Delivered, .. } => self.delivered += 1,
+            Event::Finished { outcome: Outcome::Existed, .. } => self.existed += 1,
+            Event::Unlinked { .. } | Event::Finished { outcome: Outcome::Unlinked, .. } => self.unlinked += 1,
+            Event::Completing { .. } => self.completed += 1,
+            Event::PutOff { error, .. } => {
+                self.put_off += 1;
+                self.last_error = Some((*error).to_owned());
+            }
+            Event::GivenUp { error, .. } => {
+                self.dead += 1;
+                self.last_error = Some((*error).to_owned());
+            }
+            Event::Paused { pause, .. } => {
+                self.last_error = Some(pause.error.clone());
+                self.paused = Some((*pause).clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells whether nothing happened that a person would want to know.
+    pub(crate) fn is_uneventful(&self) -> bool {
+        let done = self.delivered + self.existed + self.unlinked + self.put_off + self.dead;
+        done == 0 && !self.busy && !self.unrecorded && self.last_error.is_none()
+    }
+}
+
+/// Works on one repository.
+pub(crate) struct Worker<'w> {
+    pub git_dir: &'w Path,
+    pub queue: &'w mut Queue,
+    pub config: Config,
+    /// Reads the configuration again, after each wait.
+    pub reload: &'w dyn Fn() -> Result<Config, config::Error>,
+    pub observe: Observer<'w>,
+    /// Told what could not be recorded, or not whole.
+    pub report: Reporter<'w>,
+    /// Told how long the next wait is, and what for.
+    pub wait: &'w dyn Fn(Duration, Option<&str>),
+}
+
+impl Worker<'_> {
+    /// Works as long as this mode does.
+    pub(crate) fn run(&mut self, mode: Mode, report: &mut Report) -> Result<(), Error> {
+        let mut pace = Pace::new(&self.config.rally);
+        let mut waiting = None;
+        loop {
+            if mode == Mode::Background && waiting.is_none() {
+                waiting = self.queue.try_claim(Claim::Waiting)?;
+                if waiting.is_none() {
+                    report.busy = true;
+                    return Ok(());
+                }
+            }
+            // From before the look at what is due: a push that comes during the look ends the wait.
+            let Some(mark) = self.queue.mark()? else { return Ok(()) };
+            match self.round(mode, &mut pace, report)? {
+                Some(next) => {
+                    (self.wait)(next.since(now()), report.last_error.as_deref());
+                    self.wait_until(next, mark)?;
+                    self.renew_config()?;
+                }
+                None => {
+                    // A push that came since the look found the claim taken, and its process has left.
+                    waiting = None;
+                    if mode != Mode::Background || self.queue.mark()?.is_none_or(|now| now == mark) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits, but not longer than until a push brings something new, or the queue is removed.
+    fn wait_until(&self, next: Time, mark: Mark) -> Result<(), Error> {
+        while now() < next && self.queue.mark()? == Some(mark) {
+            std::thread::sleep(next.since(now()).min(POLL));
+        }
+        Ok(())
+    }
+
+    /// Reads the configuration again. If somebody has mended it there is no reason to wait any longer.
+    fn renew_config(&mut self) -> Result<(), Error> {
+        let renewed = (self.reload)()?;
+        if renewed != self.config {
+            self.queue.set_pause(None)?;
+            self.config = renewed;
+        }
+        Ok(())
+    }
+
+    /// Records and delivers what there is. Returns when to go on, if this mode does and anything waits.
+    fn round(&mut self, mode: Mode, pace: &mut Pace, report: &mut Report) -> Result<Option<Time>, Error> {
+        let claim = match mode {
+            Mode::Once | Mode::Backfill => self.queue.try_claim(Claim::Delivery)?,
+            Mode::Wait | Mode::Background => Some(self.queue.claim(Claim::Delivery)?),
+        };
+        let Some(claim) = claim else {
+            report.busy = true;
+            return Ok(None);
+        };
+        if self.queue.mark()?.is_none() {
+            return Ok(None);
+        }
+        let hooks_end = self.record_rest(mode, report)?;
+        let pause = self.queue.pause(now())?;
+        if mode != Mode::Background || pause.is_none_or(|pause| pause.until <= now()) {
+            report.paused = None;
+            self.deliver(pace, report)?;
+        }
+        self.queue.tidy(now() - rally::ANSWERS_KEPT)?;
+        // Nobody is kept from delivering while this process only waits.
+        drop(claim);
+        let due = self.queue.next_due(now())?;
+        let next = next_round(mode, due, self.queue.pause(now())?.as_ref(), now(), self.config.rally.read_lag);
+        Ok(next.into_iter().chain(hooks_end).min())
+    }
+
+    /// Records what a hook had no time for. If that fails the delivery of the rest goes on.
+    ///
+    /// In the background, pushes whose hooks are still at work are left to these; returns when that will be over.
+    fn record_rest(&mut self, mode: Mode, report: &mut Report) -> Result<Option<Time>, Error> {
+        let pushes = self.queue.pushes()?;
+        let hooks_end = pushes.iter().map(|push| push.received_at + HOOKS_TIME).max();
+        let at_work = hooks_end.filter(|end| *end > now() && *end <= now() + HOOKS_TIME);
+        if at_work.is_some() && mode == Mode::Background {
+            return Ok(at_work);
+        }
+        report.unrecorded = false;
+        if pushes.is_empty() && !self.queue.has_kept_pushes()? {
+            return Ok(None);
+        }
+        let rules = Rules::new(&self.config, self.config.destination(self.git_dir));
+        let recorded = Repository::open(self.git_dir).map_err(record::Error::from).and_then(|repository| {
+            let (queue, report) = (&mut *self.queue, self.report);
+            Recorder { repository: &repository, queue, rules: &rules, report }.record(Refs::Pushed, None)
+        });
+        if let Err(error) = recorded {
+            report.unrecorded = true;
+            let error = format!("cannot record the commits of a push: {}", with_causes(&error));
+            (self.report)(Level::Error, &error);
+            report.last_error = Some(error);
+        }
+        Ok(None)
+    }
+
+    fn deliver(&mut self, pace: &mut Pace, report: &mut Report) -> Result<(), Error> {
+        let name = self.config.repository_name(self.git_dir);
+        let settings = settings(&self.config, &name, self.git_dir);
+        let observe = &mut |event: &Event| {
+            report.note(event);
+            (self.observe)(event);
+        };
+        Ok(Delivery { settings: &settings, queue: self.queue, pace, observe, now: &now }.run()?)
+    }
+}
+
+/// Returns when a mode goes on, or `None` if there is nothing that it waits for.
+fn next_round(mode: Mode, due: Option<Time>, pause: Option<&Pause>, now: Time, lag: Duration) -> Option<Time> {
+    let due = due?;
+    match (mode, pause) {
+        (Mode::Once, _) => None,
+        // A person is told and has to act; the next push or call tries again.
+        (_, Some(pause)) if pause.needs_person => None,
+        (Mode::Backfill, pause) => Some(due).filter(|due| pause.is_none() && *due <= now + lag),
+        (Mode::Wait | Mode::Background, pause) => Some(pause.map_or(due, |pause| due.max(pause.until))),
+    }
+}
+
+fn settings<'c>(config: &'c Config, name: &'c str, git_dir: &Path) -> Settings<'c> {
+    let rally =
+        rally::Settings { rally: &config.rally, repository: &config.repository, authors: &config.authors, name };
+    let policy = config.commits.policy();
+    deliver::Settings {
+        rally,
+        retry: config.queue.retry(),
+        post: policy.post,
+        mentions: policy.mentions,
+        backwards: config.state.backwards,
+        destination: config.destination(git_dir),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAG: Duration = Duration::from_millis(10);
+
+    fn at(millis: i64) -> Time {
+        Time::from_millis(1_000_000 + millis)
+    }
+
+    fn pause(needs_person: bool) -> Pause {
+        Pause { until: at(500), since: at(0), attempts: 1, error: String::new(), needs_person }
+    }
+
+    fn next(mode: Mode, due: i64, pause: Option<&Pause>) -> Option<Time> {
+        next_round(mode, Some(at(due)), pause, at(0), LAG)
+    }
+
+    #[test]
+    fn who_waits_goes_on_when_something_is_due_and_no_pause_holds() {
+        for mode in [Mode::Wait, Mode::Background] {
+            assert_eq!(next(mode, 100, None), Some(at(100)));
+            assert_eq!(next(mode, 100, Some(&pause(false))), Some(at(500)));
+            assert_eq!(next_round(mode, None, None, at(0), LAG), None);
+        }
+    }
+
+    #[test]
+    fn nothing_is_waited_for_that_a_person_has_to_mend() {
+        for mode in [Mode::Once, Mode::Backfill, Mode::Wait, Mode::Background] {
+            assert_eq!(next(mode, 100, Some(&pause(true))), None);
+        }
+    }
+
+    #[test]
+    fn a_backfill_waits_only_for_what_becomes_clear_in_a_moment() {
+        assert_eq!(next(Mode::Backfill, 10, None), Some(at(10)));
+        assert_eq!(next(Mode::Backfill, 11, None), None);
+        assert_eq!(next(Mode::Backfill, 10, Some(&pause(false))), None);
+        assert_eq!(next(Mode::Once, 10, None), None);
+    }
+}
