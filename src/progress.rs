@@ -1,4 +1,4 @@
-//! Progress bars, for whoever watches a terminal.
+//! Progress bars on a terminal.
 
 #![expect(clippy::disallowed_types, reason = "this module draws the bars")]
 

@@ -31,7 +31,7 @@ pub(crate) enum Error {
     Queue(#[from] queue::Error),
 }
 
-/// Who asks for delivery, which decides how long to go on.
+/// How delivery was asked for, which decides how long it goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// A person or a timer: what is due is tried once.

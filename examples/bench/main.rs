@@ -1,7 +1,8 @@
 //! How fast it is, as ratios in one run: `cargo run --release --example bench [-- --small] [PATH TO A REPOSITORY]`.
 //!
 //! Each comparison runs both sides in turn for several rounds and prints their medians. Times of this machine mean
-//! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history` or `delivery` runs a part. With
+//! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history` or `delivery` runs a part;
+//! `--program=PATH` measures another build. With
 //! `--small` everything is done on little data, and the run fails if a ratio is off by more than a factor of two.
 
 #![expect(unsafe_code, reason = "wait4 tells what a child used")]
@@ -37,7 +38,8 @@ fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let repository = arguments.iter().find(|argument| !argument.starts_with("--")).map(PathBuf::from);
     let small = arguments.iter().any(|argument| argument == "--small");
-    let plan = Plan { program: build_program()?, small, repository };
+    let program = arguments.iter().find_map(|argument| argument.strip_prefix("--program=")).map(PathBuf::from);
+    let plan = Plan { program: program.map_or_else(build_program, Ok)?, small, repository };
     let mut table = Table::default();
     let parts: [(&str, Measure); 4] = [
         ("start", push::start_up),

@@ -29,7 +29,7 @@ pub(super) fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
     Ok(summarise(&report, &status))
 }
 
-/// Delivers with nobody to see it: trouble goes to the log.
+/// Delivers without a terminal: trouble goes to the log.
 pub(super) fn deliver_unseen(site: &Site, mode: Mode) {
     let silent = |_: Duration, _: Option<&str>| ();
     match caught(|| deliver(site, mode, &mut Report::default(), &|| (), &silent)) {
@@ -70,7 +70,7 @@ fn deliver(
     })
 }
 
-/// Tells whoever waits how long and what for, unless it is over in a moment.
+/// Says how long the wait is and what for, unless it is over in a moment.
 fn tell_wait(wait: Duration, error: Option<&str>) {
     if wait.as_secs() > 0 {
         let span = humantime::format_duration(Duration::from_secs(wait.as_secs()));

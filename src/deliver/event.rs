@@ -1,4 +1,4 @@
-//! What happens during delivery, for whoever keeps the log, counts, or shows progress.
+//! What happens during delivery, for the log, the counts and the progress bar.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Who may do what at the moment, among the processes of this host: each claim is a lock on a file, which the kernel
+//! What one process of this host at a time may do. Each claim is a lock on a file, which the kernel
 //! gives back when its holder dies.
 
 use std::fs::{File, TryLockError};

@@ -14,7 +14,7 @@ use crate::{PROGRAM, clock};
 const DATABASE: &str = "queue.db";
 const PUSH_FILE: &str = "push-";
 
-/// Who may use the state, as `core.sharedRepository` says.
+/// The users that may use the state, as `core.sharedRepository` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
     Owner,

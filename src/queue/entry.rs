@@ -1,4 +1,4 @@
-//! What waits in the queue, as whoever delivers it sees and changes it. Plain data.
+//! What waits in the queue, as delivery sees and changes it. Plain data.
 
 use std::collections::BTreeSet;
 

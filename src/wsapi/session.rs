@@ -130,7 +130,7 @@ fn http_client(rally: &Rally, certificates: Option<&[u8]>) -> Result<blocking::C
         .connect_timeout(CONNECT_TIMEOUT.min(rally.timeout))
         .pool_max_idle_per_host(rally.max_concurrent_requests);
     if let Some(proxy) = &rally.proxy {
-        let proxy = Proxy::all(proxy.expose()).map_err(|_| "rally.proxy is no address".to_owned())?;
+        let proxy = Proxy::all(proxy.expose()).map_err(|_| "rally.proxy is not an address".to_owned())?;
         builder = builder.proxy(proxy);
     }
     if let Some(pem) = certificates {
