@@ -219,7 +219,7 @@ fn line(recorded: &Recorded, trouble: Option<&str>, repository: &str, verbosity:
     let summary = match recorded {
         _ if verbosity == PushLog::Quiet => None,
         Recorded { complete: false, .. } => {
-            Some(format!("this push is kept; its commits are read in the background (repository {repository})"))
+            Some(format!("this push is kept; its commits are recorded later (repository {repository})"))
         }
         Recorded { queued: 0, .. } => None,
         Recorded { artifacts, .. } if artifacts.is_empty() => {
@@ -262,7 +262,7 @@ mod tests {
             summary(&many).as_deref(),
             Some("7 commits queued for US1, US2, US3, US4, US5, 2 more (repository core)")
         );
-        assert!(summary(&recorded(0, &[], false)).is_some_and(|line| line.contains("in the background")));
+        assert!(summary(&recorded(0, &[], false)).is_some_and(|line| line.contains("recorded later")));
     }
 
     #[test]
