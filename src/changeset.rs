@@ -66,7 +66,7 @@ impl Policy {
         }
         let Changes { list, omitted } = changes(self.max_changes)?;
         Ok(Some(Changeset {
-            revision: commit.revision.clone(),
+            revision: commit.revision.to_string(),
             committed_at: commit.committed_at,
             author_name: commit.author_name.readable().into_owned(),
             author_email: commit.author_email.readable().into_owned(),
@@ -83,7 +83,7 @@ impl Policy {
         let artifacts = self.mentions.find(commit.message.searchable());
         let message = || commit.message.readable().into_owned();
         (!artifacts.is_empty()).then(|| StateRequest {
-            revision: commit.revision.clone(),
+            revision: commit.revision.to_string(),
             message: message(),
             artifacts,
         })
@@ -106,7 +106,7 @@ mod tests {
 
     fn commit(message: &str) -> Commit<'_> {
         Commit {
-            revision: "r1".into(),
+            revision: &"r1",
             committed_at: CommitTime::from_seconds(1),
             author_name: Text::Bytes(b"Ren\xe9"),
             author_email: Text::Bytes(b"r@x"),

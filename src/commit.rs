@@ -1,6 +1,7 @@
 //! A commit as any kind of repository tells it, before anybody has decided whether it is to be posted.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,10 +10,9 @@ use crate::text;
 use crate::time::CommitTime;
 
 /// What a commit says. Which paths it changes is asked for separately, because that costs more than all the rest.
-#[derive(Debug, Clone)]
 pub(crate) struct Commit<'c> {
-    /// The revision in the repository's own words: hexadecimal digits, or a number.
-    pub revision: String,
+    /// The revision in the repository's own words: hexadecimal digits, or a number. It is written out for few commits.
+    pub revision: &'c dyn fmt::Display,
     pub committed_at: CommitTime,
     pub author_name: Text<'c>,
     pub author_email: Text<'c>,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::text;
 
-/// The longest address that Rally takes (docs/wsapi.md); a cut one would lead nowhere, so it is left out.
+/// The longest address that Rally takes (docs/wsapi.md, 6.2); a cut one would lead nowhere, so it is left out.
 const MAX_URI: usize = 4000;
 
 /// What is kept as it is: RFC 3986's unreserved characters, and the slash between a path's parts.

@@ -114,7 +114,7 @@ fn is_active(c: char) -> bool {
 
 /// Returns the longest start of the text that has at most `limit` bytes and ends between two characters.
 ///
-/// Rally states its limits in characters or bytes, nobody knows which (docs/wsapi.md); bytes keep both.
+/// Rally states its limits in characters or bytes, nobody knows which (docs/wsapi.md, 6.2); bytes keep both.
 pub(crate) fn cut(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }

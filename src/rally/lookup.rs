@@ -12,7 +12,7 @@ use super::{Rally, error};
 use crate::artifact::FormattedId;
 use crate::wsapi::{Client, Error, Query, relative};
 
-/// The types that a commit can be linked to: those with a Changesets collection (wsapi.md, section 8). Other types use
+/// The types that a commit can be linked to: those with a Changesets collection (docs/wsapi.md, 7.2). Other types use
 /// the same prefixes: a User's is US too.
 const LINKABLE: [&str; 7] = ["hierarchicalrequirement", "defect", "defectsuite", "task", "testcase", "testset", "risk"];
 const PORTFOLIO_ITEM: &str = "portfolioitem/";
@@ -87,7 +87,7 @@ impl Rally<'_> {
     }
 
     /// Returns the artifacts that Rally has, of one type. Its answer is compared to the letter: a query may match by
-    /// number alone, so that asking for US11 finds DE11 (wsapi.md, 5.1).
+    /// number alone, so that asking for US11 finds DE11 (docs/wsapi.md, 4.4).
     pub(super) fn ask_artifacts(
         &self,
         kind: &ArtifactType,

@@ -41,7 +41,7 @@ const NOBODY_KEPT: Duration = Duration::from_secs(3600);
 const NOBODY: &str = "";
 
 /// A request that ran into our time limit may be at work in Rally for this many times as long: five minutes at the
-/// default of 30 s, when Rally ends any request (docs/wsapi.md).
+/// default of 30 s, when Rally ends any request (docs/wsapi.md, 6.1).
 const TIMEOUT_SETTLES_AFTER: u32 = 10;
 /// However long the time limit is, Rally is not at work on a request for longer than this.
 const LONGEST_REQUEST: Duration = Duration::from_secs(3600);

@@ -85,7 +85,7 @@ pub(crate) fn state_update(artifact: &Artifact, state: &Allowed) -> Option<Write
     Some(Write { path: artifact.rally_ref.clone(), body: json!({element: fields}) })
 }
 
-/// Returns the field that holds the state of a type, if it has one that may be set (wsapi.md, 10.3).
+/// Returns the field that holds the state of a type, if it has one that may be set (docs/wsapi.md, 7.2).
 fn state_field(kind: &ArtifactType) -> Option<&'static str> {
     match kind.path.as_str() {
         "hierarchicalrequirement" | "defectsuite" | "testset" => Some("ScheduleState"),

@@ -10,12 +10,12 @@ use super::session::{Session, errors};
 use super::{Error, Query};
 use crate::config::{Access, Credentials, Rally};
 
-/// Rows asked for at once; "200 is always safe" (wsapi.md, 3.1).
+/// Rows asked for at once; a page of 200 works everywhere (docs/wsapi.md, 4.1).
 const PAGE_SIZE: usize = 200;
-/// Addresses longer than this may be refused (wsapi.md, 3.9); the query goes into the body then.
+/// Addresses longer than this may be refused (docs/wsapi.md, 4.3); the query goes into the body then.
 const MAX_URL: usize = 2000;
 /// How long to wait before a write that was refused with "Invalid key" under an API key is sent once more: the text
-/// is also seen during conflicts (wsapi.md, section 7).
+/// is also seen during conflicts (docs/wsapi.md, 3.2).
 const INVALID_KEY_PAUSE: Duration = Duration::from_millis(500);
 
 /// A client for one workspace's server. It may be used by several threads at once.
@@ -77,7 +77,7 @@ impl Client {
         let mut rows: Vec<Value> = Vec::new();
         loop {
             let start = (rows.len() + 1).to_string();
-            // Without the last, only the user's default project is searched (wsapi.md, 3.1 and 5.1).
+            // Without the last, only the user's default project is searched (docs/wsapi.md, 4.1).
             let mut parameters =
                 vec![("fetch", fetch), ("start", start.as_str()), ("pagesize", &page_size), ("project", "null")];
             parameters.extend(own);

@@ -1,7 +1,7 @@
 //! What can go wrong between this program and Rally's API, and what follows from it.
 //!
 //! [`Error::verdict`] is the one table that classifies failures; the README explains it to administrators.
-//! The texts are those of wsapi.md, section 9.
+//! The texts are those of docs/wsapi.md, 8.
 
 use std::time::Duration;
 

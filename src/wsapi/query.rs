@@ -1,4 +1,4 @@
-//! The text of WSAPI queries (wsapi.md, section 4): strictly binary, one space around operators.
+//! The text of WSAPI queries (docs/wsapi.md, 4.2): strictly binary, one space around operators.
 
 use std::fmt;
 

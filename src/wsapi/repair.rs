@@ -1,5 +1,5 @@
 //! Second chances for values that a server refuses although the known limits allow them: the lengths that we know
-//! are ten years old, and some servers do not take markup in text (wsapi.md, sections 8 and 9).
+//! are ten years old, and some servers do not take markup in text (docs/wsapi.md, 6.2 and 8.2).
 
 use serde_json::Value;
 

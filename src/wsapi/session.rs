@@ -20,7 +20,7 @@ pub(super) struct Session {
     http: blocking::Client,
     base: String,
     access: Arc<Access>,
-    /// Goes with writes; bound to the cookies of this session (wsapi.md, 2.2).
+    /// Goes with writes; bound to the cookies of this session (docs/wsapi.md, 3.2).
     token: Option<String>,
     timeout: Duration,
 }
@@ -45,7 +45,7 @@ impl Session {
         self.send(self.http.get(format!("{}{path}", self.base)).query(parameters), 1)
     }
 
-    /// Sends a query as a form, for one that is too long for an address (wsapi.md, 3.9).
+    /// Sends a query as a form, for one that is too long for an address (docs/wsapi.md, 4.3).
     pub(super) fn get_by_post(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
         let form: Vec<(&str, &str)> = parameters.iter().copied().chain([("_method", "GET")]).collect();
         self.send(self.with_token(self.http.post(format!("{}{path}", self.base))).form(&form), 1)
@@ -76,7 +76,7 @@ impl Session {
             Credentials::ApiKey(key) => request.header(HeaderName::from_static("zsessionid"), sensitive(key.expose())?),
             Credentials::Basic { username, password } => request.basic_auth(username, Some(password.expose())),
         };
-        // Rally makes some ten objects a second at its worst; a whole batch may take longer than a single call.
+        // A whole batch may take longer than a single call (docs/wsapi.md, 6.1).
         let timeout = self.timeout + Duration::from_secs(entries as u64 - 1);
         let response = request.timeout(timeout).send().map_err(|error| self.transport_error(&error, timeout))?;
         let status = response.status();

@@ -103,10 +103,7 @@ fn a_push_that_cannot_be_read_in_time_is_read_in_the_background() {
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
     let seen = clone.push(&["origin", "main"]);
-    assert!(
-        seen.contains("rally: this push is kept; its commits are recorded later (repository payments)"),
-        "{seen}"
-    );
+    assert!(seen.contains("rally: this push is kept; its commits are recorded later (repository payments)"), "{seen}");
     assert_eq!(server.count("recorded"), 0);
     drop(lock);
     server.rally.wait_until("the commit", |world| world.changesets().iter().any(|held| held.changes.len() == 1));

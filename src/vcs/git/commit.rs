@@ -63,13 +63,16 @@ pub(super) fn tag_target(data: &[u8]) -> Option<ObjectId> {
 
 impl<'d> RawCommit<'d> {
     /// Returns what the commit says. Its branch is not written in it.
-    pub(super) fn commit(&self, id: ObjectId, branch: Option<&Arc<str>>) -> Commit<'d> {
+    pub(super) fn commit<'c>(&self, id: &'c ObjectId, branch: Option<&Arc<str>>) -> Commit<'c>
+    where
+        'd: 'c,
+    {
         let open = self.author.iter().position(|&byte| byte == b'<').unwrap_or(self.author.len());
         let (name, email) = self.author.split_at(open);
         let email = email.strip_prefix(b"<").unwrap_or(email);
         let email = email.strip_suffix(b">").unwrap_or(email);
         Commit {
-            revision: id.to_string(),
+            revision: id,
             committed_at: self.committed_at,
             author_name: self.text(name.trim_ascii()),
             author_email: self.text(email.trim_ascii()),
@@ -122,8 +125,12 @@ mod tests {
     const TREE: &str = "tree aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n";
     const PARENT: &str = "parent bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n";
 
-    fn said<'d>(raw: &RawCommit<'d>) -> Commit<'d> {
-        raw.commit("bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb".parse().expect("an id"), None)
+    fn said<'d>(raw: &RawCommit<'d>, id: &'d ObjectId) -> Commit<'d> {
+        raw.commit(id, None)
+    }
+
+    fn some_id() -> ObjectId {
+        "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb".parse().expect("an id")
     }
 
     #[test]
@@ -137,7 +144,7 @@ mod tests {
         let raw = parse(&data).expect("a commit");
         assert_eq!((raw.parents.len(), raw.committed_at), (2, CommitTime::from_seconds(1_700_000_000)));
         assert_eq!(raw.author, b"A <b> C <a@x>");
-        assert_eq!(said(&raw).message.readable(), "Fixed DE1\n\nbody café");
+        assert_eq!(said(&raw, &some_id()).message.readable(), "Fixed DE1\n\nbody café");
     }
 
     #[test]
@@ -146,7 +153,8 @@ mod tests {
         data.extend(b"caf\xe9\0US2");
         let raw = parse(&data).expect("a commit");
         assert_eq!((raw.committed_at, raw.message), (CommitTime::from_seconds(0), &b"US1 caf\xe9"[..]));
-        let commit = said(&raw);
+        let id = some_id();
+        let commit = said(&raw, &id);
         assert_eq!(commit.message.readable(), r"US1 caf\xE9");
         assert_eq!((&*commit.author_name.readable(), &*commit.author_email.readable()), ("A", "a@x"));
         assert_eq!(parse(format!("{TREE}author x").as_bytes()).map(|commit| commit.message), Some(&b""[..]));
@@ -160,7 +168,7 @@ mod tests {
                 bytes.splice(0..0, TREE.bytes());
             }
             if let Some(raw) = parse(&bytes) {
-                said(&raw);
+                said(&raw, &some_id());
             }
         }
     }

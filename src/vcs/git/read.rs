@@ -71,7 +71,7 @@ fn read_one<T>(objects: &Objects, item: &Item, work: Work<T>) -> Result<T, Error
         None => objects.read_commit(item.id)?,
     };
     let raw = parse_commit(item.id, &data)?;
-    work(&raw.commit(item.id, item.branch.as_ref()), &|limit| changes(objects, &raw, limit))
+    work(&raw.commit(&item.id, item.branch.as_ref()), &|limit| changes(objects, &raw, limit))
 }
 
 fn changes(objects: &Objects, raw: &RawCommit, limit: usize) -> Result<Changes, Error> {
