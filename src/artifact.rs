@@ -42,12 +42,19 @@ pub(crate) struct Mentions {
     pattern: OnceLock<Regex>,
     prefixes: Vec<String>,
     ignore_case: bool,
+    /// IDs that are not Rally's, such as the names of chips.
+    ignored: HashSet<String>,
 }
 
 impl Mentions {
     /// Makes a finder for these prefixes, which must be ASCII letters (the configuration sees to it).
     pub(crate) fn new(prefixes: &[String], ignore_case: bool) -> Self {
-        Mentions { pattern: OnceLock::new(), prefixes: prefixes.to_vec(), ignore_case }
+        Mentions { pattern: OnceLock::new(), prefixes: prefixes.to_vec(), ignore_case, ignored: HashSet::new() }
+    }
+
+    /// Leaves out these IDs.
+    pub(crate) fn ignoring(self, ids: &[String]) -> Self {
+        Mentions { ignored: ids.iter().cloned().collect(), ..self }
     }
 
     fn pattern(&self) -> &Regex {
@@ -68,9 +75,15 @@ impl Mentions {
         self.spans(text).map(|(_, id)| id).filter(|id| seen.insert(id.clone())).collect()
     }
 
+    /// Returns the artifacts in a branch's name, in which `_` separates words too: `feature/US12_login`.
+    pub(crate) fn find_in_branch(&self, name: &str) -> Vec<FormattedId> {
+        self.find(name.replace('_', " ").as_bytes())
+    }
+
     /// Returns every mention with its place in the text.
     pub(crate) fn spans<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (Range<usize>, FormattedId)> + 'a {
-        self.pattern().find_iter(text).map(|found| (found.range(), self.canonical(found.as_bytes())))
+        let mentions = self.pattern().find_iter(text).map(|found| (found.range(), self.canonical(found.as_bytes())));
+        mentions.filter(|(_, id)| !self.ignored.contains(id.as_str()))
     }
 
     /// Returns the ID with its prefix spelt as in the configuration.
@@ -103,6 +116,21 @@ mod tests {
     fn bytes_that_are_no_text_may_stand_next_to_an_id() {
         let mentions = Mentions::new(&["US".to_owned()], false);
         assert_eq!(mentions.find(b"\xffUS1\xe9 _US2 US3_ \0US4\0").len(), 2);
+    }
+
+    #[test]
+    fn ignored_ids_are_left_out() {
+        let mentions = Mentions::new(&["DS".to_owned()], false).ignoring(&["DS1307".to_owned()]);
+        assert_eq!(mentions.find(b"DS1307 DS13").iter().map(FormattedId::as_str).collect::<Vec<_>>(), ["DS13"]);
+    }
+
+    #[test]
+    fn an_underscore_separates_in_branch_names_only() {
+        let mentions = Mentions::new(&["US".to_owned()], false);
+        for name in ["feature/US12_login", "feature_US12", "US12"] {
+            assert_eq!(mentions.find_in_branch(name).len(), 1, "{name}");
+        }
+        assert!(mentions.find(b"feature_US12").is_empty());
     }
 
     #[test]

@@ -91,12 +91,25 @@ impl Policy {
 
     fn artifacts(&self, commit: &Commit) -> Vec<FormattedId> {
         let mut artifacts = self.mentions.find(commit.message.searchable());
-        if let Some(branch) = commit.branch.as_deref().filter(|_| self.from_branch_name) {
-            let named = self.mentions.find(branch.as_bytes());
-            artifacts.extend(named.into_iter().filter(|id| !artifacts.contains(id)).collect::<Vec<_>>());
+        if self.from_branch_name {
+            let message = commit.message.readable();
+            for branch in commit.branch.as_deref().into_iter().chain(merged_branches(&message)) {
+                let named = self.mentions.find_in_branch(branch);
+                artifacts.extend(named.into_iter().filter(|id| !artifacts.contains(id)).collect::<Vec<_>>());
+            }
         }
         artifacts
     }
+}
+
+/// Returns the names in the subject that Git gives a merge: `Merge branch 'a'`, `Merge branches 'a' and 'b' into c`
+/// (`git help fmt-merge-msg`).
+fn merged_branches(message: &str) -> impl Iterator<Item = &str> {
+    let subject = message.lines().next().unwrap_or_default();
+    let is_merge = ["Merge branch ", "Merge branches ", "Merge remote-tracking branch "]
+        .iter()
+        .any(|start| subject.starts_with(start));
+    subject.split('\'').skip(1).step_by(2).filter(move |_| is_merge)
 }
 
 #[cfg(test)]
@@ -134,6 +147,15 @@ mod tests {
     fn the_branch_name_adds_its_artifacts_once() {
         assert_eq!(posted(&policy(Post::Linked, true), "US1 US9"), Some(vec!["US1".into(), "US9".into()]));
         assert_eq!(posted(&policy(Post::Linked, true), "nothing"), Some(vec!["US9".into()]));
+    }
+
+    #[test]
+    fn the_branches_that_a_merge_names_add_their_artifacts() {
+        let from_branches = policy(Post::Linked, true);
+        let merge = "Merge branches 'feature/US15_foo' and 'US16' into main";
+        assert_eq!(posted(&from_branches, merge), Some(["US16", "US9", "US15"].map(str::to_owned).to_vec()));
+        assert_eq!(posted(&policy(Post::Linked, false), "Merge branch 'feature/US15_foo'"), None);
+        assert_eq!(posted(&from_branches, "don't take 'US15_foo'"), Some(vec!["US9".into()]));
     }
 
     #[test]

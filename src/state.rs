@@ -24,7 +24,11 @@ pub(crate) struct StateChange {
 /// where one is named twice the last word counts.
 pub(crate) fn changes(message: &str, mentions: &Mentions, states: &States) -> Vec<StateChange> {
     let mut found: Vec<StateChange> = Vec::new();
-    for line in message.lines() {
+    // What a revert names is not done any more, and what is quoted was said elsewhere.
+    if message.starts_with("Revert \"") || message.contains("This reverts commit ") {
+        return found;
+    }
+    for line in message.lines().filter(|line| !line.trim_start().starts_with('>')) {
         for (artifact, word) in asked_for(&tokens(line, mentions, states)) {
             let Some(state) =
                 states.get(artifact.prefix()).and_then(|known| known.iter().find(|state| same_word(state, word)))
@@ -201,6 +205,16 @@ mod tests {
             }
         }
         assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+
+    #[test]
+    fn reverts_and_quoted_lines_change_no_state() {
+        let mentions = Mentions::new(&["DE".into()], false);
+        let ask = |text: &str| changes(text, &mentions, &test_vectors::default_states()).len();
+        assert_eq!(ask("Revert \"Fixed DE17\"\n\nThis reverts commit 0123."), 0);
+        assert_eq!(ask("Undo\n\nThis reverts commit 0123. Fixed DE17"), 0);
+        assert_eq!(ask("> Fixed DE17\n > Fixed DE18"), 0);
+        assert_eq!(ask("Reverted the hack\n> Fixed DE17\nFixed DE18"), 1);
     }
 
     #[test]

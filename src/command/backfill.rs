@@ -3,6 +3,7 @@
 //! Commits are recorded while the walk goes on and are delivered afterwards. It may be stopped at any time (Ctrl-C too):
 //! run again it goes on where it ended, because what is recorded or delivered already is left alone.
 
+use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -19,6 +20,9 @@ use crate::progress::Progress;
 use crate::text::{json_safe, printable, with_causes};
 use crate::vcs::{Range, Repository};
 use crate::worker::Mode;
+
+/// How many of the IDs that are named most a dry run lists.
+const MOST_NAMED: usize = 10;
 
 pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
@@ -71,6 +75,7 @@ fn dry_run(place: &Place, git_dir: &Path, repository: &Repository, range: &Range
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let (mut read_count, mut matching, mut all_read) = (0, 0, true);
+    let mut named: HashMap<FormattedId, usize> = HashMap::new();
     let walked =
         repository.read_range(range, &|commit, paths| policy.changeset(commit, paths), &mut |revision, read| {
             read_count += 1;
@@ -78,6 +83,7 @@ fn dry_run(place: &Place, git_dir: &Path, repository: &Repository, range: &Range
                 Ok(None) => {}
                 Ok(Some(changeset)) => {
                     matching += 1;
+                    changeset.artifacts.iter().for_each(|id| *named.entry(id.clone()).or_default() += 1);
                     written = if json { print_json(&mut out, &changeset) } else { print_text(&mut out, &changeset) };
                 }
                 Err(error) => {
@@ -93,8 +99,19 @@ fn dry_run(place: &Place, git_dir: &Path, repository: &Repository, range: &Range
     if !json {
         let read = plural(read_count, "commit");
         tell(&format!("{read} read; {matching} would be posted, except those that Rally has already"));
+        if let Some(most_named) = most_named(named) {
+            tell(&format!("named most: {most_named}; list those that are not artifacts in commits.ignore"));
+        }
     }
     Ok(Ended::done_if(all_read))
+}
+
+/// Returns the IDs that are named by most commits, with the number of these.
+fn most_named(named: HashMap<FormattedId, usize>) -> Option<String> {
+    let mut ids: Vec<(usize, FormattedId)> = named.into_iter().map(|(id, count)| (count, id)).collect();
+    ids.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.cmp(y)));
+    let listed: Vec<String> = ids.iter().take(MOST_NAMED).map(|(count, id)| format!("{id} ({count})")).collect();
+    (!listed.is_empty()).then(|| listed.join(", "))
 }
 
 #[derive(Serialize)]

@@ -84,6 +84,8 @@ pub(crate) struct Commits {
     pub refs: Vec<String>,
     pub exclude_refs: Vec<String>,
     pub prefixes: Vec<String>,
+    /// IDs that are not Rally's.
+    pub ignore: Vec<String>,
     pub ignore_case: bool,
     pub from_branch_name: bool,
     pub post: Post,
@@ -198,6 +200,7 @@ impl Default for Commits {
             refs: vec!["refs/heads/*".into(), "refs/tags/*".into()],
             exclude_refs: Vec::new(),
             prefixes: DEFAULT_PREFIXES.map(str::to_owned).to_vec(),
+            ignore: Vec::new(),
             ignore_case: false,
             from_branch_name: false,
             post: Post::Linked,
@@ -263,7 +266,7 @@ impl Commits {
     /// Returns what decides which commits are posted.
     pub(crate) fn policy(&self) -> Policy {
         Policy {
-            mentions: Mentions::new(&self.prefixes, self.ignore_case),
+            mentions: Mentions::new(&self.prefixes, self.ignore_case).ignoring(&self.ignore),
             from_branch_name: self.from_branch_name,
             post: self.post,
             max_changes: self.max_changes,

@@ -164,7 +164,7 @@ mod tests {
         let table: toml::Table = all.parse().expect("every line is valid TOML");
         toml::from_str::<Config>(&all).expect("every key is known");
         for (section, keys) in
-            [("rally", 13), ("repository", 7), ("commits", 7), ("state", 3), ("authors", 4), ("queue", 3), ("log", 3)]
+            [("rally", 13), ("repository", 7), ("commits", 8), ("state", 3), ("authors", 4), ("queue", 3), ("log", 3)]
         {
             assert_eq!(table[section].as_table().map(toml::Table::len), Some(keys), "keys of [{section}]");
         }
