@@ -1,9 +1,12 @@
 //! What this program asks of the operating system about processes. All unsafe code stands here.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{self, Command};
 
 /// What the delivery's process is called in lists of processes.
@@ -15,6 +18,14 @@ const NICENESS: libc::c_int = 10;
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: geteuid has no preconditions and cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// Tells whether programs on the file system of this file cannot be run.
+pub(crate) fn is_on_noexec_mount(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with a NUL, and statvfs fills the struct where it returns 0.
+    unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) == 0 && stat.assume_init().f_flag & libc::ST_NOEXEC != 0 }
 }
 
 /// Has the signals ignored that would end this process when the client of a push goes away.
@@ -66,8 +77,12 @@ fn let_go() -> io::Result<()> {
         // SAFETY: both are open, or will be; nothing in this program owns the standard streams.
         unsafe { libc::dup2(nowhere.as_raw_fd(), stream) };
     }
-    // SAFETY: these take no pointers but to a constant, and may fail without harm.
+    drop(nowhere);
+    // SAFETY: these take no pointers but to a constant, and may fail without harm. Nothing in this process has a file open
+    // here: what is open was inherited, as Git's own files are where it does not close them.
     unsafe {
+        #[cfg(target_os = "linux")]
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
         libc::setsid();
         libc::nice(NICENESS);
         #[cfg(target_os = "linux")]

@@ -10,7 +10,9 @@ use crate::commit::{Changes, Commit};
 
 #[cfg(test)]
 pub(crate) use git::testing;
-pub(crate) use git::{Error, Item, NewCommits, Range, Refs, Repository, Updates, discover, hooks_dir, is_shared};
+pub(crate) use git::{
+    Error, Item, NewCommits, Range, Refs, Repository, Updates, discover, hooks_dir, is_shared, shares_hooks,
+};
 
 /// Finds the paths that a commit changes, and keeps as many of them as the number says.
 pub(crate) type Paths<'p> = &'p dyn Fn(usize) -> Result<Changes, Error>;

@@ -50,8 +50,9 @@ pub(crate) enum Verdict {
 impl Error {
     pub(crate) fn verdict(&self) -> Verdict {
         match self {
-            Error::Setup(_) | Error::KeyRefused(_) => Verdict::Stop,
-            Error::Connect { .. } | Error::NotWsapi { .. } => Verdict::Unavailable,
+            Error::KeyRefused(_) => Verdict::Stop,
+            // A lack of files or memory passes.
+            Error::Setup(_) | Error::Connect { .. } | Error::NotWsapi { .. } => Verdict::Unavailable,
             Error::Timeout { .. } => Verdict::TooLarge,
             Error::Broken { .. } | Error::OddBatch(_) => Verdict::Retry,
             Error::Status { code, .. } => status_verdict(*code),

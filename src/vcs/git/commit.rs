@@ -3,28 +3,26 @@
 
 use std::sync::Arc;
 
-use encoding_rs::Encoding;
-
+use super::encoding::Charset;
 use super::id::ObjectId;
 use crate::commit::{Commit, Text};
 use crate::time::CommitTime;
 
 /// A parsed commit object.
-#[derive(Debug, PartialEq)]
-pub(super) struct RawCommit<'d> {
+pub(crate) struct RawCommit<'d> {
     pub tree: ObjectId,
     pub parents: Vec<ObjectId>,
     /// `name <email>` as written.
     pub author: &'d [u8],
     pub committed_at: CommitTime,
     /// The encoding, where the commit names one that is known and is not UTF-8.
-    pub encoding: Option<&'static Encoding>,
+    pub encoding: Option<Charset>,
     /// Up to the first NUL, where Git's own readers stop too.
     pub message: &'d [u8],
 }
 
 /// Parses a commit object; `None` if Git could not have written it.
-pub(super) fn parse(data: &[u8]) -> Option<RawCommit<'_>> {
+pub(crate) fn parse(data: &[u8]) -> Option<RawCommit<'_>> {
     let (tree, mut rest) = id_line(data, b"tree ")?;
     let mut parents = Vec::new();
     while let Some((parent, after)) = id_line(rest, b"parent ") {
@@ -50,20 +48,20 @@ pub(super) fn parse(data: &[u8]) -> Option<RawCommit<'_>> {
         } else if let Some(committer) = line.strip_prefix(b"committer ") {
             commit.committed_at = time(committer);
         } else if let Some(label) = line.strip_prefix(b"encoding ") {
-            commit.encoding = Encoding::for_label(label).filter(|encoding| *encoding != encoding_rs::UTF_8);
+            commit.encoding = Charset::for_label(label);
         }
         rest = after;
     }
 }
 
 /// Returns the object that an annotated tag names.
-pub(super) fn tag_target(data: &[u8]) -> Option<ObjectId> {
+pub(crate) fn tag_target(data: &[u8]) -> Option<ObjectId> {
     id_line(data, b"object ").map(|(id, _)| id)
 }
 
 impl<'d> RawCommit<'d> {
     /// Returns what the commit says. Its branch is not written in it.
-    pub(super) fn commit<'c>(&self, id: &'c ObjectId, branch: Option<&Arc<str>>) -> Commit<'c>
+    pub(crate) fn commit<'c>(&self, id: &'c ObjectId, branch: Option<&Arc<str>>) -> Commit<'c>
     where
         'd: 'c,
     {
@@ -85,7 +83,7 @@ impl<'d> RawCommit<'d> {
     /// are can't be searched.
     fn text(&self, bytes: &'d [u8]) -> Text<'d> {
         match self.encoding {
-            Some(encoding) => Text::Decoded(encoding.decode_without_bom_handling(bytes).0.into_owned()),
+            Some(encoding) => Text::Decoded(encoding.decode(bytes)),
             None => Text::Bytes(bytes),
         }
     }
@@ -158,7 +156,7 @@ mod tests {
         assert_eq!(commit.message.readable(), r"US1 caf\xE9");
         assert_eq!((&*commit.author_name.readable(), &*commit.author_email.readable()), ("A", "a@x"));
         assert_eq!(parse(format!("{TREE}author x").as_bytes()).map(|commit| commit.message), Some(&b""[..]));
-        assert_eq!(parse(b"blob"), None);
+        assert!(parse(b"blob").is_none());
     }
 
     proptest! {

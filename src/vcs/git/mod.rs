@@ -2,8 +2,11 @@
 
 #![expect(clippy::disallowed_types, reason = "this module is the user of libgit2")]
 
+mod alternates;
 mod commit;
+mod encoding;
 mod id;
+mod loose;
 mod new_commits;
 mod objects;
 mod place;
@@ -15,17 +18,16 @@ pub(crate) mod testing;
 mod tree_diff;
 mod walk;
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, RepositoryOpenFlags};
+use git2::ObjectFormat;
 
 use crate::text;
 use id::{Dated, ObjectId};
-use objects::{Objects, Recent};
+use objects::Objects;
 
 pub(crate) use new_commits::{NewCommits, Refs, Updates};
-pub(crate) use place::{discover, hooks_dir, is_shared};
+pub(crate) use place::{discover, hooks_dir, is_shared, shares_hooks};
 pub(crate) use range::Range;
 pub(crate) use read::Item;
 
@@ -33,32 +35,29 @@ pub(crate) use read::Item;
 pub(crate) enum Error {
     #[error("{} is not a Git repository", .0.display())]
     NoRepository(PathBuf),
-    #[error(
-        "libgit2 cannot read the format of {} yet ({problem}); pushes stay queued until a version that can is installed. \
-         It reads what `git init --object-format=sha1 --ref-format=files` makes", path.display()
-    )]
-    Format { path: PathBuf, problem: String },
-    #[error(
-        "{} belongs to another user; run this as its owner, or run: git config --global --add safe.directory {}",
-        path.display(), path.display()
-    )]
-    Owner { path: PathBuf },
+    /// What Git says about a repository that it refuses.
+    #[error("{}: git says: {message}", path.display())]
+    Git { path: PathBuf, message: String },
+    #[error("cannot run git; install it, or put it into PATH")]
+    RunGit(#[source] std::io::Error),
     #[error("cannot open the repository {}", path.display())]
     Open { path: PathBuf, source: git2::Error },
-    #[error("cannot read the refs")]
-    Refs(#[source] git2::Error),
+    #[error("the path {} is not UTF-8; move the repository", .0.display())]
+    NotUtf8(PathBuf),
     #[error("cannot read object {id}")]
     Object { id: ObjectId, source: git2::Error },
+    #[error("cannot read object {id}")]
+    Loose { id: ObjectId, source: std::io::Error },
     #[error("object {id} is damaged: it is not a {kind}")]
     Damaged { id: ObjectId, kind: &'static str },
     #[error("tree {id} is nested too deeply: more than {} directories", tree_diff::MAX_DEPTH)]
     TooDeep { id: ObjectId },
+    #[error("tag {id} leads through too many other tags")]
+    TooManyTags { id: ObjectId },
     #[error("cannot start a thread to read commits; this user may have no more processes or memory")]
     Thread(#[source] std::io::Error),
     #[error("the time for reading history is over")]
     OutOfTime,
-    #[error("cannot run git to resolve the range")]
-    RunGit(#[source] std::io::Error),
     #[error("git cannot resolve the range: {0}")]
     Range(String),
     #[error("{0:?} is not a date; write 2026-01-31 or \"3 weeks ago\"")]
@@ -67,31 +66,26 @@ pub(crate) enum Error {
 
 /// An open repository.
 pub(crate) struct Repository {
+    /// What the linked work trees have in common, absolute.
     path: PathBuf,
-    inner: git2::Repository,
-    recent: RefCell<Recent>,
+    format: ObjectFormat,
+    object_dirs: Vec<PathBuf>,
+    objects: Objects,
 }
 
 impl Repository {
     /// Opens the repository in this directory, with the alternates that the environment adds where Git runs the hook
     /// for this very repository.
+    ///
+    /// # Errors
+    /// If Git refuses it: another user owns it, or its format is not known to this version of Git. In a hook Git has
+    /// asked itself already.
     pub(crate) fn open(git_dir: &Path) -> Result<Self, Error> {
-        tune_libgit2();
-        let flags = if place::is_in_environment(git_dir) {
-            RepositoryOpenFlags::FROM_ENV
-        } else {
-            RepositoryOpenFlags::empty()
-        };
-        let flags = flags | RepositoryOpenFlags::NO_SEARCH;
-        match git2::Repository::open_ext(git_dir, flags, std::iter::empty::<&Path>()) {
-            Ok(inner) => Ok(Repository { path: git_dir.to_owned(), inner, recent: RefCell::default() }),
-            Err(source) => Err(open_error(git_dir.to_owned(), source)),
-        }
-    }
-
-    fn objects(&self) -> Result<Objects<'_>, Error> {
-        let open = |source| Error::Open { path: self.path.clone(), source };
-        Ok(Objects::new(self.inner.odb().map_err(open)?, &self.recent))
+        let in_hook = place::is_in_environment(git_dir);
+        let format = if in_hook { place::configured_format(git_dir) } else { place::accepted_format(git_dir)? };
+        let object_dirs = alternates::object_dirs(git_dir, in_hook);
+        let objects = Objects::open(git_dir, format, object_dirs.clone())?;
+        Ok(Repository { path: git_dir.to_owned(), format, object_dirs, objects })
     }
 
     /// Returns the names of all refs that lead to commits.
@@ -101,34 +95,28 @@ impl Repository {
 
     /// Returns all refs that lead to commits. Symbolic refs are left out: their target is there itself.
     fn refs(&self) -> Result<Vec<(String, Dated)>, Error> {
-        let objects = self.objects()?;
+        let listed = place::ask(&self.path, &["for-each-ref", "--format=%(objectname) %(symref) %(refname)"])?;
         let mut refs = Vec::new();
-        for reference in self.inner.references().map_err(Error::Refs)? {
-            let reference = reference.map_err(Error::Refs)?;
-            let Some(target) = reference.target() else { continue };
+        for line in listed.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            let mut parts = line.splitn(3, |&byte| byte == b' ');
+            let (id, symbolic, name) = (parts.next(), parts.next(), parts.next().unwrap_or_default());
+            let id = id.and_then(|hex| std::str::from_utf8(hex).ok()?.parse::<ObjectId>().ok());
             // A ref whose object is gone must not hide the other refs.
-            let Ok(Some(tip)) = objects.peel(ObjectId::from_oid(target)) else { continue };
-            let name = text::readable(reference.name_bytes());
-            refs.push((strip_namespaces(&name).to_owned(), tip));
+            let tip = id.filter(|_| symbolic == Some(b"")).and_then(|id| self.objects.peel(id).ok().flatten());
+            let name = text::readable(name);
+            refs.extend(tip.map(|tip| (strip_namespaces(&name).to_owned(), tip)));
         }
         Ok(refs)
     }
 
     /// Returns the full name of the branch that HEAD names.
     pub(crate) fn head_branch(&self) -> Option<String> {
-        let head = self.inner.find_reference("HEAD").ok()?;
-        head.symbolic_target_bytes().map(|name| text::readable(name).into_owned())
+        place::head_branch(&self.path)
     }
-}
 
-fn open_error(path: PathBuf, source: git2::Error) -> Error {
-    match source.code() {
-        ErrorCode::Owner => Error::Owner { path },
-        ErrorCode::NotFound => Error::NoRepository(path),
-        _ if source.message().contains("extension") || source.message().contains("object format") => {
-            Error::Format { path, problem: source.message().to_owned() }
-        }
-        _ => Error::Open { path, source },
+    /// Returns another handle of the same objects, for another thread.
+    fn more_objects(&self) -> Result<Objects, Error> {
+        Objects::open(&self.path, self.format, self.object_dirs.clone())
     }
 }
 
@@ -138,13 +126,6 @@ fn strip_namespaces(mut name: &str) -> &str {
         name = inner;
     }
     name
-}
-
-fn tune_libgit2() {
-    // Git checked every object when it received it.
-    git2::opts::strict_hash_verification(false);
-    // What is read twice is kept in `Recent`; libgit2's cache costs more than it saves a walk that reads each object once.
-    git2::opts::enable_caching(false);
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl Repository {
 
     /// Returns where the refs were before the pushes, as far as these and the repository tell.
     pub(crate) fn tips_before(&self, updates: &Updates, is_meant: &dyn Fn(&str) -> bool) -> Result<Vec<Tip>, Error> {
-        let objects = self.objects()?;
+        let objects = &self.objects;
         let mut pushed: HashSet<&str> = HashSet::new();
         let mut tips = Vec::new();
         for update in updates.list[..updates.pushed].iter().filter(|update| is_meant(&update.name)) {
@@ -92,19 +92,22 @@ impl Repository {
         seen: &mut dyn Iterator<Item = Tip>,
         deadline: Option<Deadline>,
     ) -> Result<NewCommits, Error> {
-        let objects = self.objects()?;
+        let objects = &self.objects;
         let mut seen = seen.filter_map(|tip| Dated::from_tip(&tip));
         let mut walk = Walk::new(|id| objects.node(id), &mut seen).until(deadline);
         let mut new = NewCommits::default();
         for update in updates.list.iter().filter(|update| is_meant(&update.name)) {
             let branch: Option<Arc<str>> = update.branch().map(Arc::from);
-            for tip in tips(&objects, update, &mut new.unreadable) {
+            for tip in tips(objects, update, &mut new.unreadable) {
                 let found = walk.new_commits(tip)?;
                 if found.is_empty() {
                     new.moved.covered.push(tip.id.bytes().to_vec());
                 }
-                // Also where nothing is new: what makes it seen today may be pruned tomorrow.
-                new.moved.new.push(tip.tip());
+                // Also where nothing is new: what makes it seen today may be pruned tomorrow. Where the walk could not
+                // go on, the next one has to come here again.
+                if !walk.is_broken() {
+                    new.moved.new.push(tip.tip());
+                }
                 new.items.extend(found.into_iter().map(|commit| Item::new(commit.id, branch.clone())));
             }
         }
@@ -118,7 +121,7 @@ impl Repository {
         is_meant: &dyn Fn(&str) -> bool,
         seen: &mut dyn Iterator<Item = Tip>,
     ) -> Result<Vec<String>, Error> {
-        let objects = self.objects()?;
+        let objects = &self.objects;
         let mut refs = self.refs()?;
         refs.retain(|(name, _)| is_meant(name));
         let mut seen = seen.filter_map(|tip| Dated::from_tip(&tip));

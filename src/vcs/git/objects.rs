@@ -1,15 +1,19 @@
-//! Raw objects, read through libgit2's object database and parsed here, which is several times faster than its higher
-//! layers. Replace refs and grafts are not followed: what was pushed is posted.
+//! Raw objects: loose ones are read here, packed ones through libgit2's object database, and all are parsed here, which
+//! is several times faster than libgit2's higher layers. Replace refs and grafts are not followed: what was pushed is
+//! posted.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use git2::{ErrorCode, ObjectType, Odb, OdbObject};
+use git2::{ObjectFormat, ObjectType, Odb};
 
 use super::Error;
 use super::commit::{self, RawCommit};
 use super::id::{Dated, ObjectId};
+use super::loose::Loose;
 use super::walk::Node;
 
 /// How much of what was read lately is kept, twice this at most. Larger objects are not kept.
@@ -19,10 +23,17 @@ const LARGEST_RECENT: usize = 1024 * 1024;
 /// Larger commits are not handed on by a walk: many may be waiting at once.
 const LARGEST_HANDED_ON: usize = 16 * 1024;
 
+/// How many tags may lead from one to the next: more are not meant to lead to a commit.
+const MAX_TAGS: usize = 100;
+
 /// The objects of a repository.
-pub(super) struct Objects<'r> {
-    odb: Odb<'r>,
-    recent: &'r RefCell<Recent>,
+pub(crate) struct Objects {
+    odb: Odb<'static>,
+    loose: Loose,
+    recent: RefCell<Recent>,
+    /// The file that lists the commits at which history was cut off.
+    shallow_file: PathBuf,
+    shallow: OnceCell<HashSet<ObjectId>>,
 }
 
 /// A copy of an object's kind and bytes.
@@ -35,7 +46,7 @@ struct Object {
 /// What was read lately: a commit's tree is read again as its child's parent tree, most of its subtrees too. When the
 /// younger generation is full it becomes the older one, which is dropped.
 #[derive(Default)]
-pub(super) struct Recent {
+struct Recent {
     younger: HashMap<ObjectId, Object>,
     older: HashMap<ObjectId, Object>,
     /// Of the younger generation, in bytes.
@@ -65,28 +76,47 @@ impl Recent {
     }
 }
 
-impl<'r> Objects<'r> {
-    pub(super) fn new(odb: Odb<'r>, recent: &'r RefCell<Recent>) -> Self {
-        Objects { odb, recent }
+impl Objects {
+    /// Opens the objects in these directories.
+    pub(crate) fn open(git_dir: &Path, format: ObjectFormat, dirs: Vec<PathBuf>) -> Result<Self, Error> {
+        tune_libgit2();
+        let open = |source| Error::Open { path: git_dir.to_owned(), source };
+        let odb = Odb::new_ext(format).map_err(open)?;
+        for dir in &dirs {
+            let path = dir.to_str().ok_or_else(|| Error::NotUtf8(dir.clone()))?;
+            odb.add_disk_alternate(path).map_err(open)?;
+        }
+        let (loose, recent) = (Loose::new(dirs), RefCell::default());
+        Ok(Objects { odb, loose, recent, shallow_file: git_dir.join("shallow"), shallow: OnceCell::new() })
     }
 
     /// Returns the commit that the object is or, if it is an annotated tag, leads to; `None` for other objects.
-    pub(super) fn peel(&self, id: ObjectId) -> Result<Option<Dated>, Error> {
-        let mut id = id;
-        loop {
-            let object = self.read_often(id)?;
+    pub(crate) fn peel(&self, id: ObjectId) -> Result<Option<Dated>, Error> {
+        let mut peeled = id;
+        for _ in 0..MAX_TAGS {
+            let object = self.read_often(peeled)?;
             match object.kind {
                 ObjectType::Commit => {
-                    return Ok(Some(Dated { id, time: parse_commit(id, &object.data)?.committed_at }));
+                    let time = parse_commit(peeled, &object.data)?.committed_at;
+                    return Ok(Some(Dated { id: peeled, time }));
                 }
-                ObjectType::Tag => id = commit::tag_target(&object.data).ok_or(Error::Damaged { id, kind: "tag" })?,
+                ObjectType::Tag => {
+                    let damaged = Error::Damaged { id: peeled, kind: "tag" };
+                    peeled = commit::tag_target(&object.data).ok_or(damaged)?;
+                }
                 _ => return Ok(None),
             }
         }
+        Err(Error::TooManyTags { id })
     }
 
-    fn read(&self, id: ObjectId) -> Result<OdbObject<'_>, Error> {
-        self.odb.read(id.oid()).map_err(|source| Error::Object { id, source })
+    fn read(&self, id: ObjectId) -> Result<Object, Error> {
+        let loose = self.loose.read(id).map_err(|source| Error::Loose { id, source })?;
+        if let Some((kind, data)) = loose {
+            return Ok(Object { kind, data: data.into() });
+        }
+        let packed = self.odb.read(id.oid()).map_err(|source| Error::Object { id, source })?;
+        Ok(Object { kind: packed.kind(), data: packed.data().into() })
     }
 
     /// Reads an object that may well have been read just before, or will be again.
@@ -95,54 +125,63 @@ impl<'r> Objects<'r> {
             return Ok(object);
         }
         let object = self.read(id)?;
-        let object = Object { kind: object.kind(), data: object.data().into() };
         self.recent.borrow_mut().keep(id, &object);
         Ok(object)
     }
 
     /// Returns a raw commit.
-    pub(super) fn read_commit(&self, id: ObjectId) -> Result<Arc<[u8]>, Error> {
+    pub(crate) fn read_commit(&self, id: ObjectId) -> Result<Arc<[u8]>, Error> {
         self.read_often(id).map(|object| object.data)
     }
 
     /// Returns a raw tree.
-    pub(super) fn read_tree(&self, id: ObjectId) -> Result<Arc<[u8]>, Error> {
+    pub(crate) fn read_tree(&self, id: ObjectId) -> Result<Arc<[u8]>, Error> {
         let object = self.read_often(id)?;
         if object.kind == ObjectType::Tree { Ok(object.data) } else { Err(Error::Damaged { id, kind: "tree" }) }
     }
 
     /// Keeps a commit that somebody has read: it may be the parent of another one.
-    pub(super) fn keep_commit(&self, id: ObjectId, data: Arc<[u8]>) {
+    pub(crate) fn keep_commit(&self, id: ObjectId, data: Arc<[u8]>) {
         self.recent.borrow_mut().keep(id, &Object { kind: ObjectType::Commit, data });
     }
 
-    /// Reads a commit for a walk; `None` if it is not there. Whoever walks will read the commit too.
-    pub(super) fn node(&self, id: ObjectId) -> Result<Option<Node>, Error> {
-        let Some(object) = if_there(self.read_often(id))? else { return Ok(None) };
-        node(id, &object.data, None).map(Some)
+    /// Tells whether history was cut off at this commit: its parents were never fetched.
+    pub(crate) fn is_shallow(&self, id: ObjectId) -> bool {
+        let read = || {
+            let listed = fs::read_to_string(&self.shallow_file).unwrap_or_default();
+            listed.lines().filter_map(|line| line.parse().ok()).collect()
+        };
+        self.shallow.get_or_init(read).contains(&id)
     }
 
-    /// The same for a walk whose commits are read by others: the node has the raw commit with it, unless that is large.
-    pub(super) fn node_with_data(&self, id: ObjectId) -> Result<Option<Node>, Error> {
-        let Some(object) = if_there(self.read(id))? else { return Ok(None) };
-        let data = (object.len() <= LARGEST_HANDED_ON).then(|| Arc::from(object.data()));
-        node(id, object.data(), data).map(Some)
+    /// Reads a commit for a walk, which reads the commit itself later.
+    pub(crate) fn node(&self, id: ObjectId) -> Result<Node, Error> {
+        let object = self.read_often(id)?;
+        self.parsed_node(id, &object.data, None)
+    }
+
+    /// Reads a commit for a walk whose commits are read by others: the node has the raw commit with it, unless that is
+    /// large.
+    pub(crate) fn node_with_data(&self, id: ObjectId) -> Result<Node, Error> {
+        let object = self.read(id)?;
+        let data = (object.data.len() <= LARGEST_HANDED_ON).then(|| Arc::clone(&object.data));
+        self.parsed_node(id, &object.data, data)
+    }
+
+    fn parsed_node(&self, id: ObjectId, raw: &[u8], data: Option<Arc<[u8]>>) -> Result<Node, Error> {
+        let commit = parse_commit(id, raw)?;
+        let parents = if self.is_shallow(id) { Vec::new() } else { commit.parents };
+        Ok(Node { time: commit.committed_at, parents, data })
     }
 }
 
-fn node(id: ObjectId, raw: &[u8], data: Option<Arc<[u8]>>) -> Result<Node, Error> {
-    let commit = parse_commit(id, raw)?;
-    Ok(Node { time: commit.committed_at, parents: commit.parents, data })
+fn tune_libgit2() {
+    // Git checked every object when it received it.
+    git2::opts::strict_hash_verification(false);
+    // What is read twice is kept in `Recent`; libgit2's cache costs more than it saves a walk that reads each object once.
+    git2::opts::enable_caching(false);
 }
 
-pub(super) fn parse_commit(id: ObjectId, raw: &[u8]) -> Result<RawCommit<'_>, Error> {
+pub(crate) fn parse_commit(id: ObjectId, raw: &[u8]) -> Result<RawCommit<'_>, Error> {
     commit::parse(raw).ok_or(Error::Damaged { id, kind: "commit" })
-}
-
-/// Turns the error for an object that is not there, as a shallow repository's parents are, into `None`.
-pub(super) fn if_there<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
-    match read {
-        Err(Error::Object { source, .. }) if source.code() == ErrorCode::NotFound => Ok(None),
-        other => other.map(Some),
-    }
 }

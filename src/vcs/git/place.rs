@@ -1,45 +1,145 @@
-//! Where a repository is, and where its hooks are.
+//! Where a repository is and what it says about itself. Git is asked, and so decides whether this user may use the
+//! repository, and whether its format is known.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use git2::{Config, ConfigLevel};
+use git2::{Config, ObjectFormat};
 
 use super::Error;
 use crate::environment::variable;
+use crate::text::readable;
 
-/// Returns the Git directory that `dir` is or lies in, absolute.
+/// Returns the Git directory that `dir` is or lies in, absolute: the one that all linked work trees have in common.
 pub(crate) fn discover(dir: &Path) -> Result<PathBuf, Error> {
     let missing = || Error::NoRepository(dir.to_owned());
-    // A directory that looks like a Git directory is taken as it is: libgit2 does not know all formats.
-    let found = match dir.join("HEAD").exists() && dir.join("objects").is_dir() {
-        true => dir.to_owned(),
-        false => git2::Repository::discover_path(dir, std::iter::empty::<&Path>()).map_err(|_| missing())?,
+    let found = if dir.join("HEAD").exists() && dir.join("objects").is_dir() {
+        // A Git directory, as hooks are given it: no process is started for it.
+        dir.to_owned()
+    } else if let Some(common) = common_dir(dir) {
+        common
+    } else {
+        let answer = ask(dir, &["rev-parse", "--git-common-dir"]);
+        let is_missing =
+            |message: &str| message.contains("not a git repository") || message.contains("cannot change to");
+        match answer {
+            Err(Error::Git { message, .. }) if is_missing(&message) => return Err(missing()),
+            answer => dir.join(path_of(&answer?)),
+        }
     };
     found.canonicalize().map_err(|_| missing())
 }
 
+/// Returns what a linked work tree's Git directory shares with the others, if it is one.
+fn common_dir(dir: &Path) -> Option<PathBuf> {
+    Some(dir.join(path_of(&fs::read(dir.join("commondir")).ok()?)))
+}
+
+/// Returns the path on a line that Git wrote.
+fn path_of(line: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(line.strip_suffix(b"\n").unwrap_or(line)))
+}
+
 /// Tells whether Git runs us as a hook of this repository.
-pub(super) fn is_in_environment(git_dir: &Path) -> bool {
-    variable("GIT_DIR").is_some_and(|dir| Path::new(&dir) == git_dir)
+pub(crate) fn is_in_environment(git_dir: &Path) -> bool {
+    let named = variable("GIT_DIR").and_then(|dir| Path::new(&dir).canonicalize().ok());
+    named.is_some_and(|dir| {
+        dir == git_dir || common_dir(&dir).and_then(|dir| dir.canonicalize().ok()).as_deref() == Some(git_dir)
+    })
+}
+
+/// Returns a command of Git in this directory. It runs nothing that the repository's configuration names, fetches
+/// nothing, and follows neither replace refs nor grafts.
+pub(crate) fn git(dir: &Path) -> Command {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(dir).args(["-c", "core.fsmonitor=false", "--no-pager"]);
+    // A hook's variables would hide what `-C` means.
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_NAMESPACE"] {
+        git.env_remove(name);
+    }
+    git.env("LC_ALL", "C")
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        // `main~1` is what was pushed, as everywhere here, and not what a graft or a replacement makes of it.
+        .env("GIT_NO_REPLACE_OBJECTS", "1")
+        .env("GIT_GRAFT_FILE", "/dev/null");
+    git
+}
+
+/// Runs a command of Git and returns what it prints.
+///
+/// # Errors
+/// With Git's own message if it fails.
+pub(crate) fn ask(dir: &Path, arguments: &[&str]) -> Result<Vec<u8>, Error> {
+    let output = git(dir).args(arguments).output().map_err(Error::RunGit)?;
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => Err(Error::Git { path: dir.to_owned(), message: message(&output.stderr) }),
+    }
+}
+
+/// Returns what Git says on stderr, without its warnings before the error.
+pub(crate) fn message(stderr: &[u8]) -> String {
+    let text = readable(stderr);
+    let error = text.find("fatal: ").map_or(&*text, |at| &text[at + "fatal: ".len()..]);
+    let lines: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() { "it gave no reason".into() } else { lines.join(" ") }
+}
+
+/// Asks Git for the repository's object format, and so whether it accepts the repository at all.
+pub(crate) fn accepted_format(git_dir: &Path) -> Result<ObjectFormat, Error> {
+    let answer = ask(git_dir, &["rev-parse", "--show-object-format"])?;
+    Ok(format_of(&String::from_utf8_lossy(&answer)))
+}
+
+/// Returns the object format that the repository's configuration names, for a hook that Git has started.
+pub(crate) fn configured_format(git_dir: &Path) -> ObjectFormat {
+    let config = Config::open(&git_dir.join("config"));
+    format_of(&config.and_then(|config| config.get_string("extensions.objectformat")).unwrap_or_default())
+}
+
+fn format_of(name: &str) -> ObjectFormat {
+    if name.trim().eq_ignore_ascii_case("sha256") { ObjectFormat::Sha256 } else { ObjectFormat::Sha1 }
+}
+
+/// Returns the full name of the branch that HEAD names.
+pub(crate) fn head_branch(git_dir: &Path) -> Option<String> {
+    let head = fs::read(git_dir.join("HEAD")).ok()?;
+    let name = head.strip_prefix(b"ref: ")?.trim_ascii();
+    if name != b"refs/heads/.invalid" {
+        return Some(readable(name).into_owned());
+    }
+    // With reftable, HEAD is not kept in that file.
+    let answer = ask(git_dir, &["symbolic-ref", "HEAD"]).ok()?;
+    Some(readable(answer.trim_ascii()).into_owned())
 }
 
 /// Returns where Git looks for hooks: `core.hooksPath`, from any level of its configuration, or `hooks`.
 pub(crate) fn hooks_dir(git_dir: &Path) -> Result<PathBuf, Error> {
-    let open = |source| Error::Open { path: git_dir.to_owned(), source };
-    let mut config = Config::open_default().map_err(open)?;
-    config.add_file(&git_dir.join("config"), ConfigLevel::Local, false).map_err(open)?;
-    match config.get_path("core.hookspath") {
-        // Relative to where hooks run: the Git directory, or the work tree's top.
-        Ok(path) if path.is_relative() && git_dir.ends_with(".git") => {
-            Ok(git_dir.parent().unwrap_or(git_dir).join(path))
+    let configured = git(git_dir).args(["config", "--type=path", "--get", "core.hooksPath"]).output();
+    let output = configured.map_err(Error::RunGit)?;
+    match output.status.code() {
+        Some(0) => {
+            // Relative to where hooks run: the Git directory, or the work tree's top.
+            let base = if git_dir.ends_with(".git") { git_dir.parent().unwrap_or(git_dir) } else { git_dir };
+            Ok(base.join(path_of(&output.stdout)))
         }
-        Ok(path) => Ok(git_dir.join(path)),
-        Err(_) => Ok(git_dir.join("hooks")),
+        Some(1) => Ok(git_dir.join("hooks")),
+        _ => Err(Error::Git { path: git_dir.to_owned(), message: message(&output.stderr) }),
     }
 }
 
-/// Tells whether `core.sharedRepository` opens the repository to a group. Reads only the repository's own
-/// configuration, so that it works for formats that libgit2 cannot open.
+/// Tells whether the hooks of a repository lie in a directory that others may use too: outside of it, and named by a
+/// configuration that is not its own.
+pub(crate) fn shares_hooks(git_dir: &Path, hooks: &Path) -> bool {
+    let is_own = || ask(git_dir, &["config", "--local", "--get", "core.hooksPath"]).is_ok();
+    !hooks.starts_with(git_dir) && !is_own()
+}
+
+/// Tells whether `core.sharedRepository` opens the repository to a group.
 pub(crate) fn is_shared(git_dir: &Path) -> bool {
     let config = Config::open(&git_dir.join("config"));
     let value = config.and_then(|config| config.get_string("core.sharedrepository"));
@@ -47,5 +147,17 @@ pub(crate) fn is_shared(git_dir: &Path) -> bool {
         "group" | "true" | "1" | "all" | "world" | "everybody" | "2" | "yes" | "on" => true,
         // An octal mode, such as 0660.
         mode => mode.starts_with('0') && u32::from_str_radix(mode, 8).is_ok_and(|mode| mode & 0o020 != 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_told_without_warnings() {
+        let stderr = b"warning: unable to access '/root/.gitconfig'\nfatal: bad config line 3\nin file x\n";
+        assert_eq!(message(stderr), "bad config line 3 in file x");
+        assert_eq!(message(b""), "it gave no reason");
     }
 }

@@ -5,7 +5,7 @@ use crate::text;
 
 /// One ref that a push created, moved or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RefUpdate {
+pub(crate) struct RefUpdate {
     /// The full name, in the form of [`text::readable`].
     pub name: String,
     pub old: Option<ObjectId>,
@@ -15,13 +15,13 @@ pub(super) struct RefUpdate {
 
 impl RefUpdate {
     /// Returns the branch's name if the ref is a branch.
-    pub(super) fn branch(&self) -> Option<&str> {
+    pub(crate) fn branch(&self) -> Option<&str> {
         self.name.strip_prefix("refs/heads/")
     }
 }
 
 /// Reads the hook's standard input. A line that Git would not write comes back as text, for the log.
-pub(super) fn parse(input: &[u8]) -> (Vec<RefUpdate>, Vec<String>) {
+pub(crate) fn parse(input: &[u8]) -> (Vec<RefUpdate>, Vec<String>) {
     let mut updates = Vec::new();
     let mut strange = Vec::new();
     for line in input.split(|&byte| byte == b'\n') {

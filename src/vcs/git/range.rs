@@ -1,13 +1,13 @@
 //! The commits that a person names for a backfill.
 
-use std::process::Command;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
 use super::id::{Dated, ObjectId};
 use super::objects::Objects;
-use super::read::{Item, read_all};
+use super::place;
+use super::read::Item;
 use super::walk::Walk;
 use super::{Error, Repository};
 use crate::time::CommitTime;
@@ -55,22 +55,16 @@ impl Repository {
         if let Some(date) = since.filter(|date| !is_date(date)) {
             return Err(Error::Date(date.to_owned()));
         }
-        let output = Command::new("git")
-            .arg("--git-dir")
-            .arg(&self.path)
+        let output = place::git(&self.path)
             .args(["rev-parse", "--revs-only"])
             .args(since.map(|date| format!("--since={date}")))
             .args(revisions)
             // Without it a misspelt revision would be taken for a file's name and ignored.
             .arg("--")
-            .env("LC_ALL", "C")
-            // `main~1` is what was pushed, as everywhere here, and not what a graft or a replacement makes of it.
-            .env("GIT_NO_REPLACE_OBJECTS", "1")
-            .env("GIT_GRAFT_FILE", "/dev/null")
             .output()
             .map_err(Error::RunGit)?;
         if !output.status.success() {
-            return Err(Error::Range(first_line(&output.stderr)));
+            return Err(Error::Range(place::message(&output.stderr)));
         }
         let mut range = Range::default();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -88,7 +82,7 @@ impl Repository {
 
     /// Reads the commits of a range, the youngest first.
     pub(crate) fn read_range<T: Send>(&self, range: &Range, work: Work<T>, sink: Sink<T>) -> Result<(), Error> {
-        read_all(&self.path, work, |repository, hand_over| feed(&repository.objects()?, range, hand_over), sink)
+        self.read_all(work, |objects, hand_over| feed(objects, range, hand_over), sink)
     }
 }
 
@@ -127,12 +121,6 @@ fn feed(objects: &Objects, range: &Range, hand_over: &mut dyn FnMut(Item) -> boo
         let _ = wanted.all(|commit| hand_over(Item::new(commit.id, None)));
     }
     broken.map_or(Ok(()), Err)
-}
-
-fn first_line(stderr: &[u8]) -> String {
-    let text = String::from_utf8_lossy(stderr);
-    let line = text.lines().next().unwrap_or("git gave no reason");
-    line.trim_start_matches("fatal: ").to_owned()
 }
 
 #[cfg(test)]

@@ -2,14 +2,13 @@
 //! handle of the repository. Results come out in the order in which the commits went in.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::commit::RawCommit;
 use super::id::ObjectId;
-use super::objects::{self, Objects, parse_commit};
+use super::objects::{Objects, parse_commit};
 use super::{Error, Repository, tree_diff};
 use crate::commit::Changes;
 use crate::vcs::{Sink, Work};
@@ -53,15 +52,59 @@ impl Repository {
     /// Reads these commits. An error is about the reading of them all; one commit's error goes to `sink`.
     pub(crate) fn read<T: Send>(&self, items: Vec<Item>, work: Work<T>, sink: Sink<T>) -> Result<(), Error> {
         if items.len() > FEW {
-            let feed = |_: &Repository, hand_over: &mut dyn FnMut(Item) -> bool| {
+            let feed = |_: &Objects, hand_over: &mut dyn FnMut(Item) -> bool| {
                 let _ = items.into_iter().all(hand_over);
                 Ok(())
             };
-            return read_all(&self.path, work, feed, sink);
+            return self.read_all(work, feed, sink);
         }
-        let objects = self.objects()?;
-        let _ = items.iter().all(|item| sink(&item.id, read_one(&objects, item, work)));
+        let _ = items.iter().all(|item| sink(&item.id, read_one(&self.objects, item, work)));
         Ok(())
+    }
+
+    /// Reads the commits that `feed` hands over, on all cores.
+    ///
+    /// `feed` runs on a thread of its own with a handle of its own, so that walking goes on while commits are
+    /// read. The function that it is given returns false when no more are wanted: when `sink` returned false.
+    pub(crate) fn read_all<T, F>(&self, work: Work<T>, feed: F, sink: Sink<T>) -> Result<(), Error>
+    where
+        T: Send,
+        F: FnOnce(&Objects, &mut dyn FnMut(Item) -> bool) -> Result<(), Error> + Send,
+    {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let (jobs_in, jobs_out) = sync_channel::<Job<T>>(CHUNKS_IN_FLIGHT);
+        let (order_in, order_out) = sync_channel::<Receiver<Results<T>>>(CHUNKS_IN_FLIGHT);
+        let jobs_out = Arc::new(Mutex::new(jobs_out));
+        thread::scope(|scope| {
+            let start_worker = || {
+                let objects = self.more_objects()?;
+                // Only the workers hold it: when none is left, whoever waits for them to take or answer a chunk learns it.
+                let jobs = Arc::clone(&jobs_out);
+                let worker = thread::Builder::new().stack_size(STACK_SIZE);
+                worker.spawn_scoped(scope, move || work_through(&objects, work, &jobs)).map_err(Error::Thread)
+            };
+            // One is enough where the host allows no more.
+            let mut workers = vec![start_worker()?];
+            workers.extend((1..cores.min(MAX_WORKERS)).map_while(|_| start_worker().ok()));
+            drop(jobs_out);
+            let objects = self.more_objects()?;
+            let feeder = thread::Builder::new()
+                .spawn_scoped(scope, move || feed_chunks(&objects, feed, &jobs_in, &order_in))
+                .map_err(Error::Thread)?;
+            let mut wanted = true;
+            for results in order_out {
+                let Ok(results) = results.recv() else { break };
+                wanted = results.into_iter().all(|(id, read)| sink(&id as &dyn fmt::Display, read));
+                if !wanted {
+                    break;
+                }
+            }
+            let fed = feeder.join().expect("the feeder does not panic");
+            for worker in workers {
+                worker.join().expect("a worker does not panic");
+            }
+            if wanted { fed } else { Ok(()) }
+        })
     }
 }
 
@@ -71,17 +114,16 @@ fn read_one<T>(objects: &Objects, item: &Item, work: Work<T>) -> Result<T, Error
         None => objects.read_commit(item.id)?,
     };
     let raw = parse_commit(item.id, &data)?;
-    work(&raw.commit(&item.id, item.branch.as_ref()), &|limit| changes(objects, &raw, limit))
+    work(&raw.commit(&item.id, item.branch.as_ref()), &|limit| changes(objects, item.id, &raw, limit))
 }
 
-fn changes(objects: &Objects, raw: &RawCommit, limit: usize) -> Result<Changes, Error> {
-    let mut parent_trees = Vec::with_capacity(raw.parents.len());
-    for &id in &raw.parents {
-        // The parents of a shallow repository's boundary are not there. What such a commit changed is not known; that
-        // it added all its files is certainly wrong.
-        let Some(parent) = objects::if_there(objects.read_commit(id))? else { return Ok(Changes::default()) };
-        parent_trees.push(parse_commit(id, &parent)?.tree);
+fn changes(objects: &Objects, id: ObjectId, raw: &RawCommit, limit: usize) -> Result<Changes, Error> {
+    if objects.is_shallow(id) {
+        // What such a commit changed is not known; that it added all its files is certainly wrong.
+        return Ok(Changes::default());
     }
+    let tree = |id: &ObjectId| Ok(parse_commit(*id, &objects.read_commit(*id)?)?.tree);
+    let parent_trees = raw.parents.iter().map(tree).collect::<Result<Vec<_>, Error>>()?;
     tree_diff::compare(objects, raw.tree, &parent_trees, limit)
 }
 
@@ -89,66 +131,21 @@ type Chunk = Vec<Item>;
 type Results<T> = Vec<(ObjectId, Result<T, Error>)>;
 type Job<T> = (Chunk, SyncSender<Results<T>>);
 
-/// Reads the commits that `feed` hands over, on all cores.
-///
-/// `feed` runs on a thread of its own with a repository handle of its own, so that walking goes on while commits are
-/// read. The function that it is given returns false when no more are wanted: when `sink` returned false.
-pub(super) fn read_all<T, F>(path: &Path, work: Work<T>, feed: F, sink: Sink<T>) -> Result<(), Error>
-where
-    T: Send,
-    F: FnOnce(&Repository, &mut dyn FnMut(Item) -> bool) -> Result<(), Error> + Send,
-{
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let (jobs_in, jobs_out) = sync_channel::<Job<T>>(CHUNKS_IN_FLIGHT);
-    let (order_in, order_out) = sync_channel::<Receiver<Results<T>>>(CHUNKS_IN_FLIGHT);
-    let jobs_out = Arc::new(Mutex::new(jobs_out));
-    thread::scope(|scope| {
-        let start_worker = || {
-            // Only the workers hold it: when none is left, whoever waits for them to take or answer a chunk learns it.
-            let jobs = Arc::clone(&jobs_out);
-            let worker = thread::Builder::new().stack_size(STACK_SIZE);
-            worker.spawn_scoped(scope, move || work_through(path, work, &jobs)).map_err(Error::Thread)
-        };
-        // One is enough where the host allows no more.
-        let mut workers = vec![start_worker()?];
-        workers.extend((1..cores.min(MAX_WORKERS)).map_while(|_| start_worker().ok()));
-        drop(jobs_out);
-        let feeder = thread::Builder::new()
-            .spawn_scoped(scope, move || feed_chunks(path, feed, &jobs_in, &order_in))
-            .map_err(Error::Thread)?;
-        let mut wanted = true;
-        for results in order_out {
-            // A chunk without an answer belongs to a worker that could not open the repository; it says why below.
-            let Ok(results) = results.recv() else { break };
-            wanted = results.into_iter().all(|(id, read)| sink(&id as &dyn fmt::Display, read));
-            if !wanted {
-                break;
-            }
-        }
-        let fed = feeder.join().expect("the feeder does not panic");
-        for worker in workers {
-            worker.join().expect("a worker does not panic")?;
-        }
-        if wanted { fed } else { Ok(()) }
-    })
-}
-
 fn feed_chunks<T, F>(
-    path: &Path,
+    objects: &Objects,
     feed: F,
     jobs: &SyncSender<Job<T>>,
     order: &SyncSender<Receiver<Results<T>>>,
 ) -> Result<(), Error>
 where
-    F: FnOnce(&Repository, &mut dyn FnMut(Item) -> bool) -> Result<(), Error>,
+    F: FnOnce(&Objects, &mut dyn FnMut(Item) -> bool) -> Result<(), Error>,
 {
-    let repository = Repository::open(path)?;
     let mut chunk = Chunk::with_capacity(CHUNK);
     let send = |chunk: &mut Chunk| {
         let (result_in, result_out) = sync_channel(1);
         order.send(result_out).is_ok() && jobs.send((std::mem::take(chunk), result_in)).is_ok()
     };
-    let fed = feed(&repository, &mut |item| {
+    let fed = feed(objects, &mut |item| {
         chunk.push(item);
         chunk.len() < CHUNK || send(&mut chunk)
     });
@@ -156,17 +153,15 @@ where
     fed
 }
 
-fn work_through<T>(path: &Path, work: Work<T>, jobs: &Mutex<Receiver<Job<T>>>) -> Result<(), Error> {
-    let repository = Repository::open(path)?;
-    let objects = repository.objects()?;
+fn work_through<T>(objects: &Objects, work: Work<T>, jobs: &Mutex<Receiver<Job<T>>>) {
     loop {
         let next = jobs.lock().expect("no holder panics").recv();
-        let Ok((chunk, answer)) = next else { return Ok(()) };
+        let Ok((chunk, answer)) = next else { return };
         // The parents of some are others of them.
         for (id, data) in chunk.iter().filter_map(|item| Some((item.id, item.data.clone()?))) {
             objects.keep_commit(id, data);
         }
-        let results = chunk.iter().map(|item| (item.id, read_one(&objects, item, work))).collect();
+        let results = chunk.iter().map(|item| (item.id, read_one(objects, item, work))).collect();
         // Nobody waits for the answer any more once the sink has had enough.
         let _ = answer.send(results);
     }

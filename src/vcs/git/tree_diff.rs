@@ -6,14 +6,14 @@
 use std::cmp::Ordering;
 
 use super::Error;
-use super::id::{LENGTH, ObjectId};
+use super::id::ObjectId;
 use super::objects::Objects;
 use crate::commit::{Action, Change, Changes};
 use crate::text;
 
 /// Directories nested deeper are refused, as Git itself does by default (`core.maxTreeDepth`): trees are hostile
 /// input, and each level takes some of the stack.
-pub(super) const MAX_DEPTH: usize = 2048;
+pub(crate) const MAX_DEPTH: usize = 2048;
 
 /// How many bytes of trees are compared for one commit: less than a second of work, and some millions of entries. Trees
 /// that hold each other twice, forty levels deep, take a few kilobytes and have more paths than anybody can count.
@@ -56,9 +56,16 @@ impl Entry<'_> {
 
 /// Compares a commit's tree with those of its parents (none for a root commit, whose every path is added).
 /// Only the first `limit` paths are kept, the rest is counted.
-pub(super) fn compare(objects: &Objects, tree: ObjectId, parents: &[ObjectId], limit: usize) -> Result<Changes, Error> {
-    let mut walk =
-        TreeDiff { objects, limit, path: Vec::new(), depth: 0, left: MAX_COMPARED, found: Changes::default() };
+pub(crate) fn compare(objects: &Objects, tree: ObjectId, parents: &[ObjectId], limit: usize) -> Result<Changes, Error> {
+    let mut walk = TreeDiff {
+        objects,
+        limit,
+        path: Vec::new(),
+        depth: 0,
+        left: MAX_COMPARED,
+        id_length: tree.bytes().len(),
+        found: Changes::default(),
+    };
     let parents: Vec<Option<ObjectId>> = match parents {
         [] => vec![None],
         parents => parents.iter().copied().map(Some).collect(),
@@ -69,25 +76,27 @@ pub(super) fn compare(objects: &Objects, tree: ObjectId, parents: &[ObjectId], l
     Ok(walk.found)
 }
 
-struct TreeDiff<'a, 'r> {
-    objects: &'a Objects<'r>,
+struct TreeDiff<'a> {
+    objects: &'a Objects,
     limit: usize,
     /// The directory that is being compared, with a slash at its end unless it is the root.
     path: Vec<u8>,
     depth: usize,
     /// How many bytes may still be compared.
     left: usize,
+    /// The length of ids in trees, in bytes.
+    id_length: usize,
     found: Changes,
 }
 
-impl TreeDiff<'_, '_> {
+impl TreeDiff<'_> {
     /// Compares one directory; `None` stands for a side that does not have it.
     fn subtree(&mut self, ours_id: Option<ObjectId>, parents: &[Option<ObjectId>]) -> Result<(), Error> {
         let objects = self.objects;
         let read = |id: &Option<ObjectId>| id.map(|id| objects.read_tree(id)).transpose();
         let our_tree = read(&ours_id)?;
         let parent_trees = parents.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let mut ours = Entries::of(our_tree.as_deref());
+        let mut ours = Entries::of(our_tree.as_deref(), self.id_length);
         let size = parent_trees.iter().chain([&our_tree]).flatten().map(|tree| tree.len()).sum::<usize>();
         let Some(left) = self.left.checked_sub(size + COMPARISON_COST) else {
             self.left = 0;
@@ -95,7 +104,8 @@ impl TreeDiff<'_, '_> {
             return Ok(());
         };
         self.left = left;
-        let mut theirs: Vec<Entries> = parent_trees.iter().map(|tree| Entries::of(tree.as_deref())).collect();
+        let mut theirs: Vec<Entries> =
+            parent_trees.iter().map(|tree| Entries::of(tree.as_deref(), self.id_length)).collect();
         let mut their_entries = Vec::with_capacity(theirs.len());
         loop {
             skip_same(&mut ours, &mut theirs);
@@ -160,7 +170,7 @@ impl TreeDiff<'_, '_> {
 
 /// Skips the entries that all sides have, to the letter: in most trees that is nearly all of them.
 fn skip_same(ours: &mut Entries, theirs: &mut [Entries]) {
-    while let Some(length) = entry_length(ours.rest) {
+    while let Some(length) = entry_length(ours.rest, ours.id_length) {
         let (entry, rest) = ours.rest.split_at(length);
         if !theirs.iter().all(|side| side.rest.starts_with(entry)) {
             return;
@@ -174,35 +184,36 @@ fn skip_same(ours: &mut Entries, theirs: &mut [Entries]) {
 struct Entries<'t> {
     /// From the next entry on; what cannot be parsed stays.
     rest: &'t [u8],
+    id_length: usize,
 }
 
 impl<'t> Entries<'t> {
-    fn of(tree: Option<&'t [u8]>) -> Self {
-        Entries { rest: tree.unwrap_or_default() }
+    fn of(tree: Option<&'t [u8]>, id_length: usize) -> Self {
+        Entries { rest: tree.unwrap_or_default(), id_length }
     }
 
     fn head(&self) -> Option<Entry<'t>> {
-        parse_entry(self.rest).map(|(entry, _)| entry)
+        parse_entry(self.rest, self.id_length).map(|(entry, _)| entry)
     }
 
     /// Takes the next entry if it is the one that is due.
     fn take(&mut self, due: &Entry) -> Option<Entry<'t>> {
-        let (entry, rest) = parse_entry(self.rest).filter(|(entry, _)| entry.order(due).is_eq())?;
+        let (entry, rest) = parse_entry(self.rest, self.id_length).filter(|(entry, _)| entry.order(due).is_eq())?;
         self.rest = rest;
         Some(entry)
     }
 }
 
 /// Returns how long the first entry is: up to the NUL behind its name, and an id.
-fn entry_length(rest: &[u8]) -> Option<usize> {
-    let length = memchr::memchr(0, rest)? + 1 + LENGTH;
+fn entry_length(rest: &[u8], id_length: usize) -> Option<usize> {
+    let length = memchr::memchr(0, rest)? + 1 + id_length;
     (length <= rest.len()).then_some(length)
 }
 
 /// Parses `<octal mode> <name>\0<id>`. Returns the entry and what follows.
-fn parse_entry(rest: &[u8]) -> Option<(Entry<'_>, &[u8])> {
-    let (entry, rest) = rest.split_at(entry_length(rest)?);
-    let (text, id) = entry.split_at(entry.len() - LENGTH);
+fn parse_entry(rest: &[u8], id_length: usize) -> Option<(Entry<'_>, &[u8])> {
+    let (entry, rest) = rest.split_at(entry_length(rest, id_length)?);
+    let (text, id) = entry.split_at(entry.len() - id_length);
     let space = text.iter().position(|&byte| byte == b' ')?;
     let mode = text[..space]
         .iter()
@@ -228,7 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(name: &str, kind: Kind) -> Entry<'_> {
-        Entry { name: name.as_bytes(), kind, id: ObjectId::from_bytes(&[0; LENGTH]).expect("an id") }
+        Entry { name: name.as_bytes(), kind, id: ObjectId::from_bytes(&[0; 20]).expect("an id") }
     }
 
     #[test]
@@ -252,7 +263,7 @@ mod tests {
         #[test]
         fn no_bytes_panic(bytes in any::<Vec<u8>>()) {
             let mut rest = bytes.as_slice();
-            while let Some((_, after)) = parse_entry(rest) {
+            while let Some((_, after)) = parse_entry(rest, 20) {
                 prop_assert!(after.len() < rest.len());
                 rest = after;
             }

@@ -21,15 +21,15 @@ const MIN_SLOP: usize = 5;
 
 /// What a walk has to know of a commit.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub time: CommitTime,
     pub parents: Vec<ObjectId>,
     /// The raw commit, if it was read for somebody else too.
     pub data: Option<Arc<[u8]>>,
 }
 
-/// Reads a commit; `None` if it is not there.
-type Read<'a> = Box<dyn Fn(ObjectId) -> Result<Option<Node>, Error> + 'a>;
+/// Reads a commit.
+type Read<'a> = Box<dyn Fn(ObjectId) -> Result<Node, Error> + 'a>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
@@ -54,14 +54,14 @@ struct Waiting {
 
 /// A new commit.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub commit: Dated,
     pub data: Option<Arc<[u8]>>,
 }
 
 /// A walk over the history. It keeps what it learned, so that several tips can be asked for one after the other;
 /// a commit is new only once. Each commit is read once.
-pub(super) struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     read: Read<'a>,
     marks: HashMap<ObjectId, Mark>,
     /// Tips to hide that are so old that nothing has asked for them yet, the youngest first. There may be a great many.
@@ -75,13 +75,15 @@ pub(super) struct Walk<'a> {
     deadline: Option<Deadline>,
     /// Whether a new commit without parents was found.
     reached_root: bool,
+    /// Whether a new commit cannot be read, so that those below it were not found.
+    broken: bool,
 }
 
 impl<'a> Walk<'a> {
     /// Begins a walk that leaves out the tips `seen`, which come the youngest first, and all that they reach. Only
     /// those are taken that are not older than what the walk comes to.
-    pub(super) fn new(
-        read: impl Fn(ObjectId) -> Result<Option<Node>, Error> + 'a,
+    pub(crate) fn new(
+        read: impl Fn(ObjectId) -> Result<Node, Error> + 'a,
         seen: &'a mut dyn Iterator<Item = Dated>,
     ) -> Self {
         Walk {
@@ -93,11 +95,12 @@ impl<'a> Walk<'a> {
             joined: Vec::new(),
             deadline: None,
             reached_root: false,
+            broken: false,
         }
     }
 
     /// Has the walk fail with [`Error::OutOfTime`] once this has passed.
-    pub(super) fn until(mut self, deadline: Option<Deadline>) -> Self {
+    pub(crate) fn until(mut self, deadline: Option<Deadline>) -> Self {
         self.deadline = deadline;
         self
     }
@@ -109,12 +112,12 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Returns the new commits that this tip reaches, the oldest first.
+    /// Returns the new commits that this tip reaches, the oldest first. One that is missing or damaged is among them and
+    /// ends its line of history.
     ///
     /// # Errors
-    /// If the tip itself or a damaged commit cannot be read. A parent that is missing, as in a shallow repository,
-    /// ends its line of history.
-    pub(super) fn new_commits(&mut self, tip: Dated) -> Result<Vec<Dated>, Error> {
+    /// [`Error::OutOfTime`].
+    pub(crate) fn new_commits(&mut self, tip: Dated) -> Result<Vec<Dated>, Error> {
         self.start(tip)?;
         let mut found = Vec::new();
         let mut oldest = CommitTime::MAX;
@@ -128,26 +131,32 @@ impl<'a> Walk<'a> {
     }
 
     /// Returns the commits, hidden or found for another tip, that new commits build on directly.
-    pub(super) fn joined(&self) -> &[ObjectId] {
+    pub(crate) fn joined(&self) -> &[ObjectId] {
         &self.joined
     }
 
+    /// Tells whether the walk has met a new commit that cannot be read. What it found since may lie above that one.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// Adds a tip from which [`Self::next_new`] goes on.
-    pub(super) fn start(&mut self, tip: Dated) -> Result<(), Error> {
-        self.visit(tip.id).map(drop)
+    pub(crate) fn start(&mut self, tip: Dated) -> Result<(), Error> {
+        self.visit(tip.id, tip.time).map(drop)
     }
 
     /// Returns the next commit that is new as far as is known by now. With nothing hidden that is final.
-    pub(super) fn next_new(&mut self) -> Result<Option<Found>, Error> {
+    pub(crate) fn next_new(&mut self) -> Result<Option<Found>, Error> {
         while let Some(waiting) = self.open.pop() {
             self.paint_down_to(waiting.commit.time)?;
             if self.marks.get(&waiting.commit.id) == Some(&Mark::Hidden) {
                 continue;
             }
+            self.broken |= waiting.parents.is_none();
             let parents = waiting.parents.unwrap_or_default();
             self.reached_root |= parents.is_empty();
             for parent in parents {
-                if self.visit(parent)? == Visit::Known {
+                if self.visit(parent, waiting.commit.time)? == Visit::Known {
                     self.joined.push(parent);
                 }
             }
@@ -156,10 +165,15 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
-    fn visit(&mut self, id: ObjectId) -> Result<Visit, Error> {
+    /// Comes to a commit. One that cannot be read has the time of its child and no parents; reading it tells why.
+    fn visit(&mut self, id: ObjectId, child_time: CommitTime) -> Result<Visit, Error> {
         let Entry::Vacant(mark) = self.marks.entry(id) else { return Ok(Visit::Known) };
         mark.insert(Mark::New);
-        let Some(waiting) = self.read(id)? else { return Ok(Visit::First) };
+        let waiting = match self.read(id) {
+            Err(Error::OutOfTime) => return Err(Error::OutOfTime),
+            Ok(waiting) => waiting,
+            Err(_) => Waiting { commit: Dated { time: child_time, id }, parents: None, data: None },
+        };
         // It may be a seen tip itself.
         self.hide_down_to(waiting.commit.time);
         if self.marks.get(&id) == Some(&Mark::Hidden) {
@@ -199,15 +213,16 @@ impl<'a> Walk<'a> {
         let Some(Waiting { commit, parents, .. }) = self.hidden.pop() else { return Ok(false) };
         let parents = match parents {
             Some(parents) => parents,
-            // A seen tip may have been pruned. What it reached is still hidden by the tips that were seen before it.
-            None => self.read(commit.id)?.and_then(|waiting| waiting.parents).unwrap_or_default(),
+            // A seen tip may have been pruned, or it is damaged. What it reached is still hidden by the tips that were
+            // seen before it.
+            None => self.read_hidden(commit.id)?.and_then(|waiting| waiting.parents).unwrap_or_default(),
         };
         let mut corrected = false;
         for parent in parents {
             let before = self.marks.insert(parent, Mark::Hidden);
             corrected |= before == Some(Mark::New);
             if before != Some(Mark::Hidden) {
-                self.hidden.extend(self.read(parent)?);
+                self.hidden.extend(self.read_hidden(parent)?);
             }
         }
         Ok(corrected)
@@ -233,16 +248,20 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn read(&self, id: ObjectId) -> Result<Option<Waiting>, Error> {
+    /// Reads a commit that is hidden. It does not matter if that fails: nothing of it is to be posted.
+    fn read_hidden(&self, id: ObjectId) -> Result<Option<Waiting>, Error> {
+        match self.read(id) {
+            Err(Error::OutOfTime) => Err(Error::OutOfTime),
+            read => Ok(read.ok()),
+        }
+    }
+
+    fn read(&self, id: ObjectId) -> Result<Waiting, Error> {
         if self.deadline.is_some_and(Deadline::has_passed) {
             return Err(Error::OutOfTime);
         }
-        let node = (self.read)(id)?;
-        Ok(node.map(|Node { time, parents, data }| Waiting {
-            commit: Dated { time, id },
-            parents: Some(parents),
-            data,
-        }))
+        let Node { time, parents, data } = (self.read)(id)?;
+        Ok(Waiting { commit: Dated { time, id }, parents: Some(parents), data })
     }
 }
 
@@ -254,17 +273,15 @@ mod tests {
     struct Graph(&'static [(u8, i64, &'static [u8])]);
 
     fn id(number: u8) -> ObjectId {
-        ObjectId::from_bytes(&[number; super::super::id::LENGTH]).expect("an id")
+        ObjectId::from_bytes(&[number; 20]).expect("an id")
     }
 
     impl Graph {
-        fn read(&self, wanted: ObjectId) -> Result<Option<Node>, Error> {
+        fn read(&self, wanted: ObjectId) -> Result<Node, Error> {
             let commit = self.0.iter().find(|(number, ..)| id(*number) == wanted);
-            Ok(commit.map(|(_, time, parents)| Node {
-                time: CommitTime::from_seconds(*time),
-                parents: parents.iter().map(|number| id(*number)).collect(),
-                data: None,
-            }))
+            let (_, time, parents) = commit.ok_or(Error::Damaged { id: wanted, kind: "commit" })?;
+            let parents = parents.iter().map(|number| id(*number)).collect();
+            Ok(Node { time: CommitTime::from_seconds(*time), parents, data: None })
         }
 
         fn dated(&self, number: u8) -> Dated {
@@ -309,9 +326,19 @@ mod tests {
     }
 
     #[test]
-    fn a_pruned_seen_tip_and_a_missing_parent_end_nothing_else() {
-        let shallow = Graph(&[(3, 30, &[2]), (5, 50, &[3])]);
-        assert_eq!(shallow.walked(&[9], &[5]).0, [vec![3, 5]]);
+    fn a_missing_commit_is_found_and_ends_its_line_of_history() {
+        let gap = Graph(&[(1, 10, &[]), (3, 30, &[2]), (4, 40, &[1]), (5, 50, &[3, 4])]);
+        assert_eq!(gap.walked(&[], &[5]).0, [vec![1, 2, 3, 4, 5]]);
+        let mut seen = std::iter::empty();
+        let mut walk = Walk::new(|id| gap.read(id), &mut seen);
+        assert!(walk.new_commits(gap.dated(4)).is_ok() && !walk.is_broken());
+        assert!(walk.new_commits(gap.dated(5)).is_ok() && walk.is_broken());
+    }
+
+    #[test]
+    fn what_is_hidden_may_be_missing() {
+        let gap = Graph(&[(3, 30, &[2]), (5, 50, &[3])]);
+        assert_eq!(gap.walked(&[9, 3], &[5]).0, [vec![5]]);
     }
 
     #[test]
