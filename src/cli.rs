@@ -28,6 +28,8 @@ pub(crate) struct Place {
 pub(crate) enum Command {
     /// Record a push; Git runs this as a hook, with the ref updates on standard input
     PostReceive(PostReceive),
+    /// Record one updated ref; Gerrit's hooks plugin runs this
+    RefUpdated(RefUpdated),
     /// Post the commits of a range, for example main~20..main
     ///
     /// It may be interrupted at any time: run again it goes on where it ended.
@@ -59,6 +61,23 @@ pub(crate) struct PostReceive {
     /// The hook's own file
     #[arg(hide = true)]
     pub hook: Option<PathBuf>,
+}
+
+/// The arguments that Gerrit gives to ref-updated; those that are not used are accepted.
+#[derive(Debug, Args)]
+pub(crate) struct RefUpdated {
+    #[arg(long)]
+    pub project: Option<String>,
+    #[arg(long, value_name = "REF")]
+    pub refname: String,
+    #[arg(long, value_name = "REVISION")]
+    pub oldrev: String,
+    #[arg(long, value_name = "REVISION")]
+    pub newrev: String,
+    #[arg(long, value_name = "NAME")]
+    pub submitter: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    pub submitter_username: Option<String>,
 }
 
 #[derive(Debug, Args)]

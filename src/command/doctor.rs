@@ -3,17 +3,20 @@
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::hook_file::{HOOK, is_ours, program_in};
 use super::{Ended, Error, Site, config_file, git_dir, plural, state_dir};
+use crate::PROGRAM;
 use crate::cli::Place;
 use crate::clock::now;
-use crate::config::{self, Config, Rally};
+use crate::config::{self, Commits, Config, Rally};
 use crate::environment::variable;
+use crate::process;
 use crate::queue::{Claim, Queue, Status};
 use crate::rally;
+use crate::refs::RefPatterns;
 use crate::text::{printable, with_causes};
 use crate::vcs::{self, Repository};
 use crate::wsapi::{self, Client, Verdict};
@@ -134,20 +137,39 @@ fn hook(git_dir: &Path) -> Finding {
         Err(error) => return wrong(&error),
     };
     let name = hook.display();
+    if let Some(file) = files_below(&hook.with_extension("d")).into_iter().find(|file| calls_us(file)) {
+        return Fine(format!("{}, which the host's own hook runs", file.display()));
+    }
     let Ok(meta) = fs::metadata(&hook) else { return Wrong(format!("{name} does not exist; run: rally-hook install")) };
     if meta.permissions().mode() & 0o111 == 0 {
         return Wrong(format!("{name} is not executable, so Git ignores it; run: chmod +x {name}"));
     }
+    if process::is_on_noexec_mount(&hook) {
+        return Wrong(format!("{name} lies on a file system mounted noexec; set core.hooksPath to another directory"));
+    }
     if program_in(&hook).is_some_and(|program| !program.exists()) {
         return Wrong(format!("{name} calls a program that does not exist any more; run: rally-hook install"));
     }
-    let calls_us = || fs::read(&hook).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("rally-hook"));
-    match is_ours(&hook) || hook.is_symlink() || calls_us() {
+    match calls_us(&hook) {
         true => Fine(name.to_string()),
         false => Wrong(format!(
             "{name} does not call rally-hook, so pushes are not posted; run: rally-hook install (it keeps that hook)"
         )),
     }
+}
+
+/// Tells whether a hook is ours or calls this program.
+fn calls_us(hook: &Path) -> bool {
+    let names_us = || fs::read(hook).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(PROGRAM));
+    let leads_to_us = || fs::read_link(hook).is_ok_and(|target| target.to_string_lossy().contains(PROGRAM));
+    is_ours(hook) || leads_to_us() || names_us()
+}
+
+/// Returns the executable files of a directory, as hosts' dispatchers run them.
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let runs = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
+    entries.filter(runs).collect()
 }
 
 fn queue(git_dir: &Path) -> Finding {
@@ -191,11 +213,28 @@ fn refs(git_dir: &Path, config: &Config) -> Finding {
         let repository = site.repository()?;
         site.with_recorder(&repository, |recorder| recorder.refs_behind())
     });
+    let unmatched = unmatched_patterns(git_dir, &config.commits.refs);
     match behind {
+        Ok(_) if !unmatched.is_empty() => Note(format!(
+            "no ref matches {}; check commits.refs, unless such refs are pushed later",
+            unmatched.join(", ")
+        )),
         Ok(refs) if refs.is_empty() => Fine("all watched refs are recorded".into()),
         Ok(refs) => Note(format!("commits of {} are not recorded; run: rally-hook catch-up", refs.join(", "))),
         Err(error) => wrong(&error),
     }
+}
+
+/// Returns the patterns that match no ref of the repository, if it has any refs; the defaults are no mistake.
+fn unmatched_patterns(git_dir: &Path, patterns: &[String]) -> Vec<String> {
+    let names = Repository::open(git_dir).and_then(|repository| repository.ref_names()).unwrap_or_default();
+    let is_matched = |pattern: &String| {
+        let refs = RefPatterns::new(std::slice::from_ref(pattern));
+        names.iter().any(|name| refs.matches(name))
+    };
+    let is_default = |pattern: &String| Commits::default().refs.contains(pattern);
+    let unmatched = patterns.iter().filter(|pattern| !is_default(pattern) && !is_matched(pattern));
+    unmatched.filter(|_| !names.is_empty()).map(|pattern| format!("{pattern:?}")).collect()
 }
 
 /// Tells whether the log can be written. Nothing else ever says so.

@@ -23,7 +23,10 @@ pub(super) fn install(place: &Place) -> Result<Ended, Error> {
     let script = hook_file::script(config_file.as_deref())?;
     // The configuration may come later; its defaults do for marking what is there as seen.
     let config = config::load(config_file.as_deref(), &git_dir);
-    mark_seen(&Site::with_config(git_dir, config.as_ref().cloned().unwrap_or_default())?)?;
+    mark_seen(&Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?)?;
+    if vcs::shares_hooks(&git_dir, &hooks) {
+        tell(&format!("core.hooksPath is {}: the hook serves all repositories that use it", hooks.display()));
+    }
     fs::create_dir_all(&hooks).map_err(|source| file_error("create", &hooks, source))?;
     let (hook, kept) = (hooks.join(HOOK), hooks.join(KEPT));
     if hook.symlink_metadata().is_ok() && !is_ours(&hook) {
@@ -49,27 +52,18 @@ fn mark_seen(site: &Site) -> Result<(), Error> {
         );
         return Ok(());
     }
-    let marked = site
-        .repository()
-        .map_err(Error::from)
-        .and_then(|repository| site.with_recorder(&repository, |recorder| recorder.mark_all_seen()));
-    match marked {
-        Ok(()) => tell("the history that is there now counts as seen; `rally-hook backfill` posts it"),
-        // The hook keeps the pushes all the same.
-        Err(Error::Repository(error @ vcs::Error::Format { .. })) => tell(&with_causes(&error)),
-        Err(error) => return Err(error),
-    }
+    site.with_recorder(&site.repository()?, |recorder| recorder.mark_all_seen())?;
+    tell("the history that is there now counts as seen; `rally-hook backfill` posts it");
     Ok(())
 }
 
 /// Keeps the hook that is there. It has both names until ours takes its place: at no moment is there no hook.
 fn keep(hook: &Path, kept: &Path) -> Result<(), Error> {
     if kept.symlink_metadata().is_ok() {
-        return Err(Error::Failed(format!(
-            "{} is not ours and would be kept as {}, which exists already; remove one of them",
-            hook.display(),
-            kept.display()
-        )));
+        // The host has written its hook again since we were installed: the new one counts.
+        let older = kept.with_extension("before-rally-hook.old");
+        fs::rename(kept, &older).map_err(|source| file_error("rename", kept, source))?;
+        tell(&format!("the hook that was kept before is now {}", older.display()));
     }
     fs::hard_link(hook, kept).map_err(|source| file_error("keep", hook, source))?;
     let runs = hook.metadata().is_ok_and(|meta| meta.mode() & 0o111 != 0);
@@ -79,8 +73,16 @@ fn keep(hook: &Path, kept: &Path) -> Result<(), Error> {
 }
 
 pub(super) fn uninstall(place: &Place) -> Result<Ended, Error> {
-    let hooks = vcs::hooks_dir(&git_dir(place)?)?;
+    let git_dir = git_dir(place)?;
+    let hooks = vcs::hooks_dir(&git_dir)?;
     let (hook, kept) = (hooks.join(HOOK), hooks.join(KEPT));
+    if is_ours(&hook) && vcs::shares_hooks(&git_dir, &hooks) {
+        return Err(Error::Failed(format!(
+            "{} serves all repositories whose core.hooksPath is {}; remove the file by hand to stop posting for all",
+            hook.display(),
+            hooks.display()
+        )));
+    }
     if !is_ours(&hook) {
         let what = if hook.symlink_metadata().is_ok() { "is not ours" } else { "does not exist" };
         tell(&format!("{} {what}; nothing was changed", hook.display()));

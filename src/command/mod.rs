@@ -113,6 +113,10 @@ pub(crate) fn run(cli: Cli) -> Result<Ended, Error> {
             post_receive::run(&place, arguments.hook.as_deref());
             Ok(Ended::Done)
         }
+        Command::RefUpdated(update) => {
+            post_receive::run_ref_updated(&place, &update);
+            Ok(Ended::Done)
+        }
         Command::Backfill(arguments) => backfill::run(&place, &arguments),
         Command::Deliver(arguments) => deliver::run(&place, &arguments),
         Command::CatchUp => catch_up::run(&place),

@@ -4,7 +4,7 @@
 //! time budget, after which the deliverer goes on with it.
 
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,7 +15,7 @@ use super::deliver::deliver_unseen;
 use super::hook_file::{self, HOOK, KEPT};
 use super::{Error, Site, git_dir, plural, state_dir};
 use crate::artifact::FormattedId;
-use crate::cli::Place;
+use crate::cli::{Place, RefUpdated};
 use crate::clock::{Deadline, now};
 use crate::config::{self, Deliver, Level, PushLog};
 use crate::environment::text_variable;
@@ -38,15 +38,28 @@ const HEAD_START: Duration = Duration::from_millis(100);
 /// How many artifacts the pusher's line names.
 const NAMED: usize = 5;
 
-/// Returns the hook that is run, where there is nothing to parse: the program was linked or copied to
-/// `hooks/post-receive`, or is the interpreter of the file that `install` wrote there.
+/// Returns the hook that is run, where there is nothing to parse: the program was linked or copied to a place from which
+/// Git or a host's dispatcher runs it without arguments (`hooks/post-receive`, `post-receive.d/50-rally`), or is the
+/// interpreter of the file that `install` wrote.
 pub(crate) fn hook_of(arguments: &[OsString]) -> Option<PathBuf> {
     let is_hook = |path: &OsString| Path::new(path).file_name().is_some_and(|name| name == HOOK);
     match arguments {
         [hook, ..] if is_hook(hook) => Some(hook.into()),
         [_, command, hook] if command == HOOK && is_hook(hook) => Some(hook.into()),
+        // A dispatcher runs what else is to be run itself.
+        [hook] if text_variable("GIT_DIR").is_some() && !io::stdin().is_terminal() => Some(hook.into()),
         _ => None,
     }
+}
+
+/// Runs what Gerrit's hooks plugin calls for each ref, with the update as arguments.
+pub(crate) fn run_ref_updated(place: &Place, update: &RefUpdated) {
+    process::ignore_hang_ups();
+    let RefUpdated { oldrev, newrev, refname, .. } = update;
+    // Gerrit may leave out `refs/heads/`.
+    let name = if refname.starts_with("refs/") { refname.clone() } else { format!("refs/heads/{refname}") };
+    let input = format!("{oldrev} {newrev} {name}\n");
+    run_with(place, None, input.as_bytes());
 }
 
 /// Runs the hook, whose own file is named if it is known. Nothing that it meets makes it fail.
@@ -54,11 +67,15 @@ pub(crate) fn run(place: &Place, hook: Option<&Path>) {
     process::ignore_hang_ups();
     let mut input = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut input);
+    if let Err(error) = read {
+        tell_pusher(&format!("cannot read what was pushed ({error}); {CATCH_UP}"));
+    }
+    run_with(place, hook, &input);
+}
+
+fn run_with(place: &Place, hook: Option<&Path>, input: &[u8]) {
     let work = || {
-        if let Err(error) = read {
-            tell_pusher(&format!("cannot read what was pushed ({error}); {CATCH_UP}"));
-        }
-        if let Some((site, recorded)) = record_push(place, hook, &input) {
+        if let Some((site, recorded)) = record_push(place, hook, input) {
             finish(&site, &recorded);
         }
     };

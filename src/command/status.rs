@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Ended, Error, Site, from_now, plural, write_out};
+use super::{Ended, Error, Site, from_now, git_dir, plural, write_out};
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::Deliver;
-use crate::queue::{Pause, Status, Walked};
+use crate::queue::{Pause, StateDir, Status, Walked};
 use crate::text::{json_safe, printable, with_causes};
 use crate::time::Time;
 
@@ -16,6 +16,13 @@ use crate::time::Time;
 const OVERDUE: Duration = Duration::from_secs(60);
 
 pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
+    let git_dir = git_dir(place)?;
+    if !StateDir::is_in(&git_dir) {
+        return Err(Error::Failed(format!(
+            "nothing was ever recorded for {}; run `rally-hook install`",
+            git_dir.display()
+        )));
+    }
     let site = Site::open(place)?;
     let (status, installed) =
         site.with_queue(|queue| Ok((queue.status(now())?, queue.seen_scope(Walked::Commits)?.is_some())))?;
