@@ -39,6 +39,42 @@ pub fn read(plan: &Plan, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
+/// Reads a history with wide directories: many versions of large trees, which libgit2's cache of packs does not hold.
+pub fn read_wide(plan: &Plan, table: &mut Table) -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let (commits, width) = if plan.small { (1_000, 500) } else { (20_000, 2_900) };
+    let repository = make_wide_history(place.path(), commits, width)?;
+    let every = place.path().join("every.toml");
+    fs::write(&every, "[commits]\npost = \"all\"\nmax_changes = 10000000\n")?;
+    let raw = ["log", "--all", "--raw", "--no-renames", "--no-abbrev", "-c"];
+    let (ours, git) = in_turn(plan, &repository, &every, &raw, if plan.small { 3 } else { 1 })?;
+    let what = format!("{commits} commits in directories of {width} entries");
+    table.add_times(what, times(ours), ("git log --raw -c", times(git)), 5.0);
+    Ok(())
+}
+
+/// Makes a packed repository in which each commit changes one file of a wide directory.
+fn make_wide_history(place: &Path, commits: usize, width: usize) -> Result<PathBuf> {
+    super::common::git(place, &["init", "--quiet", "--bare", "--initial-branch=main", "wide.git"])?;
+    let bare = place.join("wide.git");
+    let mut import = git_command(&bare, &["fast-import", "--quiet"]).stdin(Stdio::piped()).spawn()?;
+    let mut out = std::io::BufWriter::new(import.stdin.take().ok_or("no pipe")?);
+    for number in 0..commits {
+        let time = 1_600_000_000 + number * 60;
+        writeln!(out, "commit refs/heads/main\ncommitter A <a@x> {time} +0000\ndata 4\nUS1 ")?;
+        let files =
+            if number == 0 { 0..4 * width } else { number * 7919 % (4 * width)..number * 7919 % (4 * width) + 1 };
+        for file in files {
+            let text = format!("{number}\n");
+            writeln!(out, "M 644 inline wide{}/a-name-of-some-length-{file}\ndata {}\n{text}", file % 4, text.len())?;
+        }
+    }
+    drop(out);
+    import.wait()?;
+    super::common::git(&bare, &["repack", "-adq"])?;
+    Ok(bare)
+}
+
 fn times(runs: Vec<Usage>) -> std::time::Duration {
     median(runs.into_iter().map(|usage| usage.time).collect())
 }

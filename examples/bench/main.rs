@@ -1,7 +1,7 @@
 //! How fast it is, as ratios in one run: `cargo run --release --example bench [-- --small] [PATH TO A REPOSITORY]`.
 //!
 //! Each comparison runs both sides in turn for several rounds and prints their medians. Times of this machine mean
-//! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history` or `delivery` runs a part;
+//! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history`, `wide` or `delivery` runs a part;
 //! `--program=PATH` measures another build. With
 //! `--small` everything is done on little data, and the run fails if a ratio is off by more than a factor of two.
 
@@ -41,10 +41,11 @@ fn main() -> Result<ExitCode> {
     let program = arguments.iter().find_map(|argument| argument.strip_prefix("--program=")).map(PathBuf::from);
     let plan = Plan { program: program.map_or_else(build_program, Ok)?, small, repository };
     let mut table = Table::default();
-    let parts: [(&str, Measure); 4] = [
+    let parts: [(&str, Measure); 5] = [
         ("start", push::start_up),
         ("push", push::pushes),
         ("history", history::read),
+        ("wide", history::read_wide),
         ("delivery", delivery::deliver),
     ];
     let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only="));

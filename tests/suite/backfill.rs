@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use rally_simulator::{Action, Fault, Match};
 
-use crate::support::{Expected, Server, expected};
+use crate::support::{Expected, Server, expected, is_new_format, name_of};
 
 #[test]
 fn a_backfill_posts_history_once() {
@@ -193,11 +193,15 @@ fn a_second_backfill_completes_one_that_was_interrupted() {
 
 #[test]
 fn a_broken_ref_is_reported_and_the_other_refs_are_read() {
+    if is_new_format() {
+        // With reftable there is no file to break.
+        return;
+    }
     let server = Server::delivering_later("");
     server.receive(&["US1: there"]);
-    fs::write(server.git_dir.join("refs/heads/broken"), format!("{}\n", "1".repeat(40))).expect("a ref");
+    fs::write(server.git_dir.join("refs/heads/broken"), format!("{}\n", name_of('1'))).expect("a ref");
     let ran = server.run(&["backfill", "--all", "--dry-run", "--json"]).fails_with(1);
-    assert!(ran.stdout.contains("US1") && ran.stderr.contains(&"1".repeat(40)), "{ran:?}");
+    assert!(ran.stdout.contains("US1") && ran.stderr.contains(&name_of('1')), "{ran:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::support::{Clone, History, Random, Server, expected, expected_changes, expected_of_all};
+use crate::support::{Clone, History, Random, Server, expected, expected_changes, expected_of_all, name_of};
 
 /// Returns the changes of a commit as Git lists them, one a line.
 fn changes(clone: &Clone, revision: &str) -> String {
@@ -57,8 +57,8 @@ fn every_kind_of_change_is_posted_as_git_lists_it() {
     let server = Server::new();
     let clone = server.new_clone();
     let at = |name: &str| clone.path.join(name);
-    let first = "1111111111111111111111111111111111111111";
-    let second = "2222222222222222222222222222222222222222";
+    let first = &name_of('1');
+    let second = &name_of('2');
     clone.commit("US1 root", &[("file", Some("1")), ("tool", Some("1")), ("dir/x", Some("1")), ("dir/y", Some("1"))]);
     symlink("file", at("link")).expect("a link");
     clone.commit("US1 add a link", &[]);

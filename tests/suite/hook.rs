@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::support::{Server, expected, ran};
+use crate::support::{Server, expected, name_of, ran};
 
 #[test]
 fn a_push_becomes_changesets_with_their_changes() {
@@ -60,7 +60,7 @@ fn input_that_is_not_a_ref_update_is_logged_and_the_hook_succeeds() {
 #[test]
 fn an_update_to_a_missing_commit_is_logged_and_the_hook_succeeds() {
     let server = Server::delivering_later("");
-    let gone = format!("{} {} refs/heads/gone\n", "0".repeat(40), "1".repeat(40));
+    let gone = format!("{} {} refs/heads/gone\n", name_of('0'), name_of('1'));
     server.run_hook(gone.as_bytes()).succeeds();
     assert!(server.log().contains("cannot record what refs/heads/gone was pushed to"));
     let clone = server.new_clone();
@@ -130,7 +130,7 @@ fn odd_input_reports_no_internal_error() {
     let server = Server::delivering_later("");
     let update = server.import("refs/heads/main", &["US1"]);
     let line = update.trim_end();
-    let long = format!("{} {} refs/heads/{}\n", "0".repeat(40), "1".repeat(40), "x".repeat(10_000));
+    let long = format!("{} {} refs/heads/{}\n", name_of('0'), name_of('1'), "x".repeat(10_000));
     let odd: [&[u8]; 6] =
         [b"", b"\n", b"no ref update\n", b"\xff\xfe\0 x y\n", long.as_bytes(), &line.as_bytes()[..60]];
     for input in odd {

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use crate::support::fault::errors;
 use crate::support::process::kill;
-use crate::support::{Clone, Server, expected, program};
+use crate::support::{Clone, Server, expected, name_of, program};
 
 /// Asserts that `status` names exactly these refs as not recorded up to their tips.
 fn assert_behind(server: &Server, refs: &[&str]) {
@@ -93,7 +93,7 @@ fn commits_pruned_after_the_hook_ran_are_posted() {
 #[test]
 fn a_missing_commit_does_not_hold_up_the_other_refs_of_a_push() {
     let server = Server::delivering_later("");
-    let nowhere = format!("{} {} refs/heads/gone\n", "0".repeat(40), "1".repeat(40));
+    let nowhere = format!("{} {} refs/heads/gone\n", name_of('0'), name_of('1'));
     let update = server.import("refs/heads/main", &["US1: there"]);
     server.run_hook((nowhere + &update).as_bytes()).succeeds();
     server.deliver_all();

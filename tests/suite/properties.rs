@@ -180,6 +180,7 @@ impl World {
         // The others may have reached their refs for a moment. An administrator removes the locks that are left.
         self.maybe.extend(undone.iter().flat_map(|refspec| tip(refspec)));
         remove_locks(&self.server.git_dir);
+        remove_locks(&self.clone.path.join(".git"));
     }
 
     /// Pushes to the same refs from several processes at once, while a delivery goes on.

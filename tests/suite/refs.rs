@@ -120,8 +120,8 @@ fn the_name_of_a_branch_names_artifacts_if_so_configured() {
     clone.push(&["origin", "feature/US6-DE7_x"]);
     server.deliver_all();
     assert_eq!(server.changesets().len(), 2);
-    assert_eq!(server.changeset(&silent).artifacts, ["US6"]);
-    assert_eq!(server.changeset(&both).artifacts, ["US2", "US6"]);
+    assert_eq!(server.changeset(&silent).artifacts, ["US6", "DE7"]);
+    assert_eq!(server.changeset(&both).artifacts, ["US2", "US6", "DE7"]);
     assert_eq!(server.changeset(&both).branch.as_deref(), Some("feature/US6-DE7_x"));
 }
 

@@ -156,33 +156,6 @@ fn grafts_and_replace_refs_are_ignored() {
 }
 
 #[test]
-fn a_push_to_a_repository_of_an_unsupported_format_succeeds_and_is_reported() {
-    for (init, word) in [("--object-format=sha256", "object format"), ("--ref-format=reftable", "refstorage")] {
-        let server = Server::with_repository(&[init]);
-        let installed = server.run(&["install"]).succeeds();
-        assert!(installed.stderr.contains(word), "{installed:?}");
-        let clone = server.new_clone();
-        let revision = clone.commit("US1", &[("a", Some("1"))]);
-        let seen = clone.push(&["origin", "main"]);
-        assert!(
-            seen.contains("this push is kept, but its commits cannot be read yet") && seen.contains(word),
-            "{seen}"
-        );
-        assert_eq!(server.git(&["rev-parse", "main"]), revision);
-        clone.commit("US2", &[("a", Some("2"))]);
-        clone.push(&["origin", "main"]);
-        let status = server.status();
-        assert_eq!(status["unread_pushes"], 2, "{status}");
-        assert!(status["repository_error"].as_str().is_some_and(|text| text.contains(word)), "{status}");
-        server.run(&["status"]).fails_with(1);
-        assert!(server.run(&["doctor"]).fails_with(1).stdout.contains("git init --object-format=sha1"));
-        let backfill = server.run(&["backfill", "main"]);
-        assert!(!backfill.success && backfill.stderr.contains("rally-hook: "), "{backfill:?}");
-        assert!(server.changesets().is_empty());
-    }
-}
-
-#[test]
 fn a_hook_linked_into_place_counts_history_as_seen() {
     let server = Server::without_hook();
     server.configure_later("");

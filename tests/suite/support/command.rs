@@ -42,7 +42,21 @@ pub fn hermetic(program: impl AsRef<OsStr>) -> Command {
         ("LC_ALL", "C"),
     ];
     command.envs(fixed);
+    if is_new_format() {
+        command.env("GIT_DEFAULT_HASH", "sha256").env("GIT_DEFAULT_REF_FORMAT", "reftable");
+    }
     command
+}
+
+/// Tells whether repositories are made in the format that Git 3.0 makes by default: SHA-256 and reftable. `.ci/run` runs
+/// all tests in both formats.
+pub fn is_new_format() -> bool {
+    std::env::var_os("RALLY_HOOK_TEST_FORMAT").is_some_and(|format| format == "sha256-reftable")
+}
+
+/// Returns an object's name that is made of one digit: no object has it.
+pub fn name_of(digit: char) -> String {
+    digit.to_string().repeat(if is_new_format() { 64 } else { 40 })
 }
 
 /// How a program ended and what it printed.
@@ -105,4 +119,12 @@ pub fn output_bytes(mut command: Command, input: &[u8]) -> Vec<u8> {
     });
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
+}
+
+/// Runs a command with this input and returns what it printed to stderr; panics if it fails.
+pub fn output_of(mut command: Command, input: &[u8]) -> String {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program can be run");
+    child.stdin.take().expect("a pipe").write_all(input).expect("the program reads its input");
+    Ran::from(child.wait_with_output().expect("the program ends")).succeeds().stderr
 }

@@ -85,7 +85,7 @@ fn changes_of(git_dir: &Path, revisions: &[u8]) -> HashMap<String, BTreeSet<(Str
     let mut current = None;
     while let Some(field) = fields.next() {
         let field = std::str::from_utf8(field).expect("a revision or letters").trim_end();
-        if field.len() == 40 {
+        if field.len() >= 40 {
             current = Some(all.entry(field.to_owned()).or_insert_with(BTreeSet::new));
             continue;
         }

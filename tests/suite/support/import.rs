@@ -1,6 +1,6 @@
 //! Commits that reach the server's repository without a clone and without a push.
 
-use super::{Ran, Server, hermetic, output_text, ran};
+use super::{Ran, Server, hermetic, name_of, output_text, ran};
 
 impl Server {
     /// Commits to main and runs the hook for these commits, as a push does; returns what the hook printed.
@@ -25,7 +25,7 @@ impl Server {
         let mut command = hermetic("git");
         command.current_dir(&self.git_dir).args(["fast-import", "--quiet"]);
         output_text(command, stream.as_bytes());
-        let none = || "0".repeat(40);
+        let none = || name_of('0');
         format!("{} {} {name}\n", old.unwrap_or_else(none), self.tip(name).unwrap_or_else(none))
     }
 
