@@ -32,19 +32,19 @@ pub(crate) enum Command {
     RefUpdated(RefUpdated),
     /// Post the commits of a range, for example main~20..main
     ///
-    /// It may be interrupted at any time: run again it goes on where it ended.
+    /// You can interrupt it. Run it again to continue.
     Backfill(Backfill),
     /// Deliver what is due
     Deliver(Deliver),
-    /// Record the commits of all refs that a hook missed
+    /// Record commits on watched refs that no hook recorded
     CatchUp,
     /// Show what waits, what failed and why, and what was delivered
     Status(Status),
     /// Try dead letters again
     Retry(Retry),
-    /// Drop dead letters that nobody will ever post
+    /// Remove dead letters from the queue
     Forget(Forget),
-    /// Install the hook into a repository; the history that is there counts as seen
+    /// Install the hook into a repository; existing commits are not posted
     Install,
     /// Remove the hook, and put back the one that was there before
     Uninstall,
@@ -86,10 +86,10 @@ pub(crate) struct Backfill {
     /// Revision ranges as Git understands them: A..B, A...B, ^A B
     #[arg(value_name = "RANGE", group = "which")]
     pub ranges: Vec<String>,
-    /// Post all refs, with notes and pull requests; for branches and tags only: -- --branches --tags
+    /// Post all refs, including notes and pull requests; for branches and tags only: -- --branches --tags
     #[arg(long, group = "which")]
     pub all: bool,
-    /// Leave out older commits (of HEAD, if no range is given), for example 2026-01-31 or "3 weeks ago"
+    /// Post only commits made since this date; without a range, those of HEAD; for example 2026-01-31 or "3 weeks ago"
     #[arg(long, value_name = "DATE", group = "which")]
     pub since: Option<String>,
     /// Print what would be posted; change nothing, send nothing

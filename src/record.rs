@@ -1,9 +1,9 @@
-//! From pushes to the queue: which commits are new, what of them is to be posted, and the seen tips that move. The only
-//! module in which repositories and the queue meet.
+//! Reads commits from a repository and writes them to the queue: which are new, what of them is to be posted, and the
+//! seen tips that move.
 //!
-//! All recording happens under one claim per repository and ends with one transaction that records the last commits,
-//! moves the seen tips and forgets the pushes. After a crash or a lack of time the next attempt walks again; what is
-//! recorded already is left alone then.
+//! Pushes are recorded under one claim per repository. The last transaction records the last commits, moves the seen
+//! tips and deletes the pushes. After a crash or a lack of time the next attempt walks again; what is recorded already
+//! is left alone then. A backfill needs no claim: it changes no seen tips and no pushes.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -31,7 +31,7 @@ pub(crate) enum Error {
     Queue(#[from] queue::Error),
 }
 
-/// Takes a line about something that could not be recorded, or not whole.
+/// Receives a message about a commit that could not be recorded, or only in part.
 pub(crate) type Reporter<'r> = &'r dyn Fn(Level, &str);
 
 type Work<'w> = vcs::Work<'w, Option<Changeset>>;
@@ -85,7 +85,7 @@ pub(crate) struct Recorder<'r> {
     pub repository: &'r Repository,
     pub queue: &'r mut Queue,
     pub rules: &'r Rules,
-    /// Told what could not be read, or not whole.
+    /// Told what could not be recorded, or only in part.
     pub report: Reporter<'r>,
 }
 
@@ -114,9 +114,11 @@ impl Recorder<'_> {
             (self.report)(Level::Error, &reason);
             settled.unreadable.push((unreadable.revision, reason));
         }
-        let (repository, items) = (self.repository, new.items);
+        let (repository, items, unreadable_tips) = (self.repository, new.items, settled.unreadable.clone());
         let read = |work: Work, sink: Sink| repository.read(items, work, sink);
-        self.read_and_store(read, &|| (), deadline, Some(settled))
+        let mut recorded = self.read_and_store(read, &|| (), deadline, Some(settled))?;
+        recorded.unreadable.extend(unreadable_tips);
+        Ok(recorded)
     }
 
     /// Marks what the repository holds as seen: only a backfill posts it. Pushes that wait in the queue, from a hook
@@ -200,8 +202,9 @@ impl Recorder<'_> {
         let refs = RefPatterns::new(&patterns);
         let scope = patterns.join("\n");
         if self.queue.seen_scope(Walked::States)?.as_ref() != Some(&scope) {
-            // It was switched on, or the branches are others now: what those hold already changes nothing. Where there
-            // is none of them yet, the first is not to bring up all of history.
+            // State changes were just enabled, or `state.refs` changed: the commits already on these branches change
+            // nothing. If no such branch exists yet, all refs are marked as seen, so that the first such branch does not
+            // replay the whole history.
             let mut tips = self.repository.tips_before(updates, &|name| refs.matches(name))?;
             if tips.is_empty() {
                 tips = self.repository.tips_before(updates, &|_| true)?;

@@ -19,8 +19,8 @@ use crate::{deliver, rally};
 
 /// How often a waiting process looks whether a push has brought something new.
 const POLL: Duration = Duration::from_millis(500);
-/// How long a push belongs to its hook, which tells the pusher what it recorded, before another process takes it for
-/// left over. A hook gives up after some two seconds.
+/// A push that is younger than this is left alone: its hook may still be recording it and must report to the pusher.
+/// Hooks stop after some two seconds.
 const HOOKS_TIME: Duration = Duration::from_millis(2_500);
 
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ impl Report {
         match event {
             Event::Finished { outcome: Outcome::Delivered, .. } => self.delivered += 1,
             Event::Finished { outcome: Outcome::Existed, .. } => self.existed += 1,
-            Event::Unlinked { .. } | Event::Finished { outcome: Outcome::Unlinked, .. } => self.unlinked += 1,
+            Event::Unlinked { .. } => self.unlinked += 1,
             Event::Completing { .. } => self.completed += 1,
             Event::PutOff { error, .. } => {
                 self.put_off += 1;
@@ -104,7 +104,7 @@ pub(crate) struct Worker<'w> {
     /// Reads the configuration again, after each wait.
     pub reload: &'w dyn Fn() -> Result<Config, config::Error>,
     pub observe: Observer<'w>,
-    /// Told what could not be recorded, or not whole.
+    /// Told what could not be recorded, or only in part.
     pub report: Reporter<'w>,
     /// Told how long the next wait is, and what for.
     pub wait: &'w dyn Fn(Duration, Option<&str>),
@@ -132,9 +132,10 @@ impl Worker<'_> {
                     self.renew_config()?;
                 }
                 None => {
-                    // A push that came since the look found the claim taken, and its process has left.
+                    // A push may have arrived after `mark` was read. Its process could not take the claim on waiting and
+                    // has ended, so this process must look again.
                     waiting = None;
-                    if mode != Mode::Background || self.queue.mark()?.is_none_or(|now| now == mark) {
+                    if mode != Mode::Background || self.queue.mark()?.is_none_or(|latest| latest == mark) {
                         return Ok(());
                     }
                 }

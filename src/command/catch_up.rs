@@ -33,5 +33,5 @@ pub(super) fn run(place: &Place) -> Result<Ended, Error> {
         }
         Deliver::Inline | Deliver::Later => tell("run `rally-hook deliver` to deliver them"),
     }
-    Ok(Ended::Done)
+    Ok(Ended::done_if(recorded.unreadable.is_empty()))
 }

@@ -58,7 +58,7 @@ fn deliver(
 ) -> Result<(), Error> {
     let mut observe = |event: &Event| {
         site.log.write(event.level(), &event.to_string());
-        if let Event::Finished { .. } = event {
+        if let Event::Finished { .. } | Event::Unlinked { .. } = event {
             progress();
         }
     };
@@ -88,9 +88,9 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     let mut parts = vec![format!("{} delivered", plural(report.delivered, "commit"))];
     let mut add = |count: usize, what: &str| parts.extend((count > 0).then(|| format!("{count} {what}")));
     add(report.existed, "already in Rally");
-    add(report.completed, "of these completed");
+    add(report.completed, "of these lacked changes, now added");
     add(report.unlinked, "without an artifact that Rally has");
-    add(report.dead, "failed for good");
+    add(report.dead, "became dead letters");
     add(status.pending as usize, "waiting");
     add(status.state_requests as usize, "with state changes waiting");
     let waits = status.pending + status.state_requests > 0;

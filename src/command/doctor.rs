@@ -215,7 +215,7 @@ fn refs(git_dir: &Path, config: &Config) -> Finding {
     });
     let unmatched = unmatched_patterns(git_dir, &config.commits.refs);
     match behind {
-        Ok(_) if !unmatched.is_empty() => Note(format!(
+        Ok(refs) if refs.is_empty() && !unmatched.is_empty() => Note(format!(
             "no ref matches {}; check commits.refs, unless such refs are pushed later",
             unmatched.join(", ")
         )),

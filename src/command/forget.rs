@@ -1,4 +1,4 @@
-//! `rally-hook forget`: drops dead letters that nobody will ever post.
+//! `rally-hook forget`: removes dead letters from the queue.
 
 use super::retry::dead_letters;
 use super::{Ended, Error, Site};

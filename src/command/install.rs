@@ -46,14 +46,11 @@ pub(super) fn install(place: &Place) -> Result<Ended, Error> {
 /// Marks what the repository holds as seen, unless that was done before.
 fn mark_seen(site: &Site) -> Result<(), Error> {
     if site.with_queue(|queue| Ok(queue.seen_scope(Walked::Commits)?.is_some()))? {
-        tell(
-            "the queue of an earlier installation goes on; the next push records what was pushed since, or run \
-             `rally-hook catch-up` now",
-        );
+        tell("the queue of an earlier installation goes on; run `rally-hook catch-up` to record what was pushed since");
         return Ok(());
     }
     site.with_recorder(&site.repository()?, |recorder| recorder.mark_all_seen())?;
-    tell("the history that is there now counts as seen; `rally-hook backfill` posts it");
+    tell("the history that is there now counts as seen: it is not posted, unless you run `rally-hook backfill --all`");
     Ok(())
 }
 

@@ -147,7 +147,7 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
         Err(error) => {
             let text = with_causes(&error);
             site.log.error(&format!("a push was kept but not recorded: {text}"));
-            tell_pusher(&format!("this push is kept, but its commits cannot be read yet: {text}"));
+            tell_pusher(&format!("this push is kept, but its commits are not recorded yet: {text}"));
             // A queue that another process holds is free again soon.
             matches!(error, Error::Queue(_)).then(|| (site, Recorded::default()))
         }

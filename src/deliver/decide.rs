@@ -10,7 +10,7 @@ use crate::queue::{Attempts, Entry, Pause, Writes};
 use crate::time::Time;
 use crate::wsapi::Verdict;
 
-/// A Changeset that Rally has not found for this many times the lag of its reads has been deleted.
+/// If Rally does not find a Changeset, and its first failed attempt is more than this many lags old, it was deleted.
 const GONE_AFTER_LAGS: u32 = 6;
 
 /// Where a changeset stands.
@@ -47,7 +47,7 @@ pub(super) enum Fate {
     GiveUp,
 }
 
-/// Notes that Rally has a changeset of which that was not known.
+/// Notes that a look-up found this Changeset in Rally. If no write was ever sent for it, somebody else created it.
 pub(super) fn note_found(entry: &mut Entry, rally_ref: &str) {
     entry.existed = entry.writes == Writes::Known;
     entry.rally_ref = Some(rally_ref.to_owned());

@@ -80,7 +80,7 @@ impl Pass<'_, '_> {
         self.delivery.settings.rally.rally.read_lag
     }
 
-    /// Finds out what Rally has: the artifacts, and the Changesets of which that is not known.
+    /// Finds out what Rally has: the artifacts, and the Changesets that are not known yet.
     fn look_up(&mut self) -> Result<(), Error> {
         let now = self.now();
         let (queue, rally) = (&mut *self.delivery.queue, self.rally);
@@ -201,7 +201,7 @@ impl Pass<'_, '_> {
         self.save(&touched)
     }
 
-    /// Asks which Changes there are of the Changesets of which that is not known.
+    /// Asks which Changes there are of the Changesets that are not known yet.
     fn find_missing_changes(&mut self) -> Result<(), Error> {
         let to_complete: Vec<usize> =
             (0..self.items.len()).filter(|&at| self.items[at].stage == Stage::ToComplete).collect();
@@ -281,8 +281,8 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// Sends jobs. Before that the outcome of each entry is noted as unknown; afterwards it is known again, but for
-    /// those of which a write may have taken effect.
+    /// Sends jobs. Before that the outcome of each entry is noted as unknown. Afterwards the old value is restored for
+    /// entries whose writes were not sent or certainly had no effect.
     fn send(&mut self, jobs: Vec<Job>, answered: fn(&mut Self, Vec<Done>) -> Result<(), Error>) -> Result<(), Error> {
         if jobs.is_empty() || self.halt.is_some() {
             return Ok(());

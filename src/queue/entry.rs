@@ -44,7 +44,7 @@ pub(crate) struct Attempts {
 /// What is known of the writes that were sent for a changeset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writes {
-    /// The outcome of each is known.
+    /// None was sent, or each was answered.
     Known,
     /// The Changeset was found in Rally; which Changes it has is not known, and somebody may be adding them.
     Found,

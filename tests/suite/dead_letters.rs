@@ -25,7 +25,7 @@ fn with_dead_letters() -> (Server, [String; 2], Ran) {
 #[test]
 fn deliver_counts_the_commits_that_it_gave_up() {
     let (_, _, ran) = with_dead_letters();
-    assert!(ran.stderr.contains("1 commit delivered, 2 failed for good"), "{ran:?}");
+    assert!(ran.stderr.contains("1 commit delivered, 2 became dead letters"), "{ran:?}");
 }
 
 #[test]

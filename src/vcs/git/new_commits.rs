@@ -1,7 +1,8 @@
 //! Which commits a push brings, and how the seen tips move.
 //!
-//! The walk starts from where refs are now and hides the seen tips, nothing else. It starts from the old values of a
-//! push too: commits that a missed hook left out are new as well, and the push may have taken them off their ref.
+//! The walk starts from the old and new values of each push and, for [`Refs::All`], from all refs. It stops at seen tips
+//! and nothing else. The old values matter: a missed hook may have left their commits unrecorded, and this push may have
+//! moved the ref away from them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
