@@ -185,3 +185,57 @@ fn ignored_ids_are_not_posted_and_a_dry_run_ends_with_those_named_most() {
     assert!(dry_run.contains("named most: US1 (2), DE2 (1);"), "{dry_run}");
     assert_eq!(server.count("recorded"), 2);
 }
+
+#[test]
+fn an_empty_configuration_variable_counts_as_unset() {
+    let server = Server::delivering_later("");
+    let mut status = server.command(&["status"]);
+    status.env("RALLY_HOOK_CONFIG", "");
+    ran(status).succeeds();
+}
+
+#[test]
+fn a_lack_of_file_descriptors_passes() {
+    let server = Server::delivering_later("");
+    server.receive(&["US1"]);
+    let mut few = hermetic("sh");
+    few.args(["-c", "ulimit -n 10; exec \"$0\" deliver"]).arg(program()).current_dir(&server.git_dir);
+    ran(few).fails_with(1);
+    assert_ne!(server.status()["paused"]["needs_person"], true);
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+/// Runs the program in the repository as another user, with this `safe.directory` in a global configuration.
+fn catch_up_as_another_user(server: &Server, safe: &str) -> Ran {
+    let config = server.path().join("safe");
+    fs::write(&config, format!("[safe]\ndirectory = {safe}\n")).expect("a file");
+    let mut other = hermetic("setpriv");
+    other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program());
+    other.args(["backfill", "--all", "--dry-run", "--json"]).env("GIT_CONFIG_GLOBAL", &config);
+    other.current_dir(&server.git_dir).stdin(Stdio::null());
+    ran(other)
+}
+
+#[test]
+fn git_decides_whose_repository_may_be_read() {
+    let server = Server::delivering_later("");
+    server.receive(&["US1"]);
+    fs::remove_file(server.git_dir.join("rally-hook.toml")).expect("it was there");
+    let place = server.path().canonicalize().expect("it exists");
+    for open in [place.as_path(), &server.git_dir] {
+        fs::set_permissions(open, fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    let mut user = hermetic("setpriv");
+    user.args(["--reuid=65534", "--clear-groups", "true"]);
+    if !user.status().is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this user may not become another one");
+        return;
+    }
+    let refused = catch_up_as_another_user(&server, "/nowhere").fails_with(1);
+    assert!(refused.stderr.contains("git says: detected dubious ownership"), "{refused:?}");
+    for safe in [server.git_dir.display().to_string(), format!("{}/*", place.display()), "*".to_owned()] {
+        let ran = catch_up_as_another_user(&server, &safe).succeeds();
+        assert!(ran.stdout.contains("US1"), "{safe}: {ran:?}");
+    }
+}

@@ -73,15 +73,22 @@ impl FromStr for ObjectId {
     type Err = ();
 
     fn from_str(hex: &str) -> Result<Self, ()> {
-        let digit = |digit: u8| char::from(digit).to_digit(16).ok_or(());
-        let byte = |pair: &[u8]| Ok((digit(pair[0])? << 4 | digit(pair[1])?) as u8);
-        match hex.len() {
-            40 | 64 => {
-                let bytes: Vec<u8> = hex.as_bytes().chunks_exact(2).map(byte).collect::<Result<_, ()>>()?;
-                ObjectId::from_bytes(&bytes).ok_or(())
-            }
-            _ => Err(()),
+        let is_long = hex.len() == 2 * LONGEST;
+        if !is_long && hex.len() != 2 * SHA1 {
+            return Err(());
         }
+        // Several names are read for each commit of a history, so this is in its time.
+        let digit = |digit: u8| match digit {
+            b'0'..=b'9' => Ok(digit - b'0'),
+            b'a'..=b'f' => Ok(digit - b'a' + 10),
+            b'A'..=b'F' => Ok(digit - b'A' + 10),
+            _ => Err(()),
+        };
+        let mut id = ObjectId { bytes: [0; LONGEST], is_long };
+        for (byte, pair) in id.bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        }
+        Ok(id)
     }
 }
 
