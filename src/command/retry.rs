@@ -27,7 +27,7 @@ pub(super) fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
         0 => {}
         due => tell(&format!("{} pending again; run `rally-hook deliver` to deliver them", plural(due, "commit"))),
     }
-    Ok(Ended::done_if(all_found && (arguments.all || unreadable == 0)))
+    Ok(Ended::done_if(all_found && unreadable == 0))
 }
 
 /// Reads the commits of dead letters of which only the revision is known. Returns how many cannot be read.

@@ -66,6 +66,9 @@ impl fmt::Display for Event<'_> {
             Event::Paused { pause, .. } if pause.needs_person => {
                 write!(f, "delivery stops until somebody acts: {}", pause.error)
             }
+            Event::Paused { pause, wait } if wait.is_zero() => {
+                write!(f, "delivery pauses for a moment: {}", pause.error)
+            }
             Event::Paused { pause, wait } => {
                 write!(f, "delivery pauses for {}: {}", humantime::format_duration(*wait), pause.error)
             }
