@@ -15,7 +15,7 @@
 //! * [`deliver`]: what is due, and what becomes of it.
 //! * [`rally`]: Rally's objects, with the cache of look-ups.
 //! * [`wsapi`]: HTTP, authentication, queries, batches and the API's errors.
-//! * [`worker`]: records what is left over, delivers, waits. The only place that joins recording and delivery.
+//! * [`worker`]: records pushes that a hook left, delivers, waits. The only place that joins recording and delivery.
 //!
 //! Pure modules import each other only: [`artifact`], [`backoff`], [`changeset`], [`commit`], [`links`], [`refs`],
 //! [`state`], [`text`], [`time`]. One module has each thing of the system: [`clock`], [`environment`], [`process`],

@@ -21,7 +21,7 @@ pub(super) fn install(place: &Place) -> Result<Ended, Error> {
     let hooks = vcs::hooks_dir(&git_dir)?;
     let config_file = place.config.clone().or_else(|| hook_file::configuration_of(&git_dir));
     let script = hook_file::script(config_file.as_deref())?;
-    // The configuration may come later; its defaults do for marking what is there as seen.
+    // The configuration may come later; its defaults are enough to mark the existing commits as seen.
     let config = config::load(config_file.as_deref(), &git_dir);
     mark_seen(&Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?)?;
     if vcs::shares_hooks(&git_dir, &hooks) {

@@ -78,11 +78,16 @@ fn to_change(all: BTreeSet<usize>, made: &BTreeSet<usize>) -> Stage {
     if missing.is_empty() { Stage::Complete } else { Stage::ToChange(missing) }
 }
 
+/// Returns when Rally can tell the outcome of a write, also where a clock that was set back has left a time far ahead.
+fn settled_at(until: Time, now: Time, lag: Duration) -> Time {
+    heeded(until, now, now + lag)
+}
+
 /// Decides about a changeset that Rally does not have. `missing` are the artifacts that Rally does not have either.
 pub(super) fn choose(entry: &Entry, missing: &[&FormattedId], post: Post, now: Time, lag: Duration) -> Choice {
     match entry.writes {
-        Writes::Unknown { until } if heeded(until, now, now + lag) > now => {
-            Choice::WaitUntil(heeded(until, now, now + lag))
+        Writes::Unknown { until } if settled_at(until, now, lag) > now => {
+            Choice::WaitUntil(settled_at(until, now, lag))
         }
         _ if missing.len() == entry.changeset.artifacts.len() && post == Post::Linked => Choice::LeaveUnlinked,
         _ => Choice::Create,
@@ -103,7 +108,7 @@ pub(super) fn complete(
     let until = match entry.writes {
         // Somebody may be adding them at this moment.
         Writes::Found => now + lag,
-        Writes::Unknown { until } => heeded(until, now, now + lag),
+        Writes::Unknown { until } => settled_at(until, now, lag),
         Writes::Known => now,
     };
     if there.len() < changes.len() && until > now {

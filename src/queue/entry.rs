@@ -41,7 +41,7 @@ pub(crate) struct Attempts {
     pub is_over: bool,
 }
 
-/// What is known of the writes that were sent for a changeset.
+/// The outcomes of the writes that were sent for a changeset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writes {
     /// None was sent, or each was answered.
