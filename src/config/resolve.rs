@@ -9,6 +9,9 @@ use super::load::Source;
 use super::{Config, Error, Rally};
 use crate::links::{Links, unknown_placeholder};
 
+/// Rally serves no more requests of one user at the same time; it slows down what exceeds them (docs/wsapi.md, 6.1).
+const MOST_REQUESTS: usize = 12;
+
 /// Returns the settings. The sources are for messages.
 pub(super) fn resolve(merged: toml::Table, sources: &[Source]) -> Result<Config, Error> {
     let config: Config = match merged.try_into() {
@@ -44,18 +47,23 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
 impl Config {
     /// Returns the first key that does not say what can be done, and why not.
     fn problem(&self) -> Option<(&'static str, String)> {
-        let Config { rally, repository, commits, queue, log, .. } = self;
+        let Config { rally, repository, commits, authors, queue, log, .. } = self;
         let when = |is_wrong: bool, problem: &str| is_wrong.then(|| problem.to_owned());
         let prefix = commits.prefixes.iter().find(|prefix| !is_prefix(prefix));
+        let ignored = commits.ignore.iter().find(|id| !is_id(id));
         let is_custom = repository.links == Links::Custom && repository.commit_link.is_none();
         let checks = [
             ("rally.server", server_problem(&rally.server)),
             ("rally.proxy", rally.proxy.as_ref().and_then(|proxy| proxy_problem(proxy.expose()))),
             ("rally.timeout", when(rally.timeout.is_zero(), "it must not be 0: no answer would be in time")),
-            ("rally.max_concurrent_requests", when(rally.max_concurrent_requests == 0, "it must be at least 1")),
+            ("rally.max_concurrent_requests", requests_problem(rally.max_concurrent_requests)),
             ("queue.retry_delay", when(queue.retry_delay.is_zero(), "it must not be 0: attempts would never pause")),
             ("commits.prefixes", prefix.map(|prefix| format!("{prefix:?} is not made of letters, as \"US\" is"))),
             ("commits.prefixes", when(commits.prefixes.is_empty(), "it is empty: no commit could name an artifact")),
+            (
+                "commits.ignore",
+                ignored.map(|id| format!("{id:?} is not an ID; write prefix and number, as in \"DS1307\"")),
+            ),
             ("commits.refs", when(commits.refs.is_empty(), "it is empty: nothing would ever be posted")),
             (
                 "repository.name",
@@ -68,6 +76,7 @@ impl Config {
             ("repository.links", when(is_custom, "\"custom\" needs commit_link, such as \"https://host/{revision}\"")),
             ("repository.commit_link", template_problem(repository.commit_link.as_deref(), &["revision"])),
             ("repository.file_link", template_problem(repository.file_link.as_deref(), &["revision", "path"])),
+            ("authors.domain", authors.domain.as_deref().and_then(domain_problem)),
             ("log.file", when(log.file.as_os_str().is_empty(), "it is empty; leave the key out for rally-hook/log")),
         ];
         let problem = checks.into_iter().find_map(|(key, problem)| Some((key, problem?)));
@@ -107,16 +116,29 @@ fn web_problem(web: &str) -> Option<String> {
     (!is_address).then(|| "it is not an address; it must begin with https://".into())
 }
 
-/// Says what is wrong with the template of an address: a placeholder that is missing or unknown.
+/// Says what is wrong with the template of an address: a placeholder that is unknown or missing. One that is misspelt is
+/// both, and the first helps more.
 fn template_problem(template: Option<&str>, placeholders: &[&str]) -> Option<String> {
     let template = template?;
-    let lacks = |name: &&&str| !template.contains(&format!("{{{name}}}"));
-    if let Some(missing) = placeholders.iter().find(lacks) {
-        return Some(format!("it lacks {{{missing}}}, so all links would lead to one page"));
+    if let Some(unknown) = unknown_placeholder(template, placeholders) {
+        let known: Vec<String> = placeholders.iter().map(|name| format!("{{{name}}}")).collect();
+        return Some(format!("unknown placeholder {unknown}; known: {}", known.join(", ")));
     }
-    let unknown = unknown_placeholder(template, placeholders)?;
-    let known: Vec<String> = placeholders.iter().map(|name| format!("{{{name}}}")).collect();
-    Some(format!("unknown placeholder {unknown}; known: {}", known.join(", ")))
+    let missing = placeholders.iter().find(|name| !template.contains(&format!("{{{name}}}")))?;
+    Some(format!("it lacks {{{missing}}}, so all links would lead to one page"))
+}
+
+fn requests_problem(requests: usize) -> Option<String> {
+    match requests {
+        0 => Some("it must be at least 1".into()),
+        1..=MOST_REQUESTS => None,
+        _ => Some(format!("it must be at most {MOST_REQUESTS}: Rally slows down a user's further requests")),
+    }
+}
+
+fn domain_problem(domain: &str) -> Option<String> {
+    let is_domain = !domain.is_empty() && !domain.contains(|c: char| c == '@' || c.is_whitespace());
+    (!is_domain).then(|| format!("{domain:?} is not a domain; write what follows the @, as in \"acme.example\""))
 }
 
 fn credentials_problem(rally: &Rally) -> Option<(&'static str, String)> {
@@ -132,6 +154,11 @@ fn credentials_problem(rally: &Rally) -> Option<(&'static str, String)> {
 
 fn is_prefix(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+fn is_id(text: &str) -> bool {
+    let number = text.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    number.len() < text.len() && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -189,6 +216,12 @@ mod tests {
             ("[rally]\nproxy = \"secret\"", "config.toml, line 2: `rally.proxy`: it is not an address"),
             ("[repository]\nweb = \"host/r\"", "config.toml, line 2: `repository.web`: it is not an address"),
             ("[rally]\nserver = \"https://h/slm/x\"", "config.toml, line 2: `rally.server`: it must end with the host"),
+            ("[commits]\nignore = [\"US\"]", "config.toml, line 2: `commits.ignore`: \"US\" is not an ID"),
+            ("[authors]\ndomain = \"@acme\"", "config.toml, line 2: `authors.domain`: \"@acme\" is not a domain"),
+            (
+                "[rally]\nmax_concurrent_requests = 13",
+                "config.toml, line 2: `rally.max_concurrent_requests`: it must be at most 12",
+            ),
             ("[rally", "config.toml, line 1: "),
         ];
         for (text, expected) in cases {
@@ -208,6 +241,12 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(resolved(text).expect_err(text), expected);
         }
+    }
+
+    #[test]
+    fn a_misspelt_placeholder_is_unknown_rather_than_missing() {
+        let error = resolved("[repository]\ncommit_link = \"https://h/{rev}\"").expect_err("unknown");
+        assert!(error.ends_with("unknown placeholder {rev}; known: {revision}"), "{error}");
     }
 
     #[test]
