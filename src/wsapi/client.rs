@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::error::is_invalid_key;
 use super::repair::repair;
 use super::session::{Session, errors};
 use super::{Error, Query};
@@ -142,16 +143,16 @@ impl Client {
     fn post(&self, path: &str, body: &Value, entries: usize) -> Result<Value, Error> {
         let session = self.session()?;
         match session.post(path, &self.parameters(&[]), body, entries) {
-            Err(error) if error.is_invalid_key() => {}
+            Err(Error::Rejected(texts)) if is_invalid_key(&texts) => {}
             other => return other,
         }
         if matches!(self.access.credentials, Credentials::ApiKey(_)) {
             std::thread::sleep(INVALID_KEY_PAUSE);
         }
         self.renew(&session);
-        self.session()?.post(path, &self.parameters(&[]), body, entries).map_err(|error| match error.is_invalid_key() {
-            true => Error::KeyRefused(error.to_string()),
-            false => error,
+        self.session()?.post(path, &self.parameters(&[]), body, entries).map_err(|error| match error {
+            Error::Rejected(texts) if is_invalid_key(&texts) => Error::KeyRefused(texts),
+            error => error,
         })
     }
 

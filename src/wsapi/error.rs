@@ -24,8 +24,10 @@ pub(crate) enum Error {
     NotWsapi { url: String, excerpt: String },
     #[error("Rally refused: {}", .0.join("; "))]
     Rejected(Vec<String>),
-    #[error("Rally refused twice: {0}; the API key may be read-only, or its user may not write; replace it")]
-    KeyRefused(String),
+    #[error(
+        "Rally refused twice: {}; the API key may be read-only, or its user may not write; replace it", .0.join("; ")
+    )]
+    KeyRefused(Vec<String>),
     #[error("Rally's batch endpoint gave no result for each entry: {0}")]
     OddBatch(String),
 }
@@ -93,14 +95,14 @@ impl Error {
         matches!(self, Error::Timeout { .. })
     }
 
-    /// Tells whether Rally refused the security token (or the key: the text is the same).
-    pub(super) fn is_invalid_key(&self) -> bool {
-        matches!(self, Error::Rejected(texts) if texts.iter().any(|text| text.contains("Invalid key")))
-    }
-
     pub(super) fn excerpt(body: &str) -> String {
         crate::text::printable(crate::text::cut(body.trim(), EXCERPT)).into_owned()
     }
+}
+
+/// Tells whether Rally refused the security token (or the key: the text is the same).
+pub(super) fn is_invalid_key(refusal: &[String]) -> bool {
+    refusal.iter().any(|text| text.contains("Invalid key"))
 }
 
 fn status_verdict(code: u16) -> Verdict {
