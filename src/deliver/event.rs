@@ -21,7 +21,7 @@ pub(crate) enum Event<'e> {
     PutOff { revision: &'e str, error: &'e str },
     GivenUp { revision: &'e str, error: &'e str },
     Paused { pause: &'e Pause, wait: Duration },
-    StateSet { revision: &'e str, artifact: &'e str, body: String },
+    StateSet { revision: &'e str, artifact: &'e str, state: &'e str },
     StateKept { revision: &'e str, artifact: &'e str, error: &'e str },
     StatesGivenUp { revision: &'e str, error: &'e str },
 }
@@ -72,7 +72,7 @@ impl fmt::Display for Event<'_> {
             Event::Paused { pause, wait } => {
                 write!(f, "delivery pauses for {}: {}", humantime::format_duration(*wait), pause.error)
             }
-            Event::StateSet { revision, artifact, body } => write!(f, "commit {revision} sets {artifact} to {body}"),
+            Event::StateSet { revision, artifact, state } => write!(f, "commit {revision} sets {artifact} to {state}"),
             Event::StateKept { revision, artifact, error } => {
                 write!(f, "commit {revision}: {artifact} keeps its state: {error}")
             }

@@ -11,7 +11,7 @@ use crate::backoff::random;
 use crate::queue::StateEntry;
 use crate::rally::{Allowed, Artifact, Error, Rally, Refused, state_update};
 use crate::state::{self, States};
-use crate::wsapi::Verdict;
+use crate::wsapi::{Verdict, Write};
 
 /// A change that a request asks for.
 struct Wanted {
@@ -19,6 +19,18 @@ struct Wanted {
     /// The request's place.
     entry: usize,
     state: String,
+}
+
+/// A change that would set an artifact back, and the state that the artifact keeps.
+struct Backwards {
+    wanted: Wanted,
+    current: String,
+}
+
+/// An update that makes a change.
+struct Update {
+    wanted: Wanted,
+    write: Write,
 }
 
 /// Makes the changes that these requests ask for, in their order. What Rally refuses for good is named in the log and
@@ -36,8 +48,13 @@ pub(super) fn run(delivery: &mut Delivery, rally: &Rally, mut entries: Vec<State
     let (current, refused) = rally.current_states(&artifacts.found, wanted.iter().map(|wanted| &wanted.artifact))?;
     let mut failed = failed_look_ups(&entries, artifacts.refused.into_iter().chain(refused).collect());
     let wanted = wanted.into_iter().filter(|wanted| !failed.contains_key(&wanted.entry)).collect();
-    let jobs = jobs(wanted, &artifacts.found, &allowed, current, settings.backwards);
-    failed.extend(send(delivery, rally, &entries, jobs));
+    let (updates, refused) = updates(wanted, &artifacts.found, &allowed, current, settings.backwards);
+    for Backwards { wanted, current } in &refused {
+        let (revision, artifact) = (&entries[wanted.entry].request.revision, wanted.artifact.as_str());
+        let error = format!("it is {current}, and {} comes before that; state.backwards is off", wanted.state);
+        (delivery.observe)(&Event::StateKept { revision, artifact, error: &error });
+    }
+    failed.extend(send(delivery, rally, &entries, updates));
     settle(delivery, &mut entries, failed)
 }
 
@@ -54,15 +71,26 @@ fn wanted(mentions: &Mentions, entries: &[StateEntry], allowed: &HashMap<String,
 }
 
 /// Sends the updates. Returns the requests whose updates have to be sent again, with the reason.
-fn send(delivery: &mut Delivery, rally: &Rally, entries: &[StateEntry], jobs: Vec<Job>) -> HashMap<usize, Failure> {
+fn send(
+    delivery: &mut Delivery,
+    rally: &Rally,
+    entries: &[StateEntry],
+    updates: Vec<Update>,
+) -> HashMap<usize, Failure> {
     let mut failed = HashMap::new();
+    let mut states = HashMap::new();
+    let mut jobs = Vec::new();
+    for Update { wanted: Wanted { artifact, entry, state }, write } in updates {
+        jobs.push(Job { entry, change: 0, write, touches: vec![artifact.to_string()], failed: 0 });
+        states.insert(artifact.to_string(), state);
+    }
     let observe = &mut delivery.observe;
     dispatch(&rally.client, &mut delivery.pace.limits, jobs, |group| {
         for done in group {
             let artifact = &done.job.touches.join(" ");
             let revision = &entries[done.job.entry].request.revision;
             match done.result {
-                Ok(_) => observe(&Event::StateSet { revision, artifact, body: done.job.write.body.to_string() }),
+                Ok(_) => observe(&Event::StateSet { revision, artifact, state: &states[artifact] }),
                 Err(failure) if failure.verdict() == Verdict::Reject => {
                     observe(&Event::StateKept { revision, artifact, error: &failure.to_string() });
                 }
@@ -111,29 +139,32 @@ fn failed_look_ups(entries: &[StateEntry], refused: Refused<FormattedId>) -> Has
     failed
 }
 
-/// Returns one update for each artifact whose state changes. Of several changes the last that counts is made.
-fn jobs(
+/// Returns one update for each artifact whose state changes, and the changes that are refused. Of several changes the
+/// last that counts is made.
+fn updates(
     wanted: Vec<Wanted>,
     artifacts: &HashMap<FormattedId, Artifact>,
     allowed: &HashMap<String, Vec<Allowed>>,
     mut current: HashMap<FormattedId, String>,
     backwards: bool,
-) -> Vec<Job> {
-    let mut jobs: Vec<Job> = Vec::new();
-    for Wanted { artifact: id, entry, state } in wanted {
-        let (Some(artifact), Some(states)) = (artifacts.get(&id), allowed.get(id.prefix())) else { continue };
+) -> (Vec<Update>, Vec<Backwards>) {
+    let (mut updates, mut refused): (Vec<Update>, _) = (Vec::new(), Vec::new());
+    for wanted in wanted {
+        let id = &wanted.artifact;
+        let (Some(artifact), Some(states)) = (artifacts.get(id), allowed.get(id.prefix())) else { continue };
         let place = |name: &str| states.iter().position(|state| state.name == name);
-        let before = current.get(&id).and_then(|name| place(name));
-        let Some(after) = place(&state) else { continue };
-        if before == Some(after) || before.is_some_and(|before| after < before) && !backwards {
+        let before = current.get(id).and_then(|name| place(name));
+        let Some(after) = place(&wanted.state).filter(|after| before != Some(*after)) else { continue };
+        if let Some(before) = before.filter(|before| after < *before && !backwards) {
+            refused.push(Backwards { wanted, current: states[before].name.clone() });
             continue;
         }
         let Some(write) = state_update(artifact, &states[after]) else { continue };
-        jobs.retain(|job| job.touches != [id.as_str()]);
-        jobs.push(Job { entry, change: 0, write, touches: vec![id.to_string()], failed: 0 });
-        current.insert(id, state);
+        updates.retain(|update| update.wanted.artifact != *id);
+        current.insert(id.clone(), wanted.state.clone());
+        updates.push(Update { wanted, write });
     }
-    jobs
+    (updates, refused)
 }
 
 #[cfg(test)]
@@ -146,7 +177,8 @@ mod tests {
         ArtifactType { prefix: "TA".into(), path: "task".into(), rally_ref: "/typedefinition/1".into() }
     }
 
-    fn bodies(states: &[&str], now: &str, backwards: bool) -> Vec<Value> {
+    /// Returns what is sent, and how many changes are refused.
+    fn sent(states: &[&str], now: &str, backwards: bool) -> (Vec<Value>, usize) {
         let id: FormattedId = serde_json::from_value(json!("TA1")).expect("an ID");
         let allowed =
             ["Defined", "In-Progress", "Completed"].map(|name| Allowed { name: name.into(), value: name.into() });
@@ -156,26 +188,30 @@ mod tests {
         let wanted =
             |(entry, state): (usize, &&str)| Wanted { artifact: id.clone(), entry, state: (*state).to_owned() };
         let wanted = states.iter().enumerate().map(wanted).collect();
-        jobs(wanted, &artifacts, &allowed, current, backwards).into_iter().map(|job| job.write.body).collect()
+        let (updates, refused) = updates(wanted, &artifacts, &allowed, current, backwards);
+        (updates.into_iter().map(|update| update.write.body).collect(), refused.len())
     }
 
     #[test]
     fn a_completed_task_has_nothing_left_to_do() {
-        assert_eq!(bodies(&["Completed"], "Defined", false), [json!({"task": {"State": "Completed", "ToDo": 0}})]);
+        assert_eq!(
+            sent(&["Completed"], "Defined", false),
+            (vec![json!({"task": {"State": "Completed", "ToDo": 0}})], 0)
+        );
     }
 
     #[test]
     fn states_go_forward_only_unless_allowed() {
-        assert!(bodies(&["Defined"], "Completed", false).is_empty());
-        assert!(bodies(&["Completed"], "Completed", true).is_empty());
-        assert_eq!(bodies(&["Defined"], "Completed", true), [json!({"task": {"State": "Defined"}})]);
+        assert_eq!(sent(&["Defined"], "Completed", false), (vec![], 1));
+        assert_eq!(sent(&["Completed"], "Completed", true), (vec![], 0));
+        assert_eq!(sent(&["Defined"], "Completed", true), (vec![json!({"task": {"State": "Defined"}})], 0));
     }
 
     #[test]
     fn of_several_changes_the_last_that_counts_is_made() {
         assert_eq!(
-            bodies(&["In-Progress", "Completed", "Defined"], "Defined", false),
-            [json!({"task": {"State": "Completed", "ToDo": 0}})]
+            sent(&["In-Progress", "Completed", "Defined"], "Defined", false),
+            (vec![json!({"task": {"State": "Completed", "ToDo": 0}})], 1)
         );
     }
 }

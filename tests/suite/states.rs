@@ -135,6 +135,24 @@ fn a_commit_changes_states_once_when_a_merge_brings_it_to_the_branch_of_head() {
 }
 
 #[test]
+fn the_log_names_the_state_that_is_set_and_the_one_that_is_refused() {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    let clone = server.new_clone();
+    for (message, line) in [
+        ("US1 Completed", "sets US1 to Completed"),
+        ("US1 Defined", "US1 keeps its state: it is Completed, and Defined comes before that"),
+    ] {
+        clone.push_commits(&[message]);
+        server.deliver_all();
+        assert!(
+            server.log().contains(&format!("commit {}", clone.head())) && server.log().contains(line),
+            "{}",
+            server.log()
+        );
+    }
+}
+
+#[test]
 fn a_state_goes_back_only_if_backwards_is_on() {
     let server = Server::delivering_later("[state]\nupdate = true\n");
     server.rally.world(|world| world.set_field("US1", "ScheduleState", json!("Accepted")));
