@@ -91,6 +91,17 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
     text
 }
 
+/// Returns "1 commit", "3 commits" or "2 pushes".
+pub(crate) fn plural(count: impl TryInto<u64>, thing: &str) -> String {
+    let count = count.try_into().unwrap_or_default();
+    let ending = match count {
+        1 => "",
+        _ if thing.ends_with("sh") => "es",
+        _ => "s",
+    };
+    format!("{count} {thing}{ending}")
+}
+
 /// Returns JSON in which everything that a terminal would act on is escaped, as its strings allow.
 pub(crate) fn json_safe(json: &str) -> Cow<'_, str> {
     let is_raw = |c: char| is_active(c) && c != '\n';
@@ -151,6 +162,12 @@ mod tests {
         assert_eq!(cut("aé", 2), "a");
         assert_eq!(cut("aé", 3), "aé");
         assert_eq!(cut("aé", 4000), "aé");
+    }
+
+    #[test]
+    fn one_thing_is_singular() {
+        let counts = [plural(0, "commit"), plural(1, "push"), plural(2_i64, "push"), plural(3, "dead letter")];
+        assert_eq!(counts, ["0 commits", "1 push", "2 pushes", "3 dead letters"]);
     }
 
     #[test]

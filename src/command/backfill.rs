@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Ended, Error, Site, config_file, git_dir, plural};
+use super::{Ended, Error, Site, config_file, git_dir};
 use crate::artifact::FormattedId;
 use crate::changeset::Changeset;
 use crate::cli::{Backfill, Place};
@@ -17,7 +17,7 @@ use crate::commit::Change;
 use crate::config::{self, Commits, Deliver};
 use crate::messages::tell;
 use crate::progress::Progress;
-use crate::text::{json_safe, printable, with_causes};
+use crate::text::{json_safe, plural, printable, with_causes};
 use crate::vcs::{Range, Repository};
 use crate::worker::Mode;
 

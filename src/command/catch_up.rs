@@ -1,13 +1,14 @@
 //! `rally-hook catch-up`: records the commits that a hook missed.
 
 use super::deliver::deliver_unseen;
-use super::{Ended, Error, Site, plural};
+use super::{Ended, Error, Site};
 use crate::cli::Place;
 use crate::clock::now;
 use crate::config::Deliver;
 use crate::messages::tell;
 use crate::process;
 use crate::queue::Walked;
+use crate::text::plural;
 use crate::vcs::Refs;
 use crate::worker::Mode;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Ended, Error, Site, from_now, plural};
+use super::{Ended, Error, Site, from_now};
 use crate::cli::{Deliver, Place};
 use crate::clock::now;
 use crate::config::{self, Level};
@@ -14,7 +14,7 @@ use crate::messages::tell;
 use crate::panics::caught;
 use crate::progress::Progress;
 use crate::queue::{StateDir, Status};
-use crate::text::with_causes;
+use crate::text::{plural, with_causes};
 use crate::worker::{Mode, Report, Worker};
 
 /// Repositories nested deeper below the directory of `--all-repos` are not looked for.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::hook_file::{HOOK, is_ours, program_in};
-use super::{Ended, Error, Site, config_file, git_dir, plural, state_dir};
+use super::{Ended, Error, Site, config_file, git_dir, state_dir};
 use crate::PROGRAM;
 use crate::cli::Place;
 use crate::clock::now;
@@ -17,7 +17,7 @@ use crate::process;
 use crate::queue::{Claim, Queue, Status};
 use crate::rally;
 use crate::refs::RefPatterns;
-use crate::text::{printable, with_causes};
+use crate::text::{plural, printable, with_causes};
 use crate::vcs::{self, Repository};
 use crate::wsapi::{self, Client, Verdict};
 

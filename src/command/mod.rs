@@ -219,11 +219,6 @@ fn write_out(bytes: &[u8]) -> Result<Ended, Error> {
     Ok(Ended::Done)
 }
 
-/// Returns "1 commit" or "3 commits".
-fn plural(count: usize, thing: &str) -> String {
-    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
-}
-
 /// Says how long ago a time was, or in how long it will be.
 fn from_now(time: Time) -> String {
     let now = now();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::deliver::deliver_unseen;
 use super::hook_file::{self, HOOK, KEPT};
-use super::{Error, Site, git_dir, plural, state_dir};
+use super::{Error, Site, git_dir, state_dir};
 use crate::artifact::FormattedId;
 use crate::cli::{Place, RefUpdated};
 use crate::clock::{Deadline, now};
@@ -24,7 +24,7 @@ use crate::panics::caught;
 use crate::process;
 use crate::queue::{self, StateDir, Store};
 use crate::record::{self, Recorded, Recorder};
-use crate::text::with_causes;
+use crate::text::{plural, with_causes};
 use crate::vcs::{Refs, Repository};
 use crate::worker::Mode;
 

@@ -1,9 +1,10 @@
 //! `rally-hook retry`: tries dead letters again.
 
-use super::{Ended, Error, Site, plural};
+use super::{Ended, Error, Site};
 use crate::cli::{Place, Retry};
 use crate::clock::now;
 use crate::messages::tell;
+use crate::text::plural;
 
 pub(super) fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
     let site = Site::open(place)?;

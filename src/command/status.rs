@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Ended, Error, Site, from_now, git_dir, plural, write_out};
+use super::{Ended, Error, Site, from_now, git_dir, write_out};
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::Deliver;
 use crate::queue::{Pause, StateDir, Status, Walked};
-use crate::text::{json_safe, printable, with_causes};
+use crate::text::{json_safe, plural, printable, with_causes};
 use crate::time::Time;
 
 /// A process that waits for a time acts soon after it.
@@ -94,12 +94,11 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>, retries_itself: 
     add(
         status.pushes > 0,
         format!(
-            "unread     {} push{} whose commits are not recorded yet; `rally-hook deliver` records them",
-            status.pushes,
-            if status.pushes == 1 { "" } else { "es" }
+            "unread     {} whose commits are not recorded yet; `rally-hook deliver` records them",
+            plural(status.pushes, "push")
         ),
     );
-    let state_requests = plural(status.state_requests.unsigned_abs() as usize, "commit");
+    let state_requests = plural(status.state_requests, "commit");
     add(status.state_requests > 0, format!("states     the state changes of {state_requests} wait"));
     add(status.omitted_changes > 0, format!("left out   {} changed paths beyond max_changes", status.omitted_changes));
     let waits = status.pending + status.pushes + status.state_requests > 0;

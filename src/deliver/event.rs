@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::Level;
 use crate::queue::{Outcome, Pause};
+use crate::text::plural;
 
 /// Takes each event as it happens.
 pub(crate) type Observer<'o> = &'o mut dyn FnMut(&Event);
@@ -47,7 +48,8 @@ impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::Due { changesets, state_requests } => {
-                write!(f, "{changesets} changesets and {state_requests} requests for state changes are due")
+                let (commits, states) = (plural(*changesets, "commit"), plural(*state_requests, "commit"));
+                write!(f, "due: {commits} to post, {states} with state changes")
             }
             Event::ChangesetsAreHidden => write!(
                 f,
