@@ -265,6 +265,18 @@ fn the_revision_options_of_git_are_accepted() {
 }
 
 #[test]
+fn a_revision_that_is_not_a_commit_is_refused() {
+    let server = Server::delivering_later("");
+    server.new_clone().push_commits(&["US1: one"]);
+    server.git(&["tag", "tree", "main:dir"]);
+    for named in ["main:dir", "main:a", "^main:dir", "tree"] {
+        let ran = server.run(&["backfill", "--dry-run", "main", named]).fails_with(2);
+        assert!(ran.stderr.contains(&format!("{named} is not a commit")), "{ran:?}");
+    }
+    server.run(&["backfill", "--dry-run", "--all", "main"]).succeeds();
+}
+
+#[test]
 fn replace_refs_do_not_change_a_range() {
     let server = Server::delivering_later("");
     server.new_clone().push_commits(&["US1: one", "US2: two", "US3: three"]);

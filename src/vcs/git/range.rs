@@ -55,6 +55,21 @@ impl Repository {
         if let Some(date) = since.filter(|date| !is_date(date)) {
             return Err(Error::Date(date.to_owned()));
         }
+        let range = self.parsed(revisions, since)?;
+        let is_other = |id: &ObjectId| matches!(self.objects.peel(*id), Ok(None));
+        if range.tips.iter().chain(&range.hidden).any(is_other) {
+            // A ref among `--all` may lead to something else; what a person names must be commits.
+            for revision in revisions.iter().filter(|revision| !revision.starts_with("--")) {
+                let named = self.parsed(std::slice::from_ref(revision), None)?;
+                if named.tips.iter().chain(&named.hidden).any(is_other) {
+                    return Err(Error::Range(format!("{revision} is not a commit")));
+                }
+            }
+        }
+        Ok(range)
+    }
+
+    fn parsed(&self, revisions: &[String], since: Option<&str>) -> Result<Range, Error> {
         let output = place::git(&self.path)
             .args(["rev-parse", "--revs-only"])
             .args(since.map(|date| format!("--since={date}")))
