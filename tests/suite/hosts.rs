@@ -233,7 +233,7 @@ fn git_decides_whose_repository_may_be_read() {
         return;
     }
     let refused = catch_up_as_another_user(&server, "/nowhere").fails_with(1);
-    assert!(refused.stderr.contains("git says: detected dubious ownership"), "{refused:?}");
+    assert!(refused.stderr.contains("belongs to user 0; run this as that user"), "{refused:?}");
     for safe in [server.git_dir.display().to_string(), format!("{}/*", place.display()), "*".to_owned()] {
         let ran = catch_up_as_another_user(&server, &safe).succeeds();
         assert!(ran.stdout.contains("US1"), "{safe}: {ran:?}");

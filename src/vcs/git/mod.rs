@@ -38,6 +38,10 @@ pub(crate) enum Error {
     /// What Git says about a repository that it refuses.
     #[error("{}: git says: {message}", path.display())]
     Git { path: PathBuf, message: String },
+    #[error(
+        "{} belongs to user {owner}; run this as that user, or chown it if the repository changed hands", path.display()
+    )]
+    Foreign { path: PathBuf, owner: u32 },
     #[error("cannot run git; install it, or put it into PATH")]
     RunGit(#[source] std::io::Error),
     #[error("cannot open the repository {}", path.display())]

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -77,7 +78,16 @@ pub(crate) fn ask(dir: &Path, arguments: &[&str]) -> Result<Vec<u8>, Error> {
     let output = git(dir).args(arguments).output().map_err(Error::RunGit)?;
     match output.status.success() {
         true => Ok(output.stdout),
-        false => Err(Error::Git { path: dir.to_owned(), message: message(&output.stderr) }),
+        false => Err(refusal(dir, &output.stderr)),
+    }
+}
+
+/// Returns Git's message, unless there is better advice than what it says of `safe.directory`.
+fn refusal(dir: &Path, stderr: &[u8]) -> Error {
+    let (path, message) = (dir.to_owned(), message(stderr));
+    match fs::metadata(dir) {
+        Ok(meta) if message.contains("dubious ownership") => Error::Foreign { path, owner: meta.uid() },
+        _ => Error::Git { path, message },
     }
 }
 
