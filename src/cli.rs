@@ -5,6 +5,15 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
 /// Post the commits of a Git push to Rally as Changesets, once and without delaying the push
+///
+/// As post-receive hook of a repository, it queues the new commits that mention artifacts such as US123 on disk. A
+/// process in the background delivers them to Rally, and retries after failures.
+///
+/// To begin, write /etc/rally-hook/config.toml (config.sample.toml explains every key), run `rally-hook install` in the
+/// repository, and then `rally-hook doctor`.
+///
+/// Exit codes: 0 done; 1 something was not done, and stderr says what; 2 wrong usage or configuration. The hook always
+/// exits with 0.
 #[derive(Debug, Parser)]
 #[command(name = "rally-hook", version, arg_required_else_help = true, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -34,21 +43,42 @@ pub(crate) enum Command {
     ///
     /// You can interrupt it. Run it again to continue.
     Backfill(Backfill),
-    /// Deliver what is due
+    /// Deliver queued commits that are due
+    ///
+    /// It tries once, also during a pause after a failure. If another process is delivering, it leaves that to it.
     Deliver(Deliver),
     /// Record commits on watched refs that no hook recorded
+    ///
+    /// Run it after a hook was missing, not executable, or without space on the disk. Commits from before `rally-hook
+    /// install` are not recorded: `rally-hook backfill` posts them.
     CatchUp,
-    /// Show what waits, what failed and why, and what was delivered
+    /// Show what is queued, what failed and why, and what was delivered
+    ///
+    /// The numbers add up: recorded = delivered + existed (already in Rally) + unlinked (no artifact in Rally) + queued +
+    /// failed (dead letters). Exits with 1 if a person must act.
     Status(Status),
-    /// Try dead letters again
+    /// Queue dead letters again
+    ///
+    /// A commit that could not be read is read again. `rally-hook deliver` delivers what is queued.
     Retry(Retry),
     /// Remove dead letters from the queue
+    ///
+    /// They are not posted, unless a backfill or a new push brings these commits again.
     Forget(Forget),
     /// Install the hook into a repository; existing commits are not posted
+    ///
+    /// An existing hook is kept as post-receive.before-rally-hook and runs first, with the same input. With --config, the
+    /// hook and all commands read only that file.
     Install,
     /// Remove the hook, and put back the one that was there before
+    ///
+    /// The queue stays; a new install continues with it.
     Uninstall,
     /// Check configuration, repository, queue and Rally, and say what to do
+    ///
+    /// It looks at the configuration, the repository, the hook, the queue, the refs, the log, the map of authors, the proxy,
+    /// the server, the credentials and their rights, the workspace, the prefixes and the SCMRepository. It changes nothing
+    /// in Rally.
     Doctor,
     /// Print a completion script for a shell
     Completions(Completions),
@@ -66,16 +96,22 @@ pub(crate) struct PostReceive {
 /// The arguments that Gerrit gives to ref-updated; those that are not used are accepted.
 #[derive(Debug, Args)]
 pub(crate) struct RefUpdated {
+    /// Not used
     #[arg(long)]
     pub project: Option<String>,
+    /// The ref; refs/heads/ may be left out
     #[arg(long, value_name = "REF")]
     pub refname: String,
+    /// The commit before the update; zeros for a new ref
     #[arg(long, value_name = "REVISION")]
     pub oldrev: String,
+    /// The commit after the update; zeros for a deleted ref
     #[arg(long, value_name = "REVISION")]
     pub newrev: String,
+    /// Not used
     #[arg(long, value_name = "NAME")]
     pub submitter: Option<String>,
+    /// Not used
     #[arg(long, value_name = "NAME")]
     pub submitter_username: Option<String>,
 }
@@ -102,7 +138,7 @@ pub(crate) struct Backfill {
 
 #[derive(Debug, Args)]
 pub(crate) struct Deliver {
-    /// Go on until nothing is pending
+    /// Continue until nothing is queued
     #[arg(long)]
     pub wait: bool,
     /// Deliver for every repository below this directory, for a timer (not with --wait or --repo)
@@ -123,7 +159,7 @@ pub(crate) struct Retry {
     /// Revisions of dead letters, whole or at least the first 4 digits
     #[arg(value_name = "REVISION")]
     pub revisions: Vec<String>,
-    /// Try all dead letters again
+    /// Queue all dead letters again
     #[arg(long)]
     pub all: bool,
 }
@@ -137,11 +173,13 @@ pub(crate) struct Forget {
 
 #[derive(Debug, Args)]
 pub(crate) struct Man {
+    /// The command; without it, the page is about the program
     #[arg(value_name = "COMMAND")]
     pub command: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
+    /// The shell
     pub shell: clap_complete::Shell,
 }

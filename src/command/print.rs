@@ -14,7 +14,8 @@ pub(super) fn completions(shell: Shell) -> Result<Ended, Error> {
 }
 
 pub(super) fn man(command: Option<&str>) -> Result<Ended, Error> {
-    let mut program = Cli::command();
+    // There is no page for `help`.
+    let mut program = Cli::command().disable_help_subcommand(true);
     program.build();
     let topic = match command {
         None => program,
@@ -24,6 +25,8 @@ pub(super) fn man(command: Option<&str>) -> Result<Ended, Error> {
             .ok_or_else(|| Error::Usage(format!("there is no command {name:?}; `{PROGRAM} --help` lists them")))?,
     };
     let mut page = Vec::new();
-    clap_mangen::Man::new(topic).render(&mut page)?;
+    let source = concat!("rally-hook ", env!("CARGO_PKG_VERSION"));
+    // Without a date, which would be that of a release, the page's footer would take the next value for it.
+    clap_mangen::Man::new(topic).date(" ").source(source).manual("Rally-hook Manual").render(&mut page)?;
     write_out(&page)
 }
