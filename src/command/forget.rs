@@ -10,8 +10,8 @@ pub(super) fn run(place: &Place, arguments: &Forget) -> Result<Ended, Error> {
     let (revisions, all_found) = dead_letters(&site, &arguments.revisions)?;
     site.with_queue(|queue| Ok(queue.forget_dead_letters(&revisions)?))?;
     for revision in &revisions {
-        site.log.info(&format!("commit {revision} is dropped on request"));
-        tell(&format!("commit {revision} is dropped; `rally-hook backfill` can still post it"));
+        site.log.info(&format!("commit {revision} is removed from the queue on request"));
+        tell(&format!("commit {revision} is removed from the queue; a backfill of it can still post it"));
     }
     Ok(Ended::done_if(all_found))
 }

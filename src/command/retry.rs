@@ -4,6 +4,7 @@ use super::{Ended, Error, Site};
 use crate::cli::{Place, Retry};
 use crate::clock::now;
 use crate::messages::tell;
+use crate::queue::SHORTEST_REVISION;
 use crate::text::plural;
 
 pub(super) fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
@@ -26,7 +27,7 @@ pub(super) fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
     match revisions.len() - unreadable {
         0 if revisions.is_empty() && arguments.all => tell("there are no dead letters"),
         0 => {}
-        due => tell(&format!("{} pending again; run `rally-hook deliver` to deliver them", plural(due, "commit"))),
+        due => tell(&format!("{} queued again; run `rally-hook deliver`", plural(due, "commit"))),
     }
     Ok(Ended::done_if(all_found && unreadable == 0))
 }
@@ -41,7 +42,7 @@ fn read_again(site: &Site, revisions: &[String]) -> Result<usize, Error> {
         let reason = recorded.unreadable.iter().find(|(unreadable, _)| unreadable == *revision);
         let reason = reason.map_or("it names no artifact", |(_, reason)| reason);
         tell(&format!(
-            "commit {revision} stays a dead letter: {reason}; `rally-hook forget {revision}` drops it for good"
+            "commit {revision} stays a dead letter: {reason}; `rally-hook forget {revision}` removes it from the queue"
         ));
     }
     Ok(still_dead.len())
@@ -52,6 +53,9 @@ pub(super) fn dead_letters(site: &Site, texts: &[String]) -> Result<(Vec<String>
     let mut found = Vec::new();
     for text in texts {
         match site.with_queue(|queue| Ok(queue.dead_letters_named(text)?))?.as_slice() {
+            [] if text.len() < SHORTEST_REVISION => {
+                tell(&format!("{text:?} is too short for a revision; give at least {SHORTEST_REVISION} characters"));
+            }
             [] => tell(&format!("no dead letter has the revision {text:?}; `rally-hook status` lists them")),
             [revision] => found.push(revision.clone()),
             _ => tell(&format!("several dead letters begin with {text:?}; give more of the revision")),

@@ -21,8 +21,11 @@ const MAX_SETTLED_REQUESTS: i64 = 10_000;
 /// What is due at the time `:now`. What waits beyond `:latest` was put off by a clock that has been set back since.
 const DUE: &str = "(next_attempt <= :now OR next_attempt > :latest)";
 
+/// To how many characters the name of a commit may be abbreviated.
+pub(crate) const SHORTEST_REVISION: usize = 4;
+
 /// Which dead letters a text stands for. Names of commits are long and may be abbreviated; numbers are not.
-const NAMED: &str = "dead = 1 AND (revision = :text OR length(revision) >= 40 AND length(:text) >= 4 \
+const NAMED: &str = "dead = 1 AND (revision = :text OR length(revision) >= 40 AND length(:text) >= :shortest \
                      AND substr(revision, 1, length(:text)) = lower(:text))";
 
 impl Queue {
@@ -143,7 +146,10 @@ impl Queue {
             format!("SELECT revision FROM changeset WHERE {NAMED} ORDER BY revision <> :text, id LIMIT 2");
         let mut found: Vec<String> = self.read(|db| {
             let mut statement = db.prepare(&exact_first)?;
-            let rows = statement.query_map(named_params! {":text": text}, |row| row.get("revision"))?;
+            let rows = statement
+                .query_map(named_params! {":text": text, ":shortest": SHORTEST_REVISION as i64}, |row| {
+                    row.get("revision")
+                })?;
             rows.collect()
         })?;
         if found.first().is_some_and(|revision| revision == text) {

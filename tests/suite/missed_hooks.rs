@@ -171,7 +171,7 @@ fn a_commit_pruned_before_it_was_read_is_listed_until_it_is_forgotten() {
     assert!(status.stdout.contains(&gone) && status.stdout.contains("cannot record"), "{status:?}");
     server.assert_counts_add_up();
     let retried = server.run(&["retry", &gone]).fails_with(1);
-    assert!(retried.stderr.contains(&format!("`rally-hook forget {gone}` drops it")), "{retried:?}");
+    assert!(retried.stderr.contains(&format!("`rally-hook forget {gone}` removes it")), "{retried:?}");
     assert_eq!(server.count("failed"), 1);
     server.run(&["forget", &gone[..8]]).succeeds();
     server.run(&["status"]).succeeds();
