@@ -36,7 +36,11 @@ pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
         let bar = Progress::endless("reading");
         site.with_recorder(&repository, |recorder| recorder.backfill(&range, &|| bar.advance()))?
     };
-    site.with_queue(|queue| Ok(queue.forget_loss()?))?;
+    let is_of_all = arguments.all && arguments.ranges.is_empty();
+    if is_of_all && recorded.unreadable.is_empty() && site.with_queue(|queue| Ok(queue.is_loss_noted()?))? {
+        site.with_queue(|queue| Ok(queue.forget_loss()?))?;
+        tell("the loss of the queue is dealt with: what may have been missing is queued again or was posted before");
+    }
     tell(&format!("{} read, {} queued", plural(recorded.commits, "commit"), recorded.queued));
     let all_read = Ended::done_if(recorded.unreadable.is_empty());
     if site.config.queue.deliver == Deliver::Later {

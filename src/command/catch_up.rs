@@ -7,7 +7,7 @@ use crate::clock::now;
 use crate::config::Deliver;
 use crate::messages::tell;
 use crate::process;
-use crate::queue::Walked;
+use crate::queue::{AFTER_LOSS, Walked};
 use crate::text::plural;
 use crate::vcs::Refs;
 use crate::worker::Mode;
@@ -17,10 +17,11 @@ pub(super) fn run(place: &Place) -> Result<Ended, Error> {
     let is_first = site.with_queue(|queue| Ok(queue.seen_scope(Walked::Commits)?.is_none()))?;
     let recorded = site.with_recorder(&site.repository()?, |recorder| recorder.record(Refs::All, None))?;
     if is_first {
-        tell(
-            "nothing was recorded here before, so the history that is there now counts as seen; \
-             `rally-hook backfill` posts it",
-        );
+        let (why, posts) = match site.with_queue(|queue| Ok(queue.is_loss_noted()?))? {
+            true => ("the queue was lost", AFTER_LOSS),
+            false => ("nothing was recorded here before", "`rally-hook backfill` posts it"),
+        };
+        tell(&format!("{why}, so the history that is there now counts as seen; {posts}"));
     }
     let (commits, queued) = (plural(recorded.commits, "new commit"), plural(recorded.queued, "commit"));
     tell(&format!("{commits} found; {queued} queued"));
@@ -30,9 +31,9 @@ pub(super) fn run(place: &Place) -> Result<Ended, Error> {
         _ if due.is_none() => {}
         Deliver::Background => {
             process::apart(|| deliver_unseen(&site, Mode::Background)).map_err(Error::Background)?;
-            tell("the delivery goes on in the background; `rally-hook status` shows how far it is");
+            tell("delivering in the background; `rally-hook status` shows the progress");
         }
-        Deliver::Inline | Deliver::Later => tell("run `rally-hook deliver` to deliver them"),
+        Deliver::Inline | Deliver::Later => tell("run `rally-hook deliver`, or let a timer run it"),
     }
     Ok(Ended::done_if(recorded.unreadable.is_empty()))
 }

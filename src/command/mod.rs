@@ -199,13 +199,28 @@ impl Site {
 
 fn state_dir(git_dir: &Path) -> Result<StateDir, queue::Error> {
     let sharing = if vcs::is_shared(git_dir) { Sharing::Group } else { Sharing::Owner };
-    StateDir::open(git_dir, sharing)
+    let was_deleted = is_state_deleted(git_dir);
+    let state = StateDir::open(git_dir, sharing)?;
+    if was_deleted {
+        state.note_use()?;
+    }
+    Ok(state)
 }
 
-/// Returns the absolute Git directory that a command is about.
+/// Tells whether the state was deleted with its directory: `install` makes it before the hook.
+fn is_state_deleted(git_dir: &Path) -> bool {
+    !StateDir::is_in(git_dir) && hook_file::is_installed(git_dir)
+}
+
+/// Returns the absolute Git directory that a command is about. A damaged repository, such as one without HEAD, still has
+/// its queue.
 fn git_dir(place: &Place) -> Result<PathBuf, vcs::Error> {
     let named = place.repo.clone().or_else(|| variable("GIT_DIR").map(PathBuf::from));
-    vcs::discover(named.as_deref().unwrap_or(Path::new(".")))
+    let named = named.as_deref().unwrap_or(Path::new("."));
+    vcs::discover(named).or_else(|error| match named.canonicalize() {
+        Ok(dir) if StateDir::has_queue(&dir) => Ok(dir),
+        _ => Err(error),
+    })
 }
 
 /// Returns the configuration file that is named, here or by the installed hook, unless the environment names one.

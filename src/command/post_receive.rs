@@ -22,7 +22,7 @@ use crate::environment::text_variable;
 use crate::messages::tell_pusher;
 use crate::panics::caught;
 use crate::process;
-use crate::queue::{self, StateDir, Store};
+use crate::queue::{self, AFTER_LOSS, StateDir, Store};
 use crate::record::{self, Recorded, Recorder};
 use crate::text::{plural, with_causes};
 use crate::vcs::{Refs, Repository};
@@ -219,9 +219,7 @@ fn record(site: &Site, store: &mut Store) -> Result<Recorded, Error> {
         Ok::<_, record::Error>((recorded, queue.is_loss_noted()?, queue.pause(now())?))
     })?;
     if lost {
-        site.log.error(
-            "the queue's file was gone, and what waited in it is lost; run `rally-hook backfill` over the last pushes",
-        );
+        site.log.error(&format!("the queue was lost, and what was queued may be missing in Rally; {AFTER_LOSS}"));
     }
     let trouble = pause.map(|pause| format!("nothing has been posted since {}: {}", pause.since, pause.error));
     let name = site.config.repository_name(&site.git_dir);

@@ -65,12 +65,22 @@ impl StateDir {
         git_dir.join(PROGRAM).is_dir()
     }
 
+    /// Tells whether a directory holds a queue, whatever else is left of its repository.
+    pub(crate) fn has_queue(git_dir: &Path) -> bool {
+        git_dir.join(PROGRAM).join(DATABASE).is_file()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
+    }
+
+    /// Notes that the state was used before: if its database is not there, it was lost.
+    pub(crate) fn note_use(&self) -> Result<(), Error> {
+        self.lock_file(Claim::Recording.file_name()).map(drop)
     }
 
     /// Tells whether anything was recorded here, although the database may be gone.

@@ -32,7 +32,7 @@ pub(crate) use dir::{Sharing, StateDir};
 pub(crate) use entry::{Attempts, Entry, Outcome, Pause, StateEntry, Writes};
 pub(crate) use recording::Settled;
 pub(crate) use seen::Walked;
-pub(crate) use status::Status;
+pub(crate) use status::{DeadLetter, Status};
 pub(crate) use store::Store;
 
 use crate::time::{CommitTime, Time};
@@ -47,6 +47,10 @@ const MIGRATIONS: [&str; 1] = ["ALTER TABLE seen_tip ADD COLUMN covered INTEGER 
 /// The version of the tables in schema.sql.
 const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 
+/// What to do where the queue was lost with all or some of what it held. Nobody else knows how far back that reaches.
+pub(crate) const AFTER_LOSS: &str =
+    "run `rally-hook backfill --all --since DATE` with a date before the pushes that may be missing";
+
 /// How long the write-ahead log may get, in pages of 4 KiB: reading it takes a fraction of a millisecond.
 const PAGES_IN_LOG: u32 = 50;
 
@@ -58,6 +62,8 @@ pub(crate) enum Error {
     Lock { path: PathBuf, source: io::Error },
     #[error("{} is a symbolic link; remove it, the queue must be a file of its own", .0.display())]
     Link(PathBuf),
+    #[error("{} is not a file, so it cannot hold the queue; move it away, and a new queue takes its place", .0.display())]
+    NotAFile(PathBuf),
     #[error(
         "{} belongs to user {owner}; run this as that user, or chown it if the repository changed hands", path.display()
     )]
@@ -97,6 +103,9 @@ impl Queue {
             }
         }
         let meta = dir.check(&path)?;
+        if !meta.is_file() {
+            return Err(Error::NotAFile(path));
+        }
         let database = |source| Error::Database { path: path.clone(), doing: "opened", source };
         let flags =
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -140,7 +149,7 @@ impl Queue {
         self.write(|tx| set_meta(tx, "lost", "yes"))
     }
 
-    /// Tells whether the database was gone or damaged, and nothing has been backfilled since.
+    /// Tells whether the database was gone or damaged, and what may be missing has not been backfilled since.
     pub(crate) fn is_loss_noted(&self) -> Result<bool, Error> {
         self.read(|db| Ok(meta::<String>(db, "lost")?.is_some()))
     }

@@ -42,9 +42,6 @@ pub(crate) struct DeadLetter {
     pub reason: String,
 }
 
-/// How many dead letters are listed; the rest is in the count.
-const LISTED: i64 = 1000;
-
 impl Queue {
     pub(crate) fn status(&self, now: Time) -> Result<Status, Error> {
         let pause = self.pause(now)?;
@@ -54,11 +51,10 @@ impl Queue {
             let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
             let time = |sql: &str| db.query_row(sql, [], |row| row.get::<_, Option<Time>>(0));
             let mut dead = db.prepare(
-                "SELECT revision, coalesce(last_error, '') AS reason FROM changeset WHERE dead = 1 ORDER BY id LIMIT ?1",
+                "SELECT revision, coalesce(last_error, '') AS reason FROM changeset WHERE dead = 1 ORDER BY id",
             )?;
-            let dead_letters = dead.query_map([LISTED], |row| {
-                Ok(DeadLetter { revision: row.get("revision")?, reason: row.get("reason")? })
-            })?;
+            let dead_letters = dead
+                .query_map([], |row| Ok(DeadLetter { revision: row.get("revision")?, reason: row.get("reason")? }))?;
             let last_error =
                 "SELECT last_error FROM changeset WHERE last_error IS NOT NULL ORDER BY dead, id DESC LIMIT 1";
             let row_error = db.query_row(last_error, [], |row| row.get::<_, String>("last_error")).ok();

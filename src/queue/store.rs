@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::ErrorCode;
 
-use super::{Error, Queue, StateDir};
+use super::{AFTER_LOSS, Error, Queue, StateDir};
 
 pub(crate) struct Store {
     dir: StateDir,
@@ -30,8 +30,8 @@ impl Store {
                 self.queue = None;
                 if let Some(aside) = Queue::replace_damaged(&self.dir)? {
                     self.notice = Some(format!(
-                        "the queue was damaged; it is kept as {}, and a new one has what could be read. Run \
-                         `rally-hook backfill` over the last pushes to be sure that nothing is missing",
+                        "the queue was damaged; it is kept as {}, and a new one has what could be read; to queue what \
+                         is missing, {AFTER_LOSS}",
                         aside.display()
                     ));
                 }

@@ -68,6 +68,26 @@ fn outside_a_repository_the_program_says_so() {
 }
 
 #[test]
+fn a_damaged_repository_still_shows_its_queue() {
+    let server = Server::delivering_later("");
+    server.new_clone().push_commits(&["US1: queued"]);
+    std::fs::remove_file(server.git_dir.join("HEAD")).expect("it was there");
+    let ran = server.run(&["status"]).fails_with(1);
+    assert!(ran.stdout.contains("queued     1") && ran.stdout.contains("repository "), "{ran:?}");
+}
+
+#[test]
+fn nothing_was_recorded_before_the_first_command() {
+    let server = Server::without_hook();
+    for _ in 0..2 {
+        let ran = server.run(&["status"]).fails_with(1);
+        assert!(ran.stderr.contains("nothing was ever recorded for"), "{ran:?}");
+        // It makes the directory of the queue.
+        server.run(&["doctor"]);
+    }
+}
+
+#[test]
 fn the_repository_is_found_by_git_dir_or_from_a_directory_inside_it() {
     let server = Server::new();
     let mut by_variable = server.command(&["status", "--json"]);

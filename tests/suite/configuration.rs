@@ -82,6 +82,15 @@ fn a_named_file_that_does_not_exist_is_an_error() {
 }
 
 #[test]
+fn status_shows_the_queue_although_the_configuration_is_broken() {
+    let server = Server::delivering_later("");
+    server.new_clone().push_commits(&["US1"]);
+    server.write_configuration("[rally\n");
+    let ran = server.run(&["status"]).fails_with(2);
+    assert!(ran.stdout.contains("queued     1") && ran.stderr.contains("rally-hook.toml, line 1"), "{ran:?}");
+}
+
+#[test]
 fn the_file_that_install_got_is_read_by_all_commands() {
     let (server, _) = with_configuration_elsewhere();
     server.run(&["install", "--config", "../elsewhere.toml"]).succeeds();

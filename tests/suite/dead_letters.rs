@@ -32,7 +32,7 @@ fn deliver_counts_the_commits_that_it_gave_up() {
 fn status_lists_dead_letters_with_the_reason_and_the_command_to_retry() {
     let (server, [first, third], _) = with_dead_letters();
     let status = server.run(&["status"]).fails_with(1).stdout;
-    assert!(status.contains(&first) && status.contains(&third), "{status}");
+    assert!(status.contains(&format!("  2 commits ({}, {}): Rally refused", &first[..12], &third[..12])), "{status}");
     assert!(status.contains("rally-hook retry"), "{status}");
 }
 
@@ -68,6 +68,21 @@ fn retry_refuses_arguments_that_name_no_dead_letter() {
 }
 
 #[test]
+fn json_lists_every_dead_letter() {
+    let server = Server::delivering_later("");
+    server.change_queue(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) \
+         INSERT INTO changeset (revision, recorded_at, next_attempt, dead, last_error) \
+         SELECT printf('%040x', i), 0, 0, 1, iif(i < 3000, 'usual', 'the last one') FROM n",
+    );
+    let status = server.status();
+    let reasons = status["dead_letters"].as_array().expect("a list");
+    assert_eq!((reasons.len(), &reasons[2999]["reason"]), (3000, &"the last one".into()));
+    let shown = server.run(&["status"]).fails_with(1).stdout;
+    assert!(shown.contains("  2999 commits (000000000000") && shown.contains("2996 more): usual"), "{shown}");
+}
+
+#[test]
 fn retry_takes_an_abbreviated_revision_in_any_case() {
     let (server, [first, _], _) = with_dead_letters();
     server.run(&["retry", &first[..8].to_uppercase()]).succeeds();
@@ -81,5 +96,5 @@ fn retry_all_delivers_every_dead_letter() {
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
     let status = server.run(&["status"]).fails_with(0).stdout;
-    assert!(status.contains("delivered  3") && status.contains("pending    0"), "{status}");
+    assert!(status.contains("delivered  3") && status.contains("queued     0"), "{status}");
 }

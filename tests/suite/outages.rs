@@ -76,7 +76,8 @@ fn with_paused_delivery() -> Server {
 fn status_names_the_command_to_run_if_nothing_retries_by_itself() {
     let server = with_paused_delivery();
     let later = server.run(&["status"]).succeeds().stdout;
-    assert!(later.contains("the next push or `rally-hook deliver` tries again"), "{later}");
+    assert!(later.contains("(`rally-hook deliver` tries again, by a timer or by hand)"), "{later}");
+    assert!(later.contains(", by `rally-hook deliver`") && !later.contains("push"), "{later}");
 }
 
 #[test]

@@ -85,12 +85,66 @@ fn a_deleted_queue_posts_no_history_and_nothing_twice_and_is_reported() {
     let held = server.changesets();
     assert_eq!(held.len(), 3, "two were there, and the new one is; what waited is lost");
     assert!(
-        server.run(&["status"]).stdout.contains("lost       some of what waited in the queue may be gone"),
+        server
+            .run(&["status"])
+            .stdout
+            .contains("lost       what was queued may be missing in Rally; run `rally-hook backfill --all"),
         "and that is told"
     );
-    assert!(server.log().contains("the queue's file was gone"), "{}", server.log());
+    assert!(server.log().contains("the queue was lost"), "{}", server.log());
     assert_each_once_after_backfill(&server);
     assert_eq!(server.status()["queue_was_lost"], false);
+}
+
+/// Deletes the directory with all of the program's state.
+fn delete_state(server: &Server) {
+    fs::remove_dir_all(server.git_dir.join("rally-hook")).expect("it was there");
+}
+
+#[test]
+fn a_deleted_state_directory_is_reported() {
+    let (server, _) = with_queue();
+    delete_state(&server);
+    let gone = server.run(&["status"]).fails_with(1);
+    assert!(gone.stderr.contains("is gone") && gone.stderr.contains("`rally-hook backfill --all"), "{gone:?}");
+    assert!(!server.git_dir.join("rally-hook").exists());
+    let caught_up = server.run(&["catch-up"]).succeeds();
+    assert!(caught_up.stderr.contains("the queue was lost, so the history"), "{caught_up:?}");
+    assert_eq!(server.status()["queue_was_lost"], true);
+    server.run(&["status"]).fails_with(1);
+}
+
+#[test]
+fn only_a_backfill_of_all_refs_ends_a_loss() {
+    let (server, _) = with_queue();
+    delete_state(&server);
+    server.run(&["backfill", "main~1..main"]).succeeds();
+    assert_eq!(server.status()["queue_was_lost"], true);
+    server.run(&["backfill", "--all", "--since", "2023-01-01"]).succeeds();
+    assert_eq!(server.status()["queue_was_lost"], false);
+    assert_each_once_after_backfill(&server);
+}
+
+#[test]
+fn status_of_a_lost_queue_does_not_claim_that_nothing_was_recorded() {
+    let (server, _) = with_queue();
+    delete_state(&server);
+    server.run(&["deliver"]).succeeds();
+    let status = server.run(&["status"]).fails_with(1);
+    assert!(status.stdout.contains("lost ") && !status.stderr.contains("ever recorded"), "{status:?}");
+}
+
+#[test]
+fn a_directory_in_the_place_of_the_queue_is_named() {
+    let (server, clone) = with_queue();
+    delete_state(&server);
+    fs::create_dir_all(database(&server)).expect("it can be made");
+    let refused = server.run(&["deliver"]).fails_with(1);
+    assert!(refused.stderr.contains("queue.db is not a file"), "{refused:?}");
+    clone.push_commits(&["US4: kept beside it"]);
+    fs::remove_dir(database(&server)).expect("it is empty");
+    server.deliver_all();
+    assert!(server.changesets().iter().any(|held| held.message.contains("kept beside it")));
 }
 
 #[test]
@@ -172,7 +226,7 @@ fn a_push_with_a_locked_queue_is_read_in_the_background() {
     let other = rusqlite::Connection::open(database(&server)).expect("a database");
     other.execute_batch("BEGIN EXCLUSIVE").expect("nobody else holds it");
     let seen = clone.push_commits(&["US1: one"]);
-    assert!(seen.contains("this push is kept, but its commits are not recorded yet"), "{seen}");
+    assert!(seen.contains("this push is kept, but its commits are not recorded yet: "), "{seen}");
     other.execute_batch("COMMIT").expect("it is ours");
     server.rally.wait_until("the commit", |world| !world.changesets().is_empty());
 }
