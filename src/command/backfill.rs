@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::deliver::{deliver_and_look, summarise, tell_pause};
 use super::{Ended, Error, Site, config_file, git_dir};
 use crate::artifact::FormattedId;
 use crate::changeset::Changeset;
@@ -49,9 +50,10 @@ pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
         }
         return Ok(all_read);
     }
-    let (report, status) = super::deliver::deliver_and_look(&site, Mode::Backfill)?;
-    let ended = super::deliver::summarise(&report, &status);
-    if status.pending > 0 {
+    tell_pause(&site)?;
+    let (report, status) = deliver_and_look(&site, Mode::Backfill)?;
+    let ended = summarise(&report, &status);
+    if status.pending > 0 && !report.busy {
         tell("run `rally-hook deliver --wait` to deliver the rest");
     }
     Ok(if all_read == Ended::Done { ended } else { all_read })

@@ -13,7 +13,7 @@ use crate::deliver::Event;
 use crate::messages::tell;
 use crate::panics::caught;
 use crate::progress::Progress;
-use crate::queue::{StateDir, Status};
+use crate::queue::{Pause, StateDir, Status};
 use crate::text::{plural, with_causes};
 use crate::worker::{Mode, Report, Worker};
 
@@ -25,8 +25,21 @@ pub(super) fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
         return all_repositories(place, root);
     }
     let mode = if arguments.wait { Mode::Wait } else { Mode::Once };
-    let (report, status) = deliver_and_look(&Site::open(place)?, mode)?;
+    let site = Site::open(place)?;
+    tell_pause(&site)?;
+    let (report, status) = deliver_and_look(&site, mode)?;
     Ok(summarise(&report, &status))
+}
+
+/// Says that delivery pauses, which does not keep a person from trying.
+pub(super) fn tell_pause(site: &Site) -> Result<(), Error> {
+    let pause = site.with_queue(|queue| Ok(queue.pause(now())?))?;
+    if let Some(pause) = pause.filter(|pause| pause.until > now()) {
+        let Pause { until, error, .. } = pause;
+        tell(&format!("delivery pauses until {until}: {error}"));
+        tell("trying now all the same; this attempt does not extend the pause");
+    }
+    Ok(())
 }
 
 /// Delivers without a terminal: trouble goes to the log.
@@ -82,8 +95,8 @@ fn tell_wait(wait: Duration, error: Option<&str>) {
 /// Says what was delivered and what was not, and why.
 pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     if report.busy {
-        tell("another process is delivering at the moment; `rally-hook status` shows what waits");
-        return Ended::done_if(status.pending == 0);
+        tell("another process is delivering; `rally-hook status` shows what is queued");
+        return Ended::Done;
     }
     let mut parts = vec![format!("{} delivered", plural(report.delivered, "commit"))];
     let mut add = |count: usize, what: &str| parts.extend((count > 0).then(|| format!("{count} {what}")));
@@ -91,24 +104,24 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     add(report.completed, "of these lacked changes, now added");
     add(report.unlinked, "without an artifact that Rally has");
     add(report.dead, "became dead letters");
-    add(status.pending as usize, "waiting");
-    add(status.state_requests as usize, "with state changes waiting");
-    let waits = status.pending + status.state_requests > 0;
+    add(status.pending as usize, "queued");
+    add(status.state_requests as usize, "with queued state changes");
+    let is_queued = status.pending + status.state_requests > 0;
     if parts.len() == 1 && report.delivered == 0 {
-        parts = vec!["nothing is waiting for delivery".into()];
+        parts = vec!["nothing is queued".into()];
     }
     tell(&parts.join(", "));
     let reason = report.paused.as_ref().map(|pause| &pause.error).or(report.last_error.as_ref());
-    match (reason.filter(|_| waits || report.dead > 0 || report.unrecorded), status.next_attempt) {
+    match (reason.filter(|_| is_queued || report.dead > 0 || report.unrecorded), status.next_attempt) {
         (Some(reason), _) => tell(reason),
-        (None, Some(next)) if waits => tell(&format!("the next attempt is due {}", from_now(next))),
+        (None, Some(next)) if is_queued => tell(&format!("the next attempt is due {}", from_now(next))),
         _ => {}
     }
     if status.failed > 0 {
-        let letters = plural(status.failed.unsigned_abs() as usize, "dead letter");
+        let letters = plural(status.failed, "dead letter");
         tell(&format!("{letters}: `rally-hook status` says why, `rally-hook retry --all` tries again"));
     }
-    Ended::done_if(!waits && report.dead == 0 && !report.unrecorded)
+    Ended::done_if(!is_queued && report.dead == 0 && !report.unrecorded)
 }
 
 /// Delivers for every repository that has a queue; one that fails does not keep the others from it.
@@ -126,7 +139,8 @@ fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
         let place = Place { repo: Some(git_dir.clone()), ..place.clone() };
         let name = || tell(&format!("{}:", git_dir.display()));
         match Site::open(&place).and_then(|site| deliver_and_look(&site, Mode::Once)) {
-            // A timer that finds nothing to do says nothing.
+            // A timer that finds nothing to do says nothing, nor where another process does it.
+            Ok((report, _)) if report.busy => {}
             Ok((report, status)) if report.is_uneventful() && status.pending + status.state_requests == 0 => {}
             Ok((report, status)) => {
                 name();

@@ -63,6 +63,19 @@ fn a_manual_attempt_does_not_extend_the_pause() {
     server.run(&["deliver"]).succeeds();
 }
 
+#[test]
+fn a_manual_attempt_says_that_delivery_pauses() {
+    let server = Server::delivering_later("");
+    server.configure("[queue]\ndeliver = \"later\"\nretry_delay = \"10m\"\n");
+    server.new_clone().push_commits(&MESSAGES);
+    server.fail_next(status(503));
+    let first = server.run(&["deliver"]).fails_with(1);
+    assert!(!first.stderr.contains("pauses until"), "{first:?}");
+    let second = server.run(&["deliver"]).succeeds();
+    assert!(second.stderr.contains("delivery pauses until ") && second.stderr.contains("HTTP 503"), "{second:?}");
+    assert!(second.stderr.contains("this attempt does not extend the pause"), "{second:?}");
+}
+
 /// Sets up a server whose delivery pauses after a failure.
 fn with_paused_delivery() -> Server {
     let server = Server::delivering_later("");
