@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::deliver::{deliver_and_look, summarise, tell_pause};
 use super::{Ended, Error, Site, config_file, git_dir};
 use crate::artifact::FormattedId;
-use crate::changeset::Changeset;
+use crate::changeset::{Changeset, Post};
 use crate::cli::{Backfill, Place};
 use crate::commit::Change;
 use crate::config::{self, Commits, Deliver};
@@ -104,9 +104,13 @@ fn dry_run(place: &Place, git_dir: &Path, repository: &Repository, range: &Range
     walked?;
     if !json {
         let read = plural(read_count, "commit");
-        tell(&format!("{read} read; {matching} would be posted, except those that Rally has already"));
+        let what = match policy.post {
+            Post::Linked => "mention an artifact ID and would be posted, if Rally has the artifact",
+            Post::All => "would be posted",
+        };
+        tell(&format!("{read} read; {matching} {what}; what Rally has already is not posted again"));
         if let Some(most_named) = most_named(named) {
-            tell(&format!("named most: {most_named}; list those that are not artifacts in commits.ignore"));
+            tell(&format!("mentioned most: {most_named}; list those that are not artifacts in commits.ignore"));
         }
     }
     Ok(Ended::done_if(all_read))

@@ -114,7 +114,11 @@ fn a_dry_run_writes_no_file_and_sends_no_request() {
 fn a_dry_run_without_json_lists_artifacts_and_paths() {
     let (server, _) = with_two_branches();
     let text = server.run(&["backfill", "--dry-run", "main~1..main", "topic"]).succeeds();
-    assert!(text.stdout.contains("DE1: DE1 topic\n  A b\n") && text.stderr.contains("would be posted"), "{text:?}");
+    assert!(
+        text.stdout.contains("DE1: DE1 topic\n  A b\n")
+            && text.stderr.contains("would be posted, if Rally has the artifact"),
+        "{text:?}"
+    );
 }
 
 /// Returns all files and directories below this one.

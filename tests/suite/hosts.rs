@@ -182,7 +182,7 @@ fn ignored_ids_are_not_posted_and_a_dry_run_ends_with_those_named_most() {
     let server = Server::delivering_later("[commits]\nignore = [\"US9\"]\n");
     server.new_clone().push_commits(&["US1 US9", "US1 DE2", "US9"]);
     let dry_run = server.run(&["backfill", "main", "--dry-run"]).succeeds().stderr;
-    assert!(dry_run.contains("named most: US1 (2), DE2 (1);"), "{dry_run}");
+    assert!(dry_run.contains("mentioned most: US1 (2), DE2 (1);"), "{dry_run}");
     assert_eq!(server.count("recorded"), 2);
 }
 
