@@ -15,7 +15,7 @@ use crate::commit::Tip;
 use crate::config::{Config, Level};
 use crate::queue::{self, Claim, Claimed, Queue, Settled, Walked};
 use crate::refs::{RefPatterns, Watched};
-use crate::text::with_causes;
+use crate::text::{plural, with_causes};
 use crate::vcs::{self, Item, NewCommits, Range, Refs, Repository, Updates};
 
 /// How many changesets go into one transaction.
@@ -48,8 +48,23 @@ pub(crate) struct Recorded {
     pub unreadable: Vec<(String, String)>,
     /// The artifacts that the queued ones name.
     pub artifacts: Vec<FormattedId>,
-    /// Whether everything was recorded; if not, there was no time.
-    pub complete: bool,
+    /// Why not everything was recorded, if so; the next call records the rest.
+    pub unfinished: Option<Unfinished>,
+}
+
+/// Why a call left something to the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unfinished {
+    /// The deadline passed while another process was recording.
+    Busy,
+    /// The deadline passed while commits were read.
+    OutOfTime,
+}
+
+impl Unfinished {
+    fn recorded(self) -> Recorded {
+        Recorded { unfinished: Some(self), ..Recorded::default() }
+    }
 }
 
 /// What is to be recorded of a repository.
@@ -93,7 +108,7 @@ impl Recorder<'_> {
     /// Records what is new on the refs that were pushed, or on all. With a deadline, stops there and leaves the rest to
     /// the next call.
     pub(crate) fn record(&mut self, refs: Refs, deadline: Option<Deadline>) -> Result<Recorded, Error> {
-        let Some(_claim) = self.claim(deadline)? else { return Ok(Recorded::default()) };
+        let Some(_claim) = self.claim(deadline)? else { return Ok(Unfinished::Busy.recorded()) };
         let (updates, pushes) = self.updates(refs)?;
         if self.queue.seen_scope(Walked::Commits)?.is_none() {
             // The first run, without `install`: what was there before these pushes counts as seen.
@@ -104,7 +119,7 @@ impl Recorder<'_> {
         let found = self.new_commits(&updates, deadline);
         let found = found.and_then(|items| self.request_states(&updates, deadline, &mut settled).map(|()| items));
         let new = match found {
-            Err(Error::Repository(vcs::Error::OutOfTime)) => return Ok(Recorded::default()),
+            Err(Error::Repository(vcs::Error::OutOfTime)) => return Ok(Unfinished::OutOfTime.recorded()),
             found => found?,
         };
         settled.commits = new.moved;
@@ -235,7 +250,7 @@ impl Recorder<'_> {
         settled: Option<Settled>,
     ) -> Result<Recorded, Error> {
         let Recorder { queue, rules, report, .. } = self;
-        let mut recorded = Recorded { complete: true, ..Recorded::default() };
+        let mut recorded = Recorded::default();
         let (mut waiting, mut failed) = (Vec::new(), None);
         let mut store = |waiting: &mut Vec<Changeset>, settled: Option<&Settled>, recorded: &mut Recorded| {
             recorded.queued += queue.record(waiting, settled, &rules.destination, clock::now())?;
@@ -252,13 +267,14 @@ impl Recorder<'_> {
             if waiting.len() >= PER_TRANSACTION {
                 failed = store(&mut waiting, None, &mut recorded).err();
             }
-            recorded.complete = deadline.is_none_or(|deadline| !deadline.has_passed());
-            recorded.complete && failed.is_none()
+            let is_over = deadline.is_some_and(|deadline| deadline.has_passed());
+            recorded.unfinished = is_over.then_some(Unfinished::OutOfTime);
+            !is_over && failed.is_none()
         });
         if let Some(error) = failed {
             return Err(error.into());
         }
-        let settled = settled.filter(|_| recorded.complete && read.is_ok()).map(|mut settled| {
+        let settled = settled.filter(|_| recorded.unfinished.is_none() && read.is_ok()).map(|mut settled| {
             settled.unreadable.extend(recorded.unreadable.iter().cloned());
             settled
         });
@@ -273,7 +289,8 @@ impl Recorder<'_> {
 fn report_omitted(changeset: &Changeset, report: Reporter) {
     if changeset.omitted > 0 {
         let (revision, omitted) = (&changeset.revision, changeset.omitted);
-        report(Level::Warn, &format!("commit {revision}: {omitted} changed paths beyond max_changes are left out"));
+        let paths = plural(omitted, "changed path");
+        report(Level::Warn, &format!("commit {revision}: left out {paths} beyond max_changes"));
     }
 }
 
@@ -323,7 +340,7 @@ mod tests {
             self.run(|recorder| {
                 recorder.queue.add_push("somebody", line.as_bytes(), Time::from_millis(0)).expect("kept");
                 let recorded = recorder.record(Refs::Pushed, None).expect("recorded");
-                assert!(recorded.complete && recorder.queue.pushes().expect("readable").is_empty());
+                assert!(recorded.unfinished.is_none() && recorder.queue.pushes().expect("readable").is_empty());
                 recorded.artifacts.iter().map(FormattedId::to_string).collect()
             })
         }

@@ -11,8 +11,8 @@ use crate::clock::now;
 use crate::config::{self, Config, Level};
 use crate::deliver::{Delivery, Event, Observer, Pace, Settings};
 use crate::queue::{self, Claim, Mark, Outcome, Pause, Queue};
-use crate::record::{self, Recorder, Reporter, Rules};
-use crate::text::with_causes;
+use crate::record::{self, Recorded, Recorder, Reporter, Rules};
+use crate::text::{plural, with_causes};
 use crate::time::Time;
 use crate::vcs::{Refs, Repository};
 use crate::{deliver, rally};
@@ -151,7 +151,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Reads the configuration again. If somebody has mended it there is no reason to wait any longer.
+    /// Reads the configuration again. If somebody has fixed it there is no reason to wait any longer.
     fn renew_config(&mut self) -> Result<(), Error> {
         let renewed = (self.reload)()?;
         if renewed != self.config {
@@ -207,11 +207,19 @@ impl Worker<'_> {
             let (queue, report) = (&mut *self.queue, self.report);
             Recorder { repository: &repository, queue, rules: &rules, report }.record(Refs::Pushed, None)
         });
-        if let Err(error) = recorded {
-            report.unrecorded = true;
-            let error = format!("cannot record the commits of a push: {}", with_causes(&error));
-            (self.report)(Level::Error, &error);
-            report.last_error = Some(error);
+        match recorded {
+            // The lines of the hooks tell only what these had recorded themselves.
+            Ok(recorded) => {
+                let Recorded { commits, queued, .. } = recorded;
+                let commits = plural(commits, "new commit");
+                (self.report)(Level::Info, &format!("recorded what hooks left: {commits}, {queued} queued"));
+            }
+            Err(error) => {
+                report.unrecorded = true;
+                let error = format!("cannot record the commits of a push: {}", with_causes(&error));
+                (self.report)(Level::Error, &error);
+                report.last_error = Some(error);
+            }
         }
         Ok(None)
     }
@@ -281,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_waited_for_that_a_person_has_to_mend() {
+    fn nothing_is_waited_for_that_a_person_has_to_fix() {
         for mode in [Mode::Once, Mode::Backfill, Mode::Wait, Mode::Background] {
             assert_eq!(next(mode, 100, Some(&pause(true))), None);
         }

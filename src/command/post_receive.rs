@@ -23,7 +23,7 @@ use crate::messages::tell_pusher;
 use crate::panics::caught;
 use crate::process;
 use crate::queue::{self, AFTER_LOSS, StateDir, Store};
-use crate::record::{self, Recorded, Recorder};
+use crate::record::{self, Recorded, Recorder, Unfinished};
 use crate::text::{plural, with_causes};
 use crate::vcs::{Refs, Repository};
 use crate::worker::Mode;
@@ -76,7 +76,7 @@ pub(crate) fn run(place: &Place, hook: Option<&Path>) {
 fn run_with(place: &Place, hook: Option<&Path>, input: &[u8]) {
     let work = || {
         if let Some((site, recorded)) = record_push(place, hook, input) {
-            finish(&site, &recorded);
+            finish(&site, recorded.as_ref());
         }
     };
     if let Err(panic) = caught(work) {
@@ -88,15 +88,13 @@ fn run_with(place: &Place, hook: Option<&Path>, input: &[u8]) {
 const CATCH_UP: &str = "an administrator should run `rally-hook catch-up`";
 
 /// Delivers as the configuration asks for it, and lets the push go on: what it need not wait for is done apart.
-fn finish(site: &Site, recorded: &Recorded) {
+fn finish(site: &Site, recorded: Option<&Recorded>) {
     let log = &site.log;
     let note = || {
-        log.info(&format!(
-            "push by {}: {}, {} queued",
-            pusher(),
-            plural(recorded.commits, "new commit"),
-            recorded.queued
-        ));
+        let Some(Recorded { commits, queued, unfinished, .. }) = recorded else { return };
+        let rest = unfinished.map(|why| format!(" so far; the rest is recorded later, because {}", reason(why)));
+        let commits = plural(*commits, "new commit");
+        log.info(&format!("push by {}: {commits}, {queued} queued{}", pusher(), rest.unwrap_or_default()));
     };
     match site.config.queue.deliver {
         Deliver::Later => note(),
@@ -117,8 +115,9 @@ fn finish(site: &Site, recorded: &Recorded) {
     }
 }
 
-/// Keeps the push, then records it. Returns the repository unless there is nothing to deliver with.
-fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site, Recorded)> {
+/// Keeps the push, then records it. Returns the repository, unless there is nothing to deliver with, and what was
+/// recorded.
+fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site, Option<Recorded>)> {
     let git_dir = match git_dir(place) {
         Ok(dir) => dir,
         Err(error) => {
@@ -135,7 +134,7 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
     let config = match config::load(config_file.as_deref(), &git_dir) {
         Ok(config) => config,
         Err(error) => {
-            tell_pusher(&format!("this push is kept until the configuration is mended: {}", with_causes(&error)));
+            tell_pusher(&format!("this push is kept until the configuration is fixed: {}", with_causes(&error)));
             return None;
         }
     };
@@ -143,13 +142,13 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
     let recorded = record(&site, &mut store);
     store.notice().iter().for_each(|notice| site.log.error(notice));
     match recorded {
-        Ok(recorded) => Some((site, recorded)),
+        Ok(recorded) => Some((site, Some(recorded))),
         Err(error) => {
             let text = with_causes(&error);
             site.log.error(&format!("a push was kept but not recorded: {text}"));
             tell_pusher(&format!("this push is kept, but its commits are not recorded yet: {text}"));
             // A queue that another process holds is free again soon.
-            matches!(error, Error::Queue(_)).then(|| (site, Recorded::default()))
+            matches!(error, Error::Queue(_)).then_some((site, None))
         }
     }
 }
@@ -166,7 +165,7 @@ fn keep(git_dir: &Path, input: &[u8]) -> Option<(StateDir, Store)> {
         }
         Ok::<_, queue::Error>((state, store))
     };
-    keep().map_err(|error| tell_pusher(&format!("{}; {CATCH_UP} once that is mended", with_causes(&error)))).ok()
+    keep().map_err(|error| tell_pusher(&format!("{}; {CATCH_UP} once that is fixed", with_causes(&error)))).ok()
 }
 
 /// Returns who pushes, as the hosts' environments tell it.
@@ -233,9 +232,10 @@ fn line(recorded: &Recorded, trouble: Option<&str>, repository: &str, verbosity:
     let commits = plural(recorded.queued, "commit");
     let summary = match recorded {
         _ if verbosity == PushLog::Quiet => None,
-        Recorded { complete: false, .. } => {
-            Some(format!("this push is kept; its commits are recorded later (repository {repository})"))
-        }
+        Recorded { unfinished: Some(why), .. } => Some(format!(
+            "this push is kept; its commits are recorded later, because {} (repository {repository})",
+            reason(*why)
+        )),
         Recorded { queued: 0, .. } => None,
         Recorded { artifacts, .. } if artifacts.is_empty() => {
             Some(format!("{commits} queued (repository {repository})"))
@@ -247,6 +247,13 @@ fn line(recorded: &Recorded, trouble: Option<&str>, repository: &str, verbosity:
     match (summary, trouble) {
         (Some(summary), Some(trouble)) => Some(format!("{summary}; {trouble}")),
         (summary, trouble) => summary.or_else(|| trouble.map(str::to_owned)),
+    }
+}
+
+fn reason(unfinished: Unfinished) -> &'static str {
+    match unfinished {
+        Unfinished::Busy => "another process is recording commits",
+        Unfinished::OutOfTime => "there are many",
     }
 }
 
@@ -262,28 +269,34 @@ fn names(artifacts: &[FormattedId]) -> String {
 mod tests {
     use super::*;
 
-    fn recorded(queued: usize, ids: &[&str], complete: bool) -> Recorded {
+    fn recorded(queued: usize, ids: &[&str], unfinished: Option<Unfinished>) -> Recorded {
         let artifacts = ids.iter().map(|id| serde_json::from_value((*id).into()).expect("an ID")).collect();
-        Recorded { commits: queued, queued, artifacts, complete, ..Recorded::default() }
+        Recorded { commits: queued, queued, artifacts, unfinished, ..Recorded::default() }
     }
 
     #[test]
     fn the_pusher_sees_one_line_or_none() {
         let summary = |recorded: &Recorded| line(recorded, None, "core", PushLog::Summary);
-        assert_eq!(summary(&recorded(0, &[], true)), None);
-        assert_eq!(summary(&recorded(1, &["US1"], true)).as_deref(), Some("1 commit queued for US1 (repository core)"));
-        let many = recorded(7, &["US1", "US2", "US3", "US4", "US5", "US6", "US7"], true);
+        assert_eq!(summary(&recorded(0, &[], None)), None);
+        assert_eq!(summary(&recorded(1, &["US1"], None)).as_deref(), Some("1 commit queued for US1 (repository core)"));
+        let many = recorded(7, &["US1", "US2", "US3", "US4", "US5", "US6", "US7"], None);
         assert_eq!(
             summary(&many).as_deref(),
             Some("7 commits queued for US1, US2, US3, US4, US5, 2 more (repository core)")
         );
-        assert!(summary(&recorded(0, &[], false)).is_some_and(|line| line.contains("recorded later")));
+        assert_eq!(
+            summary(&recorded(0, &[], Some(Unfinished::Busy))).as_deref(),
+            Some(
+                "this push is kept; its commits are recorded later, because another process is recording commits \
+                 (repository core)"
+            )
+        );
     }
 
     #[test]
     fn trouble_is_told_even_where_the_summary_is_not() {
-        let quiet = line(&recorded(1, &["US1"], true), Some("trouble"), "core", PushLog::Quiet);
+        let quiet = line(&recorded(1, &["US1"], None), Some("trouble"), "core", PushLog::Quiet);
         assert_eq!(quiet.as_deref(), Some("trouble"));
-        assert_eq!(line(&recorded(1, &["US1"], true), None, "core", PushLog::Quiet), None);
+        assert_eq!(line(&recorded(1, &["US1"], None), None, "core", PushLog::Quiet), None);
     }
 }

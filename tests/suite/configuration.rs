@@ -42,7 +42,7 @@ fn pushes_with_a_broken_or_missing_configuration_wait_until_it_is_there() {
     server.write_configuration("[rally\n");
     clone.commit("US1", &[("a", Some("1"))]);
     let seen = clone.push(&["origin", "main"]);
-    assert!(seen.contains("rally: this push is kept until the configuration is mended: "), "{seen}");
+    assert!(seen.contains("rally: this push is kept until the configuration is fixed: "), "{seen}");
     fs::remove_file(server.git_dir.join("rally-hook.toml")).expect("it was there");
     clone.commit("US2", &[("a", Some("2"))]);
     let seen = clone.push(&["origin", "main"]);

@@ -173,7 +173,7 @@ fn a_configuration_with_a_key_that_others_may_read_is_refused_with_the_chmod_com
     set_mode(&config, 0o640);
     clone.commit("US2", &[("a", Some("2"))]);
     let seen = clone.push(&["origin", "main"]);
-    assert!(seen.contains("this push is kept until the configuration is mended"), "{seen}");
+    assert!(seen.contains("this push is kept until the configuration is fixed"), "{seen}");
     let cure = format!("run: chmod 600 {}", config.display());
     assert!(server.run(&["deliver"]).fails_with(2).stderr.contains(&cure));
     set_mode(&config, 0o600);

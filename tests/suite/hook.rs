@@ -103,12 +103,14 @@ fn a_push_that_cannot_be_read_in_time_is_read_in_the_background() {
     let clone = server.new_clone();
     clone.commit("US1", &[("a", Some("1"))]);
     let seen = clone.push(&["origin", "main"]);
-    assert!(seen.contains("rally: this push is kept; its commits are recorded later (repository payments)"), "{seen}");
+    assert!(seen.contains("rally: this push is kept; its commits are recorded later, because another process is recording commits (repository payments)"), "{seen}");
     assert_eq!(server.count("recorded"), 0);
     drop(lock);
     server.rally.wait_until("the commit", |world| world.changesets().iter().any(|held| held.changes.len() == 1));
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    assert!(server.log().contains("0 queued so far; the rest is recorded later, because another process"));
+    assert!(server.log().contains("recorded what hooks left: 1 new commit, 1 queued"), "{}", server.log());
 }
 
 #[test]

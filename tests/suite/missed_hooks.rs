@@ -63,7 +63,7 @@ fn commits_are_posted_although_a_forced_push_replaced_them_before_they_were_read
     server.write_configuration("[rally]\nservr = 1\n");
     let clone = server.new_clone();
     let seen = clone.push_commits(&["US1: forced away"]);
-    assert!(seen.contains("this push is kept until the configuration is mended"), "{seen}");
+    assert!(seen.contains("this push is kept until the configuration is fixed"), "{seen}");
     let lost = clone.head();
     clone.git(&["checkout", "--quiet", "--orphan", "other"]);
     clone.commit("DE2: in its place", &[("a", Some("other"))]);
