@@ -6,15 +6,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::hook_file::{HOOK, is_ours, program_in};
-use super::{Ended, Error, Site, config_file, git_dir, state_dir};
+use super::hook_file::{HOOK, KEPT, KEPT_BEFORE, is_ours, program_in};
+use super::{Ended, Error, Site, config_file, from_now, git_dir, state_dir};
 use crate::PROGRAM;
 use crate::cli::Place;
 use crate::clock::now;
 use crate::config::{self, Commits, Config, Rally};
 use crate::environment::variable;
 use crate::process;
-use crate::queue::{Claim, Queue, Status};
+use crate::queue::{AFTER_LOSS, Claim, Pause, Queue, Status};
 use crate::rally;
 use crate::refs::RefPatterns;
 use crate::text::{plural, printable, with_causes};
@@ -42,7 +42,7 @@ pub(super) fn run(place: &Place) -> Result<Ended, Error> {
     let config = match config::load(config_file.as_deref(), &git_dir) {
         Ok(config) => {
             let named = config_file.map(|file| format!("{}: ", file.display())).unwrap_or_default();
-            doctor.say("configuration", Fine(format!("{named}every key is known")))?;
+            doctor.say("configuration", Fine(format!("{named}no errors")))?;
             Some(config)
         }
         Err(error) => {
@@ -140,8 +140,10 @@ fn hook(git_dir: &Path) -> Finding {
     if let Some(file) = files_below(&hook.with_extension("d")).into_iter().find(|file| calls_us(file)) {
         return Fine(format!("{}, which the host's own hook runs", file.display()));
     }
-    let Ok(meta) = fs::metadata(&hook) else { return Wrong(format!("{name} does not exist; run: rally-hook install")) };
-    if meta.permissions().mode() & 0o111 == 0 {
+    if !hook.exists() {
+        return Wrong(format!("{name} does not exist; run: rally-hook install"));
+    }
+    if !is_executable(&hook) {
         return Wrong(format!("{name} is not executable, so Git ignores it; run: chmod +x {name}"));
     }
     if process::is_on_noexec_mount(&hook) {
@@ -150,12 +152,27 @@ fn hook(git_dir: &Path) -> Finding {
     if program_in(&hook).is_some_and(|program| !program.exists()) {
         return Wrong(format!("{name} calls a program that does not exist any more; run: rally-hook install"));
     }
-    match calls_us(&hook) {
-        true => Fine(name.to_string()),
-        false => Wrong(format!(
+    if !calls_us(&hook) {
+        return Wrong(format!(
             "{name} does not call rally-hook, so pushes are not posted; run: rally-hook install (it keeps that hook)"
-        )),
+        ));
     }
+    let kept = [hook.with_file_name(KEPT), hook.with_file_name(KEPT_BEFORE)];
+    match kept {
+        [kept, _] if kept.exists() && !is_executable(&kept) => Note(format!(
+            "{name}; the hook that it keeps, {0}, is not executable and does not run; run: chmod +x {0}",
+            kept.display()
+        )),
+        [_, older] if older.exists() => {
+            Note(format!("{name}; an older hook, {}, is kept and does not run; remove it", older.display()))
+        }
+        _ => Fine(name.to_string()),
+    }
+}
+
+/// Tells whether Git would run a file as a hook.
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0)
 }
 
 /// Tells whether a hook is ours or calls this program.
@@ -168,8 +185,7 @@ fn calls_us(hook: &Path) -> bool {
 /// Returns the executable files of a directory, as hosts' dispatchers run them.
 fn files_below(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let runs = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
-    entries.filter(runs).collect()
+    entries.filter(|path| is_executable(path)).collect()
 }
 
 fn queue(git_dir: &Path) -> Finding {
@@ -182,28 +198,36 @@ fn queue(git_dir: &Path) -> Finding {
         Err(error) => return wrong(&error),
     };
     match queue.status(now()) {
-        Ok(status) if status.failed > 0 => {
-            Wrong(format!("{} dead letters; `rally-hook status` lists them", status.failed))
-        }
-        Ok(Status { pause: Some(pause), .. }) => {
-            let text = format!("delivery pauses: {}; `rally-hook deliver` tries again at once", pause.error);
-            if pause.needs_person { Wrong(text) } else { Note(text) }
-        }
-        Ok(status) if status.lost => Note(
-            "it was lost or damaged, and what waited in it may be gone; run `rally-hook backfill` over the last pushes"
-                .into(),
-        ),
-        Ok(status) if status.pushes > 0 => {
-            Note("it holds pushes whose commits are not recorded yet; `rally-hook deliver` records them".into())
-        }
-        Ok(status) => match status.oldest_pending {
-            Some(oldest) => {
-                let minutes = now().since(oldest).as_secs() / 60;
-                Note(format!("{} pending, the oldest for {minutes} minutes", status.pending))
-            }
-            None => Fine(format!("{} delivered, nothing pending", status.delivered)),
-        },
+        Ok(status) => state_of_queue(&status),
         Err(error) => wrong(&error),
+    }
+}
+
+/// Names all that a person has to act on; of the rest, what matters most.
+fn state_of_queue(status: &Status) -> Finding {
+    let pause = status.pause.as_ref();
+    let pauses = |pause: &Pause| format!("delivery pauses: {}; `rally-hook deliver` tries again at once", pause.error);
+    let wrong = [
+        status.lost.then(|| format!("it was lost, and what was queued may be missing in Rally; {AFTER_LOSS}")),
+        (status.failed > 0).then(|| format!("{}; `rally-hook status` says why", plural(status.failed, "dead letter"))),
+        pause.filter(|pause| pause.needs_person).map(pauses),
+    ];
+    let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+    if !wrong.is_empty() {
+        return Wrong(wrong.join("; "));
+    }
+    if let Some(pause) = pause {
+        return Note(pauses(pause));
+    }
+    if status.pushes > 0 {
+        let pushes = plural(status.pushes, "push");
+        return Note(format!(
+            "it holds {pushes} whose commits are not recorded yet; `rally-hook deliver` records them"
+        ));
+    }
+    match status.oldest_pending {
+        Some(oldest) => Note(format!("{} queued, the oldest recorded {}", status.pending, from_now(oldest))),
+        None => Fine(format!("{} delivered, none queued", status.delivered)),
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) const HOOK: &str = "post-receive";
 /// What the hook that was there before is called while ours is there. Ours finds it beside itself, wherever the
 /// repository is moved to.
 pub(super) const KEPT: &str = "post-receive.before-rally-hook";
+/// What that one is called once another has taken its place: it never runs.
+pub(super) const KEPT_BEFORE: &str = "post-receive.before-rally-hook.old";
 /// Tells our hook from others.
 const MARK: &str = "# Installed by rally-hook; `rally-hook uninstall` removes it.";
 /// Begins the line that names the configuration which the hook and all commands read.

@@ -51,7 +51,7 @@ fn doctor_counts_dead_letters() {
         ran.stdout
             .lines()
             .any(|line| line[6..].starts_with("queue")
-                && line.contains("2 dead letters; `rally-hook status` lists them")),
+                && line.contains("2 dead letters; `rally-hook status` says why")),
         "{ran:?}"
     );
 }

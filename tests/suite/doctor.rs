@@ -64,9 +64,9 @@ fn the_scm_repository_may_be_missing_until_the_first_delivery() {
 fn the_queue_is_described() {
     let server = Server::delivering_later("");
     server.new_clone().push_commits(&["US1"]);
-    assert!(finding(&server, 0, "queue").starts_with("note  queue          1 pending"));
+    assert!(finding(&server, 0, "queue").starts_with("note  queue          1 queued"));
     server.deliver_all();
-    assert!(finding(&server, 0, "queue").contains("1 delivered, nothing pending"));
+    assert!(finding(&server, 0, "queue").contains("1 delivered, none queued"));
 }
 
 #[test]
@@ -76,6 +76,30 @@ fn a_pause_of_delivery_is_noted() {
     server.fail_next(status(503));
     server.run(&["deliver"]).fails_with(1);
     assert!(finding(&server, 0, "queue").starts_with("note  queue          delivery pauses: "));
+}
+
+#[test]
+fn a_lost_queue_is_wrong_and_a_pause_does_not_hide_it() {
+    let server = Server::delivering_later("");
+    fs::remove_dir_all(server.git_dir.join("rally-hook")).expect("it was there");
+    server.new_clone().push_commits(&["US1"]);
+    server.fail_next(status(503));
+    server.run(&["deliver"]).fails_with(1);
+    let queue = finding(&server, 1, "queue");
+    assert!(queue.starts_with("WRONG queue          it was lost") && queue.contains("backfill --all"), "{queue}");
+}
+
+#[test]
+fn a_kept_hook_that_does_not_run_is_noted() {
+    let server = Server::without_hook();
+    fs::write(server.hook(), "#!/bin/sh\n").expect("a hook");
+    server.run(&["install"]).succeeds();
+    assert!(finding(&server, 0, "hook").contains("is not executable and does not run; run: chmod +x"));
+    let kept = server.git_dir.join("hooks/post-receive.before-rally-hook");
+    fs::set_permissions(kept, fs::Permissions::from_mode(0o755)).expect("a mode");
+    assert!(finding(&server, 0, "hook").starts_with("ok    hook"));
+    fs::write(server.git_dir.join("hooks/post-receive.before-rally-hook.old"), "#!/bin/sh\n").expect("a hook");
+    assert!(finding(&server, 0, "hook").contains("before-rally-hook.old, is kept and does not run"));
 }
 
 #[test]
