@@ -7,13 +7,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::hook_file::{self, HOOK, KEPT, file_error, is_ours};
-use super::{Ended, Error, Site, git_dir};
+use super::hook_file::{self, HOOK, KEPT, KEPT_BEFORE, file_error, is_ours};
+use super::{Ended, Error, PATIENCE, Site, git_dir, state_dir};
+use crate::PROGRAM;
 use crate::cli::Place;
+use crate::clock::now;
 use crate::config;
 use crate::messages::tell;
-use crate::queue::Walked;
-use crate::text::with_causes;
+use crate::queue::{StateDir, Store, Walked};
+use crate::text::{plural, with_causes};
 use crate::vcs;
 
 pub(super) fn install(place: &Place) -> Result<Ended, Error> {
@@ -23,6 +25,8 @@ pub(super) fn install(place: &Place) -> Result<Ended, Error> {
     let script = hook_file::script(config_file.as_deref())?;
     // The configuration may come later; its defaults are enough to mark the existing commits as seen.
     let config = config::load(config_file.as_deref(), &git_dir);
+    // One that is named goes into the hook, and every command would fail by it.
+    let config = if place.config.is_some() { Ok(config?) } else { config };
     mark_seen(&Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?)?;
     if vcs::shares_hooks(&git_dir, &hooks) {
         tell(&format!("core.hooksPath is {}: the hook serves all repositories that use it", hooks.display()));
@@ -37,7 +41,7 @@ pub(super) fn install(place: &Place) -> Result<Ended, Error> {
     match config {
         Ok(_) => tell("run `rally-hook doctor` to check whether everything is in place"),
         Err(error) => {
-            tell(&format!("pushes are kept but not posted until this is mended: {}", with_causes(&error)));
+            tell(&format!("pushes are kept but not posted until this is fixed: {}", with_causes(&error)));
         }
     }
     Ok(Ended::Done)
@@ -58,7 +62,7 @@ fn mark_seen(site: &Site) -> Result<(), Error> {
 fn keep(hook: &Path, kept: &Path) -> Result<(), Error> {
     if kept.symlink_metadata().is_ok() {
         // The host has written its hook again since we were installed: the new one counts.
-        let older = kept.with_extension("before-rally-hook.old");
+        let older = hook.with_file_name(KEPT_BEFORE);
         fs::rename(kept, &older).map_err(|source| file_error("rename", kept, source))?;
         tell(&format!("the hook that was kept before is now {}", older.display()));
     }
@@ -87,15 +91,37 @@ pub(super) fn uninstall(place: &Place) -> Result<Ended, Error> {
     }
     if kept.symlink_metadata().is_ok() {
         fs::rename(&kept, &hook).map_err(|source| file_error("rename", &kept, source))?;
-        tell(&format!("put back the hook that was there before, {}", hook.display()));
+        tell(&format!("put back the hook that was there before: {} is {} again", kept.display(), hook.display()));
     } else {
         fs::remove_file(&hook).map_err(|source| file_error("remove", &hook, source))?;
         tell(&format!("removed {}", hook.display()));
     }
-    tell(
-        "the queue stays; run `rally-hook deliver --wait` to deliver what waits, then the directory rally-hook may be removed",
-    );
+    let older = hook.with_file_name(KEPT_BEFORE);
+    if older.symlink_metadata().is_ok() {
+        tell(&format!("an older hook stays as {}; it does not run", older.display()));
+    }
+    if StateDir::is_in(&git_dir) {
+        tell_rest(&git_dir)?;
+    }
     Ok(Ended::Done)
+}
+
+/// Says what becomes of the queue.
+fn tell_rest(git_dir: &Path) -> Result<(), Error> {
+    let status = Store::new(state_dir(git_dir)?, PATIENCE).run(|queue| queue.status(now()))?;
+    let dir = git_dir.join(PROGRAM);
+    let dir = dir.display();
+    match status.pending + status.failed + status.pushes + status.state_requests {
+        0 => tell(&format!("the queue is empty; {dir} may be removed")),
+        _ => tell(&format!(
+            "the queue is not empty ({} queued, {} failed, {} unread); before you remove {dir}, run `rally-hook deliver --wait` \
+             and see `rally-hook status`",
+            status.pending,
+            status.failed,
+            plural(status.pushes, "push")
+        )),
+    }
+    Ok(())
 }
 
 fn write_hook(hook: &Path, script: &str) -> io::Result<()> {

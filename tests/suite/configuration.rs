@@ -82,6 +82,17 @@ fn a_named_file_that_does_not_exist_is_an_error() {
 }
 
 #[test]
+fn install_refuses_a_named_file_with_an_error_and_changes_nothing() {
+    let server = Server::without_hook();
+    let broken = server.write_private("broken.toml", "no TOML");
+    for (file, cause) in [("/nonexistent/x.toml", "does not exist"), (&broken.display().to_string(), "line 1")] {
+        let refused = server.run(&["install", "--config", file]).fails_with(2);
+        assert!(refused.stderr.contains(file) && refused.stderr.contains(cause), "{refused:?}");
+    }
+    assert!(!server.hook().exists() && !server.git_dir.join("rally-hook").exists());
+}
+
+#[test]
 fn status_shows_the_queue_although_the_configuration_is_broken() {
     let server = Server::delivering_later("");
     server.new_clone().push_commits(&["US1"]);

@@ -62,7 +62,8 @@ fn the_failure_of_a_foreign_hook_is_reported() {
 #[test]
 fn uninstall_restores_a_foreign_hook_as_it_was() {
     let server = with_foreign_hook();
-    server.run(&["uninstall"]).succeeds();
+    let ran = server.run(&["uninstall"]).succeeds();
+    assert!(ran.stderr.contains("put back") && ran.stderr.contains("the queue is empty;"), "{ran:?}");
     assert_eq!(fs::read(server.hook()).expect("the foreign hook"), FOREIGN.as_bytes());
     assert_eq!(fs::metadata(server.hook()).expect("it").permissions().mode() & 0o777, 0o750);
     let left: Vec<_> = fs::read_dir(server.git_dir.join("hooks")).expect("hooks").flatten().collect();
@@ -97,6 +98,17 @@ fn both_foreign_hooks_are_kept_if_the_host_writes_a_second_one() {
     for kept in ["post-receive.before-rally-hook", "post-receive.before-rally-hook.old"] {
         assert_eq!(fs::read(server.git_dir.join("hooks").join(kept)).expect("the hook"), FOREIGN.as_bytes());
     }
+}
+
+#[test]
+fn uninstall_names_an_older_hook_and_what_is_queued() {
+    let server = with_foreign_hook();
+    write_foreign(&server.hook());
+    server.run(&["install"]).succeeds();
+    server.new_clone().push_commits(&["US1"]);
+    let ran = server.run(&["uninstall"]).succeeds();
+    assert!(ran.stderr.contains("post-receive.before-rally-hook.old; it does not run"), "{ran:?}");
+    assert!(ran.stderr.contains("the queue is not empty (1 queued, 0 failed, 0 pushes unread)"), "{ran:?}");
 }
 
 #[test]
