@@ -126,7 +126,7 @@ fn insert_changeset(tx: &Transaction, changeset: &Changeset, destination: &str, 
         .execute(params![revision, now])?;
     let json = serde_json::to_string(changeset).expect("plain data becomes JSON");
     if inserted == 0 {
-        return mend_changeset(tx, revision, &json, now);
+        return restore_facts(tx, revision, &json, now);
     }
     tx.prepare_cached("INSERT INTO facts VALUES (?1, ?2)")?.execute(params![tx.last_insert_rowid(), json])?;
     count(tx, "recorded", 1)?;
@@ -147,12 +147,12 @@ fn insert_unreadable(tx: &Transaction, revision: &str, reason: &str, now: Time) 
 }
 
 /// Gives a changeset back its facts, if they were lost with a damaged database.
-fn mend_changeset(tx: &Transaction, revision: &str, json: &str, now: Time) -> rusqlite::Result<bool> {
-    let mended = tx
+fn restore_facts(tx: &Transaction, revision: &str, json: &str, now: Time) -> rusqlite::Result<bool> {
+    let restored = tx
         .prepare_cached("INSERT OR IGNORE INTO facts SELECT id, ?2 FROM changeset WHERE revision = ?1")?
         .execute([revision, json])?;
-    if mended > 0 {
+    if restored > 0 {
         tx.execute("UPDATE changeset SET dead = 0, next_attempt = ?2 WHERE revision = ?1", params![revision, now])?;
     }
-    Ok(mended > 0)
+    Ok(restored > 0)
 }

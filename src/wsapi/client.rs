@@ -104,18 +104,18 @@ impl Client {
         }
     }
 
-    /// Sends one write; if a value of it is refused that can be mended, once more.
+    /// Sends one write; if a value of it is refused that can be repaired, once more.
     pub(crate) fn write(&self, write: &Write) -> Result<Created, Error> {
         let result = self.post(&write.path, &write.body, 1).and_then(|answer| created(&answer));
-        self.mended(write, result)
+        self.repaired(write, result)
     }
 
-    fn mended(&self, write: &Write, result: Result<Created, Error>) -> Result<Created, Error> {
-        let mended = match &result {
+    fn repaired(&self, write: &Write, result: Result<Created, Error>) -> Result<Created, Error> {
+        let repaired = match &result {
             Err(Error::Rejected(texts)) => repair(write, texts),
             _ => None,
         };
-        match mended {
+        match repaired {
             Some(write) => created(&self.post(&write.path, &write.body, 1)?),
             None => result,
         }
@@ -133,7 +133,7 @@ impl Client {
         let answer = self.post("/batch", &json!({"Batch": entries}), writes.len())?;
         match answer["Results"].as_array() {
             Some(results) if results.len() == writes.len() => {
-                Ok(writes.iter().zip(results).map(|(write, result)| self.mended(write, created(result))).collect())
+                Ok(writes.iter().zip(results).map(|(write, result)| self.repaired(write, created(result))).collect())
             }
             _ => Err(Error::OddBatch(Error::excerpt(&answer.to_string()))),
         }

@@ -93,7 +93,7 @@ fn a_hook_that_a_shell_runs_works() {
 }
 
 #[test]
-fn install_mends_a_hook_that_the_host_has_rewritten() {
+fn install_repairs_a_hook_that_the_host_has_rewritten() {
     let server = Server::without_hook();
     let foreign = |text: &str| {
         fs::write(server.hook(), format!("#!/bin/sh\necho {text}\n")).expect("a file");
