@@ -110,7 +110,7 @@ impl Recorder<'_> {
     pub(crate) fn record(&mut self, refs: Refs, deadline: Option<Deadline>) -> Result<Recorded, Error> {
         let Some(_claim) = self.claim(deadline)? else { return Ok(Unfinished::Busy.recorded()) };
         let (updates, pushes) = self.updates(refs)?;
-        if self.queue.seen_scope(Walked::Commits)?.is_none() {
+        if !self.queue.is_initialised()? {
             // The first run, without `install`: what was there before these pushes counts as seen.
             let before = self.repository.tips_before(&updates, &|_| true)?;
             self.queue.add_seen_tips(Walked::Commits, &before, EVERYTHING)?;
@@ -122,7 +122,7 @@ impl Recorder<'_> {
             Err(Error::Repository(vcs::Error::OutOfTime)) => return Ok(Unfinished::OutOfTime.recorded()),
             found => found?,
         };
-        settled.commits = new.moved;
+        settled.commit_tips = new.moved;
         for unreadable in new.unreadable {
             let reason =
                 format!("cannot record what {} was pushed to: {}", unreadable.name, with_causes(&unreadable.error));
@@ -161,7 +161,7 @@ impl Recorder<'_> {
 
     /// Returns the names of the watched refs whose commits are not all recorded.
     pub(crate) fn refs_behind(&self) -> Result<Vec<String>, Error> {
-        if self.queue.seen_scope(Walked::Commits)?.is_none() {
+        if !self.queue.is_initialised()? {
             // The first attempt to record something will count what is there as seen.
             return Ok(Vec::new());
         }
@@ -181,7 +181,7 @@ impl Recorder<'_> {
         self.queue.add_kept_pushes(clock::now())?;
         let pushes = self.queue.pushes()?;
         let updates = self.repository.updates(pushes.iter().map(|push| push.input.as_slice()), refs)?;
-        updates.strange.iter().for_each(|line| (self.report)(Level::Warn, &format!("not a ref update: {line}")));
+        updates.malformed.iter().for_each(|line| (self.report)(Level::Warn, &format!("not a ref update: {line}")));
         Ok((updates, pushes.iter().map(|push| push.id).collect()))
     }
 
@@ -193,10 +193,11 @@ impl Recorder<'_> {
         &self,
         walked: Walked,
         updates: &Updates,
-        is_meant: &dyn Fn(&str) -> bool,
+        is_included: &dyn Fn(&str) -> bool,
         deadline: Option<Deadline>,
     ) -> Result<NewCommits, Error> {
-        let walk = |seen: &mut dyn Iterator<Item = Tip>| self.repository.new_commits(updates, is_meant, seen, deadline);
+        let walk =
+            |seen: &mut dyn Iterator<Item = Tip>| self.repository.new_commits(updates, is_included, seen, deadline);
         Ok(self.queue.with_seen_tips(walked, walk)??)
     }
 
@@ -227,7 +228,7 @@ impl Recorder<'_> {
             self.queue.add_seen_tips(Walked::States, &tips, &scope)?;
         }
         let new = self.walk(Walked::States, updates, &|name| refs.matches(name), deadline)?;
-        settled.states = new.moved;
+        settled.state_tips = new.moved;
         let requests: &mut Vec<StateRequest> = &mut settled.state_requests;
         self.repository.read(
             new.items,

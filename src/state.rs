@@ -64,47 +64,47 @@ enum Token<'a> {
 /// Pairs the IDs of a line with the state words that apply to them.
 fn asked_for<'t>(tokens: &'t [Token<'t>]) -> Vec<(&'t FormattedId, &'t str)> {
     let mut pairs = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        let (ids, word, next) = match &tokens[at] {
+    let mut index = 0;
+    while index < tokens.len() {
+        let (ids, word, next) = match &tokens[index] {
             Token::State(word) => {
-                let (ids, next) = id_list(tokens, skip_after_word(tokens, at + 1));
-                if ids.is_empty() { (ids, None, at + 1) } else { (ids, Some(*word), next) }
+                let (ids, next) = id_list(tokens, skip_after_word(tokens, index + 1));
+                if ids.is_empty() { (ids, None, index + 1) } else { (ids, Some(*word), next) }
             }
             Token::Id(_) => {
-                let (ids, next) = id_list(tokens, at);
+                let (ids, next) = id_list(tokens, index);
                 match tokens[next..] {
                     [Token::Space, Token::State(word), ..] => (ids, Some(word), next + 2),
                     _ => (ids, None, next),
                 }
             }
-            _ => (Vec::new(), None, at + 1),
+            _ => (Vec::new(), None, index + 1),
         };
         pairs.extend(word.into_iter().flat_map(|word| ids.iter().map(move |id| (*id, word))));
-        at = next;
+        index = next;
     }
     pairs
 }
 
 /// Returns the place after a state word's optional colon and white space.
-fn skip_after_word(tokens: &[Token], at: usize) -> usize {
-    match tokens[at..] {
-        [Token::Colon, Token::Space, ..] => at + 2,
-        [Token::Colon | Token::Space, ..] => at + 1,
-        _ => at,
+fn skip_after_word(tokens: &[Token], index: usize) -> usize {
+    match tokens[index..] {
+        [Token::Colon, Token::Space, ..] => index + 2,
+        [Token::Colon | Token::Space, ..] => index + 1,
+        _ => index,
     }
 }
 
 /// Returns the list of IDs that begins at this token, and the place after its last ID.
-fn id_list<'t>(tokens: &'t [Token], mut at: usize) -> (Vec<&'t FormattedId>, usize) {
+fn id_list<'t>(tokens: &'t [Token], mut index: usize) -> (Vec<&'t FormattedId>, usize) {
     let mut ids = Vec::new();
-    let mut end = at;
-    while let Some(token) = tokens.get(at) {
-        at += 1;
+    let mut end = index;
+    while let Some(token) = tokens.get(index) {
+        index += 1;
         match token {
             Token::Id(id) => {
                 ids.push(id);
-                end = at;
+                end = index;
             }
             Token::Space | Token::Separator if !ids.is_empty() => {}
             _ => break,
@@ -117,22 +117,22 @@ fn id_list<'t>(tokens: &'t [Token], mut at: usize) -> (Vec<&'t FormattedId>, usi
 fn tokens<'s>(line: &str, mentions: &Mentions, states: &'s States) -> Vec<Token<'s>> {
     let mut ids = mentions.spans(line.as_bytes()).peekable();
     let mut tokens = Vec::new();
-    let mut at = 0;
-    while let Some(c) = line[at..].chars().next() {
-        let (token, length) = if let Some((span, id)) = ids.next_if(|(span, _)| span.start == at) {
+    let mut index = 0;
+    while let Some(c) = line[index..].chars().next() {
+        let (token, length) = if let Some((span, id)) = ids.next_if(|(span, _)| span.start == index) {
             (Token::Id(id), span.len())
         } else if is_word_char(c) {
             // The run may hold an ID (`x-US5`), which ends it: the ID is a token of its own.
-            let run = word_length(&line[at..]);
-            let run = ids.peek().map_or(run, |(span, _)| run.min(span.start - at));
-            word(&line[at..], run, states)
+            let run = word_length(&line[index..]);
+            let run = ids.peek().map_or(run, |(span, _)| run.min(span.start - index));
+            word(&line[index..], run, states)
         } else {
             (punctuation(c), c.len_utf8())
         };
         if token != Token::Space || tokens.last() != Some(&Token::Space) {
             tokens.push(token);
         }
-        at += length;
+        index += length;
     }
     tokens
 }

@@ -7,14 +7,14 @@ use crate::clock::now;
 use crate::config::Deliver;
 use crate::messages::tell;
 use crate::process;
-use crate::queue::{AFTER_LOSS, Walked};
+use crate::queue::AFTER_LOSS;
 use crate::text::plural;
 use crate::vcs::Refs;
 use crate::worker::Mode;
 
 pub(super) fn run(place: &Place) -> Result<Ended, Error> {
     let site = Site::open(place)?;
-    let is_first = site.with_queue(|queue| Ok(queue.seen_scope(Walked::Commits)?.is_none()))?;
+    let is_first = site.with_queue(|queue| Ok(!queue.is_initialised()?))?;
     let recorded = site.with_recorder(&site.repository()?, |recorder| recorder.record(Refs::All, None))?;
     if is_first {
         let (why, posts) = match site.with_queue(|queue| Ok(queue.is_loss_noted()?))? {

@@ -14,7 +14,7 @@ use crate::cli::Place;
 use crate::clock::now;
 use crate::config;
 use crate::messages::tell;
-use crate::queue::{StateDir, Store, Walked};
+use crate::queue::{StateDir, Store};
 use crate::text::{plural, with_causes};
 use crate::vcs;
 
@@ -49,7 +49,7 @@ pub(super) fn install(place: &Place) -> Result<Ended, Error> {
 
 /// Marks what the repository holds as seen, unless that was done before.
 fn mark_seen(site: &Site) -> Result<(), Error> {
-    if site.with_queue(|queue| Ok(queue.seen_scope(Walked::Commits)?.is_some()))? {
+    if site.with_queue(|queue| Ok(queue.is_initialised()?))? {
         tell("the queue of an earlier installation goes on; run `rally-hook catch-up` to record what was pushed since");
         return Ok(());
     }

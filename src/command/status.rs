@@ -10,7 +10,7 @@ use crate::PROGRAM;
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Deliver};
-use crate::queue::{AFTER_LOSS, Claim, DeadLetter, Pause, StateDir, Status, Walked};
+use crate::queue::{AFTER_LOSS, Claim, DeadLetter, Pause, StateDir, Status};
 use crate::text::{json_safe, plural, printable, with_causes};
 use crate::time::Time;
 
@@ -40,7 +40,7 @@ pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error
         let status = queue.status(now())?;
         let is_due = status.next_attempt.is_some_and(|next| next <= now());
         let is_delivering = is_due && queue.try_claim(Claim::Delivery)?.is_none();
-        Ok((status, queue.seen_scope(Walked::Commits)?.is_some(), is_delivering))
+        Ok((status, queue.is_initialised()?, is_delivering))
     })?;
     let behind = match &config {
         Ok(_) => behind(&site),

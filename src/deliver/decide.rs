@@ -49,10 +49,10 @@ pub(super) enum Fate {
 
 /// Notes that a look-up found this Changeset in Rally. If no write was ever sent for it, somebody else created it.
 pub(super) fn note_found(entry: &mut Entry, rally_ref: &str) {
-    entry.existed = entry.writes == Writes::Known;
+    entry.existed = entry.writes == Writes::Answered;
     entry.rally_ref = Some(rally_ref.to_owned());
-    if entry.writes == Writes::Known {
-        entry.writes = Writes::Found;
+    if entry.writes == Writes::Answered {
+        entry.writes = Writes::ChangesUnknown;
     }
 }
 
@@ -61,15 +61,15 @@ pub(super) fn note_gone(entry: &mut Entry) {
     entry.rally_ref = None;
     entry.existed = false;
     entry.made.clear();
-    entry.writes = Writes::Known;
+    entry.writes = Writes::Answered;
 }
 
 /// Returns where a changeset stands, once Rally was asked for it.
 pub(super) fn stage(entry: &Entry) -> Stage {
     match (&entry.rally_ref, entry.writes) {
         (None, _) => Stage::New,
-        (Some(_), Writes::Known) => to_change((0..entry.changeset.changes.len()).collect(), &entry.made),
-        (Some(_), Writes::Found | Writes::Unknown { .. }) => Stage::ToComplete,
+        (Some(_), Writes::Answered) => to_change((0..entry.changeset.changes.len()).collect(), &entry.made),
+        (Some(_), Writes::ChangesUnknown | Writes::Unanswered { .. }) => Stage::ToComplete,
     }
 }
 
@@ -86,7 +86,7 @@ fn settled_at(until: Time, now: Time, lag: Duration) -> Time {
 /// Decides about a changeset that Rally does not have. `missing` are the artifacts that Rally does not have either.
 pub(super) fn choose(entry: &Entry, missing: &[&FormattedId], post: Post, now: Time, lag: Duration) -> Choice {
     match entry.writes {
-        Writes::Unknown { until } if settled_at(until, now, lag) > now => {
+        Writes::Unanswered { until } if settled_at(until, now, lag) > now => {
             Choice::WaitUntil(settled_at(until, now, lag))
         }
         _ if missing.len() == entry.changeset.artifacts.len() && post == Post::Linked => Choice::LeaveUnlinked,
@@ -107,16 +107,16 @@ pub(super) fn complete(
     let there: BTreeSet<usize> = there.collect();
     let until = match entry.writes {
         // Somebody may be adding them at this moment.
-        Writes::Found => now + lag,
-        Writes::Unknown { until } => settled_at(until, now, lag),
-        Writes::Known => now,
+        Writes::ChangesUnknown => now + lag,
+        Writes::Unanswered { until } => settled_at(until, now, lag),
+        Writes::Answered => now,
     };
     if there.len() < changes.len() && until > now {
-        entry.writes = Writes::Unknown { until };
+        entry.writes = Writes::Unanswered { until };
         return Err(until);
     }
     entry.made = there;
-    entry.writes = Writes::Known;
+    entry.writes = Writes::Answered;
     Ok(stage(entry))
 }
 
@@ -218,22 +218,22 @@ mod tests {
     }
 
     fn unknown(until: i64) -> Writes {
-        Writes::Unknown { until: at(until) }
+        Writes::Unanswered { until: at(until) }
     }
 
     #[test]
     fn the_stage_follows_from_what_is_known() {
         let made = |places: &[usize]| Entry {
             made: places.iter().copied().collect(),
-            ..entry(Some("/changeset/1"), Writes::Known)
+            ..entry(Some("/changeset/1"), Writes::Answered)
         };
         let cases = [
-            (entry(None, Writes::Known), Stage::New),
+            (entry(None, Writes::Answered), Stage::New),
             (entry(None, unknown(5)), Stage::New),
             (made(&[]), Stage::ToChange([0, 1, 2].into())),
             (made(&[0, 2]), Stage::ToChange([1].into())),
             (made(&[0, 1, 2]), Stage::Complete),
-            (entry(Some("/changeset/1"), Writes::Found), Stage::ToComplete),
+            (entry(Some("/changeset/1"), Writes::ChangesUnknown), Stage::ToComplete),
             (entry(Some("/changeset/1"), unknown(5)), Stage::ToComplete),
         ];
         for (entry, expected) in cases {
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_changeset_that_was_never_sent_and_is_there_existed() {
-        for (writes, existed) in [(Writes::Known, true), (unknown(5), false)] {
+        for (writes, existed) in [(Writes::Answered, true), (unknown(5), false)] {
             let mut entry = entry(None, writes);
             note_found(&mut entry, "/changeset/1");
             assert_eq!((entry.existed, stage(&entry)), (existed, Stage::ToComplete));
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn a_changeset_is_created_once_no_earlier_attempt_can_be_hidden() {
         let choose = |writes| choose(&entry(None, writes), &[], Post::Linked, at(0), LAG);
-        assert_eq!(choose(Writes::Known), Choice::Create);
+        assert_eq!(choose(Writes::Answered), Choice::Create);
         assert_eq!(choose(unknown(5)), Choice::WaitUntil(at(5)));
         assert_eq!(choose(unknown(0)), Choice::Create);
         // A clock that was set back.
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_changeset_without_a_known_artifact_is_left_unless_all_are_posted() {
-        let (id, entry) = (us1(), entry(None, Writes::Known));
+        let (id, entry) = (us1(), entry(None, Writes::Answered));
         assert_eq!(choose(&entry, &[&id], Post::Linked, at(0), LAG), Choice::LeaveUnlinked);
         assert_eq!(choose(&entry, &[&id], Post::All, at(0), LAG), Choice::Create);
     }
@@ -274,10 +274,10 @@ mod tests {
             let stage = complete(&mut entry, |path| there.contains(&path), at(0), LAG);
             (stage, entry.writes)
         };
-        assert_eq!(complete(Writes::Found, &["a"]), (Err(at(10)), unknown(10)));
+        assert_eq!(complete(Writes::ChangesUnknown, &["a"]), (Err(at(10)), unknown(10)));
         assert_eq!(complete(unknown(5), &["a"]), (Err(at(5)), unknown(5)));
-        assert_eq!(complete(unknown(0), &["a"]), (Ok(Stage::ToChange([1, 2].into())), Writes::Known));
-        assert_eq!(complete(Writes::Found, &["a", "b", "c"]), (Ok(Stage::Complete), Writes::Known));
+        assert_eq!(complete(unknown(0), &["a"]), (Ok(Stage::ToChange([1, 2].into())), Writes::Answered));
+        assert_eq!(complete(Writes::ChangesUnknown, &["a", "b", "c"]), (Ok(Stage::Complete), Writes::Answered));
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_changeset_that_stays_missing_was_deleted() {
-        let mut entry = entry(Some("/changeset/1"), Writes::Known);
+        let mut entry = entry(Some("/changeset/1"), Writes::Answered);
         assert!(!is_gone(&entry, at(61), LAG));
         entry.attempts.first = Some(at(0));
         assert!(!is_gone(&entry, at(60), LAG) && is_gone(&entry, at(61), LAG));
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn each_verdict_has_its_fate() {
-        let attempts = |first: Option<Time>| Attempts { first, ..entry(None, Writes::Known).attempts };
+        let attempts = |first: Option<Time>| Attempts { first, ..entry(None, Writes::Answered).attempts };
         let fate = |verdict, first| fate(&attempts(first), verdict, None, &RETRY, at(0), 0.0);
         for verdict in [Verdict::Stop, Verdict::Unavailable] {
             assert_eq!(fate(verdict, Some(at(-9999))), Fate::StopAll);
@@ -315,14 +315,14 @@ mod tests {
 
     #[test]
     fn the_server_may_ask_for_more_time() {
-        let attempts = entry(None, Writes::Known).attempts;
+        let attempts = entry(None, Writes::Answered).attempts;
         let asked = Some(Duration::from_secs(1));
         assert_eq!(fate(&attempts, Verdict::Retry, asked, &RETRY, at(0), 0.0), Fate::TryAgain(at(1000)));
     }
 
     #[test]
     fn a_failed_attempt_is_counted_and_keeps_the_first_ones_time() {
-        let mut attempts = entry(None, Writes::Known).attempts;
+        let mut attempts = entry(None, Writes::Answered).attempts;
         note_failure(&mut attempts, Some(at(9)), "no", at(1));
         note_failure(&mut attempts, None, "never", at(2));
         let expected =

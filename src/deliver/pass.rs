@@ -28,7 +28,7 @@ use crate::wsapi::{self, Verdict};
 const STRIKES: u32 = 5;
 
 /// A changeset of the pass.
-struct Item {
+struct PassEntry {
     entry: Entry,
     stage: Stage,
     /// Whether a write has failed that may have taken effect.
@@ -40,7 +40,7 @@ struct Item {
 /// # Errors
 /// If Rally cannot be used, now or before somebody acts. What was done until then is noted.
 pub(super) fn run(delivery: &mut Delivery, rally: &Rally, entries: Vec<Entry>) -> Result<(), Error> {
-    let item = |entry| Item { entry, stage: Stage::New, unclear: false };
+    let item = |entry| PassEntry { entry, stage: Stage::New, unclear: false };
     let items = entries.into_iter().map(item).collect();
     let mut pass = Pass { delivery, rally, items, artifacts: HashMap::new(), strikes: 0, halt: None };
     let steps = [
@@ -62,7 +62,7 @@ pub(super) fn run(delivery: &mut Delivery, rally: &Rally, entries: Vec<Entry>) -
 struct Pass<'p, 'd> {
     delivery: &'p mut Delivery<'d>,
     rally: &'p Rally<'p>,
-    items: Vec<Item>,
+    items: Vec<PassEntry>,
     artifacts: HashMap<FormattedId, Artifact>,
     /// Requests in a row that failed by the server's fault.
     strikes: u32,
@@ -94,32 +94,38 @@ impl Pass<'_, '_> {
         let artifacts = rally.artifacts(queue, ids, now)?;
         self.artifacts = artifacts.found;
         let mut found = BTreeSet::new();
-        for (at, item) in self.items.iter_mut().enumerate() {
+        for (index, item) in self.items.iter_mut().enumerate() {
             if let (None, Some(rally_ref)) = (&item.entry.rally_ref, there.get(&item.entry.changeset.revision)) {
                 decide::note_found(&mut item.entry, rally_ref);
-                found.insert(at);
+                found.insert(index);
             }
             item.stage = decide::stage(&item.entry);
         }
         self.save(&found)?;
         for (revision, error) in refused_revisions {
-            self.look_up_refused(|entry| entry.changeset.revision == revision, &error)?;
+            self.put_off_unanswered(|entry| entry.changeset.revision == revision, &error)?;
         }
         for (id, error) in artifacts.refused {
-            self.look_up_refused(|entry| entry.changeset.artifacts.contains(&id), &error)?;
+            self.put_off_unanswered(|entry| entry.changeset.artifacts.contains(&id), &error)?;
         }
         Ok(())
     }
 
     /// Puts off what a question was about that Rally gave no answer for.
-    fn look_up_refused(&mut self, is_about: impl Fn(&Entry) -> bool, error: &wsapi::Error) -> Result<(), Error> {
-        let is_concerned = |item: &Item| item.stage != Stage::Left && is_about(&item.entry);
-        let concerned: BTreeSet<usize> = (0..self.items.len()).filter(|&at| is_concerned(&self.items[at])).collect();
-        for &at in &concerned {
-            self.items[at].stage = Stage::Left;
-            self.count_attempt(at, Verdict::Retry, error, &error.to_string());
+    fn put_off_unanswered(&mut self, is_about: impl Fn(&Entry) -> bool, error: &wsapi::Error) -> Result<(), Error> {
+        let is_concerned = |item: &PassEntry| item.stage != Stage::Left && is_about(&item.entry);
+        let concerned: BTreeSet<usize> =
+            (0..self.items.len()).filter(|&index| is_concerned(&self.items[index])).collect();
+        for &index in &concerned {
+            self.items[index].stage = Stage::Left;
+            self.count_attempt(index, Verdict::Retry, error, &error.to_string());
         }
         self.save(&concerned)
+    }
+
+    /// Returns the indexes of the entries that stand here.
+    fn at_stage(&self, stage: &Stage) -> Vec<usize> {
+        (0..self.items.len()).filter(|&index| self.items[index].stage == *stage).collect()
     }
 
     fn create_changesets(&mut self) -> Result<(), Error> {
@@ -132,18 +138,18 @@ impl Pass<'_, '_> {
             Some(repository) => repository,
             None => rally.create_repository(queue, now)?,
         };
-        let commits: Vec<_> = to_create.iter().map(|&at| &self.items[at].entry.changeset).collect();
+        let commits: Vec<_> = to_create.iter().map(|&index| &self.items[index].entry.changeset).collect();
         let authors = rally.authors(queue, &commits, now())?;
         let branch = rally.branch_field(queue, now())?;
         let mut jobs = Vec::new();
-        for (&at, author) in to_create.iter().zip(&authors) {
-            let entry = &self.items[at].entry;
+        for (&index, author) in to_create.iter().zip(&authors) {
+            let entry = &self.items[index].entry;
             let known: Vec<&FormattedId> =
                 entry.changeset.artifacts.iter().filter(|id| self.artifacts.contains_key(id)).collect();
             let refs: Vec<&str> = known.iter().map(|id| self.artifacts[*id].rally_ref.as_str()).collect();
             let write = rally.changeset_write(&entry.changeset, &repository, author.as_deref(), &refs, branch);
             let touches = known.iter().map(|id| id.to_string()).collect();
-            jobs.push(Job { entry: at, change: 0, write, touches, failed: entry.attempts.failed });
+            jobs.push(Job { entry: index, change: 0, write, touches, failed: entry.attempts.failed });
         }
         self.send(jobs, Self::changesets_answered)
     }
@@ -152,7 +158,7 @@ impl Pass<'_, '_> {
     fn choose_new(&mut self) -> Result<Vec<usize>, Error> {
         let (post, now, lag) = (self.delivery.settings.post, self.now(), self.lag());
         let (mut chosen, mut unlinked, mut early) = (Vec::new(), Vec::new(), BTreeSet::new());
-        for (at, item) in self.items.iter_mut().enumerate().filter(|(_, item)| item.stage == Stage::New) {
+        for (index, item) in self.items.iter_mut().enumerate().filter(|(_, item)| item.stage == Stage::New) {
             let Entry { changeset, .. } = &item.entry;
             let missing: Vec<&FormattedId> =
                 changeset.artifacts.iter().filter(|id| !self.artifacts.contains_key(id)).collect();
@@ -163,17 +169,17 @@ impl Pass<'_, '_> {
                     if !names.is_empty() {
                         (self.delivery.observe)(&Event::ArtifactsMissing { revision, missing: missing_names });
                     }
-                    chosen.push(at);
+                    chosen.push(index);
                 }
                 Choice::LeaveUnlinked => {
                     (self.delivery.observe)(&Event::Unlinked { revision, missing: missing_names });
-                    unlinked.push(at);
+                    unlinked.push(index);
                     item.stage = Stage::Left;
                 }
                 Choice::WaitUntil(until) => {
-                    item.entry.writes = Writes::Unknown { until };
+                    item.entry.writes = Writes::Unanswered { until };
                     item.entry.attempts.next = until;
-                    early.insert(at);
+                    early.insert(index);
                     item.stage = Stage::Left;
                 }
             }
@@ -186,16 +192,16 @@ impl Pass<'_, '_> {
     fn changesets_answered(&mut self, group: Vec<Done>) -> Result<(), Error> {
         let touched: BTreeSet<usize> = group.iter().map(|done| done.job.entry).collect();
         for done in group {
-            let at = done.job.entry;
+            let index = done.job.entry;
             match done.result {
                 Ok(created) => {
                     self.rally.note_warnings(self.delivery.queue, &created.warnings, (self.delivery.now)())?;
-                    let item = &mut self.items[at];
+                    let item = &mut self.items[index];
                     item.entry.rally_ref = Some(created.rally_ref);
-                    item.entry.writes = Writes::Known;
+                    item.entry.writes = Writes::Answered;
                     item.stage = decide::stage(&item.entry);
                 }
-                Err(failure) => self.failed(at, &failure)?,
+                Err(failure) => self.failed(index, &failure)?,
             }
         }
         self.save(&touched)
@@ -203,17 +209,17 @@ impl Pass<'_, '_> {
 
     /// Asks which Changes there are of the Changesets that are not known yet.
     fn find_missing_changes(&mut self) -> Result<(), Error> {
-        let to_complete: Vec<usize> =
-            (0..self.items.len()).filter(|&at| self.items[at].stage == Stage::ToComplete).collect();
-        let refs: Vec<String> = to_complete.iter().filter_map(|&at| self.items[at].entry.rally_ref.clone()).collect();
+        let to_complete = self.at_stage(&Stage::ToComplete);
+        let refs: Vec<String> =
+            to_complete.iter().filter_map(|&index| self.items[index].entry.rally_ref.clone()).collect();
         let (there, refused) = self.rally.changes_of(&refs)?;
         for (rally_ref, error) in refused {
-            self.look_up_refused(|entry| entry.rally_ref.as_ref() == Some(&rally_ref), &error)?;
+            self.put_off_unanswered(|entry| entry.rally_ref.as_ref() == Some(&rally_ref), &error)?;
         }
         let (now, lag) = (self.now(), self.lag());
         let mut early = BTreeSet::new();
-        for at in to_complete {
-            let item = &mut self.items[at];
+        for index in to_complete {
+            let item = &mut self.items[index];
             if item.stage == Stage::Left {
                 continue;
             }
@@ -223,7 +229,7 @@ impl Pass<'_, '_> {
             let is_there = |path: &str| paths.binary_search(&posted_path(path)).is_ok();
             item.stage = decide::complete(&mut item.entry, is_there, now, lag).unwrap_or_else(|until| {
                 item.entry.attempts.next = until;
-                early.insert(at);
+                early.insert(index);
                 Stage::Left
             });
         }
@@ -232,7 +238,7 @@ impl Pass<'_, '_> {
 
     fn create_changes(&mut self) -> Result<(), Error> {
         let mut jobs = Vec::new();
-        for (at, item) in self.items.iter().enumerate() {
+        for (index, item) in self.items.iter().enumerate() {
             let (Stage::ToChange(missing), Some(rally_ref)) = (&item.stage, &item.entry.rally_ref) else { continue };
             let Entry { changeset, attempts, .. } = &item.entry;
             if item.entry.existed {
@@ -240,7 +246,7 @@ impl Pass<'_, '_> {
             }
             jobs.extend(missing.iter().map(|&change| {
                 let write = self.rally.change_write(changeset, change, rally_ref);
-                Job { entry: at, change, write, touches: Vec::new(), failed: attempts.failed }
+                Job { entry: index, change, write, touches: Vec::new(), failed: attempts.failed }
             }));
         }
         self.send(jobs, Self::changes_answered)
@@ -249,10 +255,10 @@ impl Pass<'_, '_> {
     fn changes_answered(&mut self, group: Vec<Done>) -> Result<(), Error> {
         let touched: BTreeSet<usize> = group.iter().map(|done| done.job.entry).collect();
         for done in group {
-            let (at, change) = (done.job.entry, done.job.change);
+            let (index, change) = (done.job.entry, done.job.change);
             match done.result {
                 Ok(_) => {
-                    let Item { entry, stage, .. } = &mut self.items[at];
+                    let PassEntry { entry, stage, .. } = &mut self.items[index];
                     entry.made.insert(change);
                     if let Stage::ToChange(missing) = stage {
                         missing.remove(&change);
@@ -262,8 +268,8 @@ impl Pass<'_, '_> {
                     }
                 }
                 // One failure is enough to put the changeset off, but each may leave something unclear.
-                Err(failure) if self.items[at].stage == Stage::Left => self.note_unclear(at, &failure.error),
-                Err(failure) => self.failed(at, &failure)?,
+                Err(failure) if self.items[index].stage == Stage::Left => self.note_unclear(index, &failure.error),
+                Err(failure) => self.failed(index, &failure)?,
             }
         }
         self.save(&touched)
@@ -271,11 +277,10 @@ impl Pass<'_, '_> {
 
     /// Writes the receipts of what is complete.
     fn write_receipts(&mut self) -> Result<(), Error> {
-        let complete: Vec<usize> =
-            (0..self.items.len()).filter(|&at| self.items[at].stage == Stage::Complete).collect();
+        let complete = self.at_stage(&Stage::Complete);
         let outcome = |entry: &Entry| if entry.existed { Outcome::Existed } else { Outcome::Delivered };
         self.finish(&complete, outcome)?;
-        for entry in complete.iter().map(|&at| &self.items[at].entry) {
+        for entry in complete.iter().map(|&index| &self.items[index].entry) {
             (self.delivery.observe)(&Event::Finished { revision: &entry.changeset.revision, outcome: outcome(entry) });
         }
         Ok(())
@@ -289,9 +294,9 @@ impl Pass<'_, '_> {
         }
         let sent: BTreeSet<usize> = jobs.iter().map(|job| job.entry).collect();
         let until = self.now() + self.lag();
-        let before: Vec<(usize, Writes)> = sent.iter().map(|&at| (at, self.items[at].entry.writes)).collect();
-        for &at in &sent {
-            self.items[at].entry.writes = Writes::Unknown { until };
+        let before: Vec<(usize, Writes)> = sent.iter().map(|&index| (index, self.items[index].entry.writes)).collect();
+        for &index in &sent {
+            self.items[index].entry.writes = Writes::Unanswered { until };
         }
         self.save(&sent)?;
         let (client, mut limits) = (&self.rally.client, self.delivery.pace.limits.clone());
@@ -309,12 +314,12 @@ impl Pass<'_, '_> {
         }
         unsent.iter().for_each(|job| self.items[job.entry].stage = Stage::Left);
         let mut known = BTreeSet::new();
-        for (at, before) in before {
-            let Item { entry, stage, unclear } = &mut self.items[at];
+        for (index, before) in before {
+            let PassEntry { entry, stage, unclear } = &mut self.items[index];
             // What was not sent had no effect, and what was answered is noted.
             if !*unclear && *stage == Stage::Left {
                 entry.writes = before;
-                known.insert(at);
+                known.insert(index);
             }
         }
         self.save(&known)
@@ -322,39 +327,39 @@ impl Pass<'_, '_> {
 
     /// Notes until when a failed write may take effect unseen, unless it is clear that it did not. Of several the
     /// latest counts.
-    fn note_unclear(&mut self, at: usize, error: &wsapi::Error) {
+    fn note_unclear(&mut self, index: usize, error: &wsapi::Error) {
         if error.is_without_effect() {
             return;
         }
         let until = self.delivery.settings.rally.settles_at(error, self.now());
-        let item = &mut self.items[at];
+        let item = &mut self.items[index];
         let until = match item.entry.writes {
-            Writes::Unknown { until: other } => until.max(other),
-            Writes::Known | Writes::Found => until,
+            Writes::Unanswered { until: other } => until.max(other),
+            Writes::Answered | Writes::ChangesUnknown => until,
         };
-        (item.unclear, item.entry.writes) = (true, Writes::Unknown { until });
+        (item.unclear, item.entry.writes) = (true, Writes::Unanswered { until });
     }
 
     /// Decides what becomes of a changeset one of whose writes failed.
-    fn failed(&mut self, at: usize, failure: &Failure) -> Result<(), Error> {
-        self.items[at].stage = Stage::Left;
-        self.note_unclear(at, &failure.error);
+    fn failed(&mut self, index: usize, failure: &Failure) -> Result<(), Error> {
+        self.items[index].stage = Stage::Left;
+        self.note_unclear(index, &failure.error);
         let (now, lag) = (self.now(), self.lag());
         if failure.verdict() == Verdict::Missing {
-            let entry = &mut self.items[at].entry;
+            let entry = &mut self.items[index].entry;
             self.rally.forget(self.delivery.queue, &entry.changeset)?;
             if decide::is_gone(entry, now, lag) {
                 decide::note_gone(entry);
             }
         }
-        self.count_attempt(at, failure.verdict(), &failure.error, &failure.to_string());
+        self.count_attempt(index, failure.verdict(), &failure.error, &failure.to_string());
         Ok(())
     }
 
     /// Counts a failed attempt, which the caller saves.
-    fn count_attempt(&mut self, at: usize, verdict: Verdict, error: &wsapi::Error, text: &str) {
+    fn count_attempt(&mut self, index: usize, verdict: Verdict, error: &wsapi::Error, text: &str) {
         let (retry, now) = (&self.delivery.settings.retry, self.now());
-        let Entry { attempts, changeset, .. } = &mut self.items[at].entry;
+        let Entry { attempts, changeset, .. } = &mut self.items[index].entry;
         let revision = changeset.revision.as_str();
         match decide::fate(attempts, verdict, error.retry_after(), retry, now, random()) {
             Fate::StopAll => {
@@ -385,11 +390,11 @@ impl Pass<'_, '_> {
     }
 
     fn save(&mut self, places: &BTreeSet<usize>) -> Result<(), Error> {
-        Ok(self.delivery.queue.save(places.iter().map(|&at| &self.items[at].entry))?)
+        Ok(self.delivery.queue.save(places.iter().map(|&index| &self.items[index].entry))?)
     }
 
     fn finish(&mut self, places: &[usize], outcome: impl Fn(&Entry) -> Outcome) -> Result<(), Error> {
-        let entries = places.iter().map(|&at| &self.items[at].entry);
+        let entries = places.iter().map(|&index| &self.items[index].entry);
         let done: Vec<_> = entries.map(|entry| (entry, outcome(entry))).collect();
         Ok(self.delivery.queue.finish(&done, &self.delivery.settings.destination, self.now())?)
     }

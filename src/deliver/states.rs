@@ -62,9 +62,10 @@ pub(super) fn run(delivery: &mut Delivery, rally: &Rally, mut entries: Vec<State
 fn wanted(mentions: &Mentions, entries: &[StateEntry], allowed: &HashMap<String, Vec<Allowed>>) -> Vec<Wanted> {
     let names = |states: &Vec<Allowed>| states.iter().map(|state| state.name.clone()).collect();
     let states: States = allowed.iter().map(|(prefix, states)| (prefix.clone(), names(states))).collect();
-    let changes = |(at, entry): (usize, &StateEntry)| {
+    let changes = |(index, entry): (usize, &StateEntry)| {
         let changes = state::changes(&entry.request.message, mentions, &states);
-        let wanted = |change: state::StateChange| Wanted { artifact: change.artifact, entry: at, state: change.state };
+        let wanted =
+            |change: state::StateChange| Wanted { artifact: change.artifact, entry: index, state: change.state };
         changes.into_iter().map(wanted).collect::<Vec<_>>()
     };
     entries.iter().enumerate().flat_map(changes).collect()
@@ -109,8 +110,8 @@ fn settle(
 ) -> Result<(), Error> {
     let now = (delivery.now)();
     let mut halt = None;
-    for (at, StateEntry { request, attempts, .. }) in entries.iter_mut().enumerate() {
-        let Some(failure) = failed.remove(&at) else {
+    for (index, StateEntry { request, attempts, .. }) in entries.iter_mut().enumerate() {
+        let Some(failure) = failed.remove(&index) else {
             attempts.is_over = true;
             continue;
         };
@@ -133,8 +134,8 @@ fn failed_look_ups(entries: &[StateEntry], refused: Refused<FormattedId>) -> Has
     let mut failed = HashMap::new();
     for (id, error) in refused {
         let names = |entry: &StateEntry| entry.request.artifacts.contains(&id);
-        let about = entries.iter().enumerate().filter(|(_, entry)| names(entry)).map(|(at, _)| at);
-        failed.extend(about.map(|at| (at, Failure { error: error.clone(), together: 2 })));
+        let about = entries.iter().enumerate().filter(|(_, entry)| names(entry)).map(|(index, _)| index);
+        failed.extend(about.map(|index| (index, Failure { error: error.clone(), together: 2 })));
     }
     failed
 }

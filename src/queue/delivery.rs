@@ -281,21 +281,21 @@ fn parse<T: serde::de::DeserializeOwned>(json: &str) -> rusqlite::Result<T> {
     serde_json::from_str(json).map_err(|_| rusqlite::Error::InvalidQuery)
 }
 
-/// What stands in the column `settles_at` for [`Writes::Found`].
+/// What stands in the column `settles_at` for [`Writes::ChangesUnknown`].
 const FOUND: Time = Time::from_millis(0);
 
 fn writes_of(column: Option<Time>) -> Writes {
     match column {
-        None => Writes::Known,
-        Some(FOUND) => Writes::Found,
-        Some(until) => Writes::Unknown { until },
+        None => Writes::Answered,
+        Some(FOUND) => Writes::ChangesUnknown,
+        Some(until) => Writes::Unanswered { until },
     }
 }
 
 fn column_of(writes: Writes) -> Option<Time> {
     match writes {
-        Writes::Known => None,
-        Writes::Found => Some(FOUND),
-        Writes::Unknown { until } => Some(until),
+        Writes::Answered => None,
+        Writes::ChangesUnknown => Some(FOUND),
+        Writes::Unanswered { until } => Some(until),
     }
 }

@@ -45,11 +45,11 @@ pub(crate) struct Attempts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writes {
     /// None was sent, or each was answered.
-    Known,
+    Answered,
     /// The Changeset was found in Rally; which Changes it has is not known, and somebody may be adding them.
-    Found,
+    ChangesUnknown,
     /// One was sent whose outcome is unknown. Before this time a look-up may miss its effect.
-    Unknown { until: Time },
+    Unanswered { until: Time },
 }
 
 /// How a changeset left the queue.

@@ -20,8 +20,8 @@ pub(crate) struct Push {
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
     pub pushes: Vec<i64>,
-    pub commits: MovedTips,
-    pub states: MovedTips,
+    pub commit_tips: MovedTips,
+    pub state_tips: MovedTips,
     pub state_requests: Vec<StateRequest>,
     /// Revisions that cannot be read, with the reason.
     pub unreadable: Vec<(String, String)>,
@@ -83,8 +83,8 @@ impl Queue {
                 for (revision, reason) in &settled.unreadable {
                     insert_unreadable(tx, revision, reason, now)?;
                 }
-                seen::move_tips(tx, Walked::Commits, &settled.commits)?;
-                seen::move_tips(tx, Walked::States, &settled.states)?;
+                seen::move_tips(tx, Walked::Commits, &settled.commit_tips)?;
+                seen::move_tips(tx, Walked::States, &settled.state_tips)?;
                 for request in &settled.state_requests {
                     insert_state_request(tx, request, now)?;
                 }

@@ -37,6 +37,12 @@ impl Queue {
         self.read(|db| meta(db, walked.scope_key()))
     }
 
+    /// Tells whether the history from before the first recording has been marked as seen, by `install` or by the first
+    /// push.
+    pub(crate) fn is_initialised(&self) -> Result<bool, Error> {
+        Ok(self.seen_scope(Walked::Commits)?.is_some())
+    }
+
     /// Hands the seen tips to `work`, the youngest first. They are read as they are taken: there may be many, and most
     /// walks take a few.
     pub(crate) fn with_seen_tips<T>(

@@ -29,7 +29,7 @@ pub(crate) struct Updates {
     /// How many of these come from pushes; the others are refs as they stand.
     pushed: usize,
     /// Lines of a hook's input that Git would not write.
-    pub strange: Vec<String>,
+    pub malformed: Vec<String>,
 }
 
 /// What is new on some refs.
@@ -51,11 +51,11 @@ pub(crate) struct Unreadable {
 impl Repository {
     /// Reads what Git wrote to the standard input of hooks, in the order of the pushes.
     pub(crate) fn updates<'p>(&self, pushes: impl Iterator<Item = &'p [u8]>, refs: Refs) -> Result<Updates, Error> {
-        let mut updates = Updates { list: Vec::new(), pushed: 0, strange: Vec::new() };
+        let mut updates = Updates { list: Vec::new(), pushed: 0, malformed: Vec::new() };
         for input in pushes {
-            let (list, strange) = push::parse(input);
+            let (list, malformed) = push::parse(input);
             updates.list.extend(list);
-            updates.strange.extend(strange);
+            updates.malformed.extend(malformed);
         }
         updates.pushed = updates.list.len();
         if refs == Refs::All {
@@ -66,30 +66,30 @@ impl Repository {
     }
 
     /// Returns where the refs were before the pushes, as far as these and the repository tell.
-    pub(crate) fn tips_before(&self, updates: &Updates, is_meant: &dyn Fn(&str) -> bool) -> Result<Vec<Tip>, Error> {
+    pub(crate) fn tips_before(&self, updates: &Updates, is_included: &dyn Fn(&str) -> bool) -> Result<Vec<Tip>, Error> {
         let objects = &self.objects;
         let mut pushed: HashSet<&str> = HashSet::new();
         let mut tips = Vec::new();
-        for update in updates.list[..updates.pushed].iter().filter(|update| is_meant(&update.name)) {
+        for update in updates.list[..updates.pushed].iter().filter(|update| is_included(&update.name)) {
             // What a later push of the same ref found there is what an earlier one brought.
             if pushed.insert(&update.name) {
                 tips.extend(update.old.and_then(|id| objects.peel(id).ok().flatten()));
             }
         }
         let others = self.refs()?.into_iter();
-        let others = others.filter(|(name, _)| is_meant(name) && !pushed.contains(name.as_str()));
+        let others = others.filter(|(name, _)| is_included(name) && !pushed.contains(name.as_str()));
         tips.extend(others.map(|(_, tip)| tip));
         Ok(tips.into_iter().map(Dated::tip).collect())
     }
 
-    /// Finds what is new on the refs that are meant.
+    /// Finds what is new on the refs that are included.
     ///
     /// # Errors
     /// [`Error::OutOfTime`] if the deadline passes. What was pushed and cannot be read is no error.
     pub(crate) fn new_commits(
         &self,
         updates: &Updates,
-        is_meant: &dyn Fn(&str) -> bool,
+        is_included: &dyn Fn(&str) -> bool,
         seen: &mut dyn Iterator<Item = Tip>,
         deadline: Option<Deadline>,
     ) -> Result<NewCommits, Error> {
@@ -97,7 +97,7 @@ impl Repository {
         let mut seen = seen.filter_map(|tip| Dated::from_tip(&tip));
         let mut walk = Walk::new(|id| objects.node(id), &mut seen).until(deadline);
         let mut new = NewCommits::default();
-        for update in updates.list.iter().filter(|update| is_meant(&update.name)) {
+        for update in updates.list.iter().filter(|update| is_included(&update.name)) {
             let branch: Option<Arc<str>> = update.branch().map(Arc::from);
             for tip in tips(objects, update, &mut new.unreadable) {
                 let found = walk.new_commits(tip)?;
@@ -119,12 +119,12 @@ impl Repository {
     /// Returns the names of the refs that hold commits which no seen tip reaches.
     pub(crate) fn refs_behind(
         &self,
-        is_meant: &dyn Fn(&str) -> bool,
+        is_included: &dyn Fn(&str) -> bool,
         seen: &mut dyn Iterator<Item = Tip>,
     ) -> Result<Vec<String>, Error> {
         let objects = &self.objects;
         let mut refs = self.refs()?;
-        refs.retain(|(name, _)| is_meant(name));
+        refs.retain(|(name, _)| is_included(name));
         let mut seen = seen.filter_map(|tip| Dated::from_tip(&tip));
         let mut walk = Walk::new(|id| objects.node(id), &mut seen);
         let mut unseen: HashSet<ObjectId> = HashSet::new();

@@ -23,16 +23,16 @@ impl RefUpdate {
 /// Reads the hook's standard input. A line that Git would not write comes back as text, for the log.
 pub(crate) fn parse(input: &[u8]) -> (Vec<RefUpdate>, Vec<String>) {
     let mut updates = Vec::new();
-    let mut strange = Vec::new();
+    let mut malformed = Vec::new();
     for line in input.split(|&byte| byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match parse_line(line) {
             Some(update) => updates.push(update),
             None if line.is_empty() => {}
-            None => strange.push(text::readable(line).into_owned()),
+            None => malformed.push(text::readable(line).into_owned()),
         }
     }
-    (updates, strange)
+    (updates, malformed)
 }
 
 fn parse_line(line: &[u8]) -> Option<RefUpdate> {
@@ -57,12 +57,12 @@ mod tests {
     fn lines_become_ref_updates_and_strange_ones_are_named() {
         let long = "refs/heads/".to_owned() + &"x".repeat(10_000);
         let input = format!("{ZERO} {A} refs/heads/a b\r\n{A} {ZERO} {long}\n\nnonsense\n{A} {A}");
-        let (updates, strange) = parse(input.as_bytes());
+        let (updates, malformed) = parse(input.as_bytes());
         assert_eq!(updates.len(), 2);
         assert_eq!(updates[0], RefUpdate { name: "refs/heads/a b".into(), old: None, new: A.parse().ok() });
         assert_eq!(updates[0].branch(), Some("a b"));
         assert_eq!((updates[1].old, updates[1].new), (A.parse().ok(), None));
-        assert_eq!(strange, ["nonsense".to_owned(), format!("{A} {A}")]);
+        assert_eq!(malformed, ["nonsense".to_owned(), format!("{A} {A}")]);
         assert_eq!(parse(b""), (vec![], vec![]));
     }
 
