@@ -1,6 +1,16 @@
 //! The environment's variables: the only module that reads them.
 
 use std::ffi::OsString;
+use std::sync::OnceLock;
+
+use crate::process;
+
+pub(crate) const KEY_VARIABLE: &str = "RALLY_API_KEY";
+pub(crate) const PASSWORD_VARIABLE: &str = "RALLY_PASSWORD";
+const SECRETS: [&str; 2] = [KEY_VARIABLE, PASSWORD_VARIABLE];
+
+/// What was taken out of the environment.
+static TAKEN: OnceLock<[Option<String>; 2]> = OnceLock::new();
 
 /// Returns a variable. An empty one counts as not set.
 #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
@@ -11,4 +21,22 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 /// Returns a variable that is text.
 pub(crate) fn text_variable(name: &str) -> Option<String> {
     variable(name)?.into_string().ok()
+}
+
+/// Takes the secrets out of the environment, where the programs that we start and the system's lists of processes would
+/// have them too. To be called first of all, while there is one thread.
+pub(crate) fn take_secrets() {
+    TAKEN.get_or_init(|| {
+        SECRETS.map(|name| {
+            let value = text_variable(name);
+            process::erase_variable(name);
+            value
+        })
+    });
+}
+
+/// Returns the value that one of the secret variables had.
+pub(crate) fn secret(name: &str) -> Option<String> {
+    let number = SECRETS.iter().position(|secret| *secret == name)?;
+    TAKEN.get()?[number].clone()
 }

@@ -18,8 +18,8 @@
 //! * [`worker`]: records pushes that a hook left, delivers, waits. The only place that joins recording and delivery.
 //!
 //! Pure modules import each other only: [`artifact`], [`backoff`], [`changeset`], [`commit`], [`links`], [`refs`],
-//! [`state`], [`text`], [`time`]. One module has each thing of the system: [`clock`], [`environment`], [`process`],
-//! [`log`], [`messages`], [`progress`], [`panics`]. `.ci/walls` checks who imports what.
+//! [`state`], [`text`], [`time`]. One module has each thing of the system: [`clock`], [`environment`], [`files`],
+//! [`process`], [`log`], [`messages`], [`progress`], [`panics`]. `.ci/walls` checks who imports what.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -33,6 +33,7 @@ mod commit;
 mod config;
 mod deliver;
 mod environment;
+mod files;
 mod links;
 mod log;
 mod messages;
@@ -63,6 +64,8 @@ const PROGRAM: &str = "rally-hook";
 
 /// Runs the program with the process's arguments, and tells the outcome.
 pub fn run() -> ExitCode {
+    environment::take_secrets();
+    process::hide_memory();
     let arguments: Vec<OsString> = std::env::args_os().take(4).collect();
     if let Some(hook) = command::post_receive::hook_of(&arguments) {
         command::post_receive::run(&cli::Place::default(), Some(&hook));

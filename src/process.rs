@@ -20,6 +20,28 @@ pub(crate) fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Keeps other processes of the same user from reading this one's memory, and the system from writing it to a core file.
+pub(crate) fn hide_memory() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: prctl takes numbers here.
+    unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+    }
+}
+
+/// Removes a variable from the environment, and overwrites its text, which the system shows as the process's environment.
+pub(crate) fn erase_variable(name: &str) {
+    let Ok(name) = CString::new(name) else { return };
+    // SAFETY: there is no other thread that could read the environment; getenv returns a string that ends with NUL or null.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        if !value.is_null() {
+            std::ptr::write_bytes(value, b'*', libc::strlen(value));
+            libc::unsetenv(name.as_ptr());
+        }
+    }
+}
+
 /// Tells whether programs on the file system of this file cannot be run.
 pub(crate) fn is_on_noexec_mount(path: &Path) -> bool {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };

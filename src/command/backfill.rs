@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::deliver::{deliver_and_look, summarise, tell_pause};
-use super::{Ended, Error, Site, config_file, git_dir};
+use super::{Ended, Error, Site, config_file, git_dir, load_config};
 use crate::artifact::FormattedId;
 use crate::changeset::{Changeset, Post};
 use crate::cli::{Backfill, Place};
@@ -72,7 +72,7 @@ fn range(repository: &Repository, arguments: &Backfill) -> Result<Range, Error> 
 
 /// Prints what would be posted. It needs no network, no queue, and no configuration either.
 fn dry_run(place: &Place, git_dir: &Path, repository: &Repository, range: &Range, json: bool) -> Result<Ended, Error> {
-    let commits = match config::load(config_file(place, git_dir).as_deref(), git_dir) {
+    let commits = match config_file(place, git_dir).and_then(|file| load_config(file.as_deref(), git_dir)) {
         Ok(config) => config.commits,
         Err(config::Error::NotConfigured(_)) => Commits::default(),
         Err(error) => return Err(error.into()),

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Ended, Error, Site, from_now};
+use super::{Ended, Error, Site, from_now, load_config};
 use crate::cli::{Deliver, Place};
 use crate::clock::now;
-use crate::config::{self, Level};
+use crate::config::Level;
 use crate::deliver::Event;
 use crate::messages::tell;
 use crate::panics::caught;
@@ -76,7 +76,7 @@ fn deliver(
         }
     };
     let log = |level: Level, message: &str| site.log.write(level, message);
-    let reload = || config::load(site.config_file.as_deref(), &site.git_dir);
+    let reload = || load_config(site.config_file.as_deref(), &site.git_dir);
     site.with_queue(|queue| {
         let (git_dir, config, observe) = (&site.git_dir, site.config.clone(), &mut observe);
         Ok(Worker { git_dir, queue, config, reload: &reload, observe, report: &log, wait }.run(mode, report)?)
@@ -158,7 +158,8 @@ fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
     Ok(ended)
 }
 
-/// Collects the Git directories below `dir` that have our state in them, each once however many links lead there.
+/// Collects the Git directories below `dir` that have our state in them. Links are not followed: they may lead to
+/// repositories that the caller did not name.
 fn find_queues(dir: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {
     if dir.join("HEAD").is_file() && dir.join("objects").is_dir() {
         found.extend(StateDir::is_in(dir).then(|| dir.canonicalize().ok()).flatten());
@@ -166,6 +167,6 @@ fn find_queues(dir: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {
     }
     let Some(depth) = depth.checked_sub(1) else { return };
     let Ok(entries) = fs::read_dir(dir) else { return };
-    let below = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
-    below.for_each(|dir| find_queues(&dir, depth, found));
+    let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.flatten().filter(is_dir).for_each(|entry| find_queues(&entry.path(), depth, found));
 }

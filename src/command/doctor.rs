@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::hook_file::{HOOK, KEPT, KEPT_BEFORE, is_ours, program_in};
-use super::{Ended, Error, Site, config_file, from_now, git_dir, state_dir};
+use super::{Ended, Error, Site, config_file, from_now, git_dir, load_config, state_dir};
 use crate::PROGRAM;
 use crate::cli::Place;
 use crate::clock::now;
 use crate::config::{self, Commits, Config, Rally};
 use crate::environment::variable;
+use crate::files::{self, Links};
 use crate::process;
 use crate::queue::{AFTER_LOSS, Claim, Pause, Queue, Status};
 use crate::rally;
@@ -20,6 +21,9 @@ use crate::refs::RefPatterns;
 use crate::text::{plural, printable, with_causes};
 use crate::vcs::{self, Repository};
 use crate::wsapi::{self, Client, Verdict};
+
+/// A longer hook is not searched for a call of this program, in bytes.
+const MAX_SCRIPT: u64 = 1024 * 1024;
 
 /// How one check went.
 enum Finding {
@@ -38,9 +42,9 @@ pub(super) fn run(place: &Place) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
     let colour = io::stdout().is_terminal() && variable("NO_COLOR").is_none();
     let mut doctor = Doctor { colour, all_fine: true };
-    let config_file = config_file(place, &git_dir);
-    let config = match config::load(config_file.as_deref(), &git_dir) {
-        Ok(config) => {
+    let loaded = config_file(place, &git_dir).and_then(|file| Ok((load_config(file.as_deref(), &git_dir)?, file)));
+    let config = match loaded {
+        Ok((config, config_file)) => {
             let named = config_file.map(|file| format!("{}: ", file.display())).unwrap_or_default();
             doctor.say("configuration", Fine(format!("{named}no errors")))?;
             Some(config)
@@ -177,7 +181,10 @@ fn is_executable(path: &Path) -> bool {
 
 /// Tells whether a hook is ours or calls this program.
 fn calls_us(hook: &Path) -> bool {
-    let names_us = || fs::read(hook).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(PROGRAM));
+    let names_us = || {
+        files::read(hook, MAX_SCRIPT, Links::Follow)
+            .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(PROGRAM))
+    };
     let leads_to_us = || fs::read_link(hook).is_ok_and(|target| target.to_string_lossy().contains(PROGRAM));
     is_ours(hook) || leads_to_us() || names_us()
 }
@@ -197,6 +204,13 @@ fn queue(git_dir: &Path) -> Finding {
         Ok(queue) => queue,
         Err(error) => return wrong(&error),
     };
+    if let Some(strange) = state_dir(git_dir)
+        .and_then(|state| state.kept_pushes())
+        .ok()
+        .and_then(|(_, strange)| strange.into_iter().next())
+    {
+        return Wrong(format!("{} is not a push that rally-hook kept; remove it", strange.display()));
+    }
     match queue.status(now()) {
         Ok(status) => state_of_queue(&status),
         Err(error) => wrong(&error),

@@ -3,12 +3,12 @@
 //! The kernel runs this program as the file's interpreter, which saves the push the start of a shell. A shell that runs
 //! the file finds the same call in it.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::{Error, owners};
+use crate::files::{self, Links};
 use crate::vcs;
 
 pub(super) const HOOK: &str = "post-receive";
@@ -44,8 +44,20 @@ pub(super) fn script(config: Option<&Path>) -> Result<String, Error> {
 }
 
 /// Returns the configuration file that the hook of a repository was installed with, if one was named.
-pub(super) fn configuration_of(git_dir: &Path) -> Option<PathBuf> {
-    configuration_in(&vcs::hooks_dir(git_dir).ok()?.join(HOOK))
+///
+/// # Errors
+/// If the hook names one, but somebody else may have written that.
+pub(super) fn configuration_of(git_dir: &Path) -> Result<Option<PathBuf>, files::Error> {
+    let Ok(hooks) = vcs::hooks_dir(git_dir) else { return Ok(None) };
+    let hook = hooks.join(HOOK);
+    let Some(file) = configuration_in(&hook) else { return Ok(None) };
+    check_owner(&hook, git_dir).map(|()| Some(file))
+}
+
+/// Refuses a hook that a user wrote who does not decide what happens in this repository.
+pub(super) fn check_owner(hook: &Path, git_dir: &Path) -> Result<(), files::Error> {
+    let meta = hook.metadata().map_err(|source| files::Error::Read { path: hook.to_owned(), source })?;
+    owners(git_dir).check(hook, &meta)
 }
 
 /// Tells whether `install` wrote a hook for this repository. One that other repositories use too tells nothing.
@@ -76,13 +88,12 @@ fn is_program(hook: &Path) -> Option<bool> {
     let program = std::env::current_exe().ok()?;
     let (ours, theirs) = (fs::metadata(&program).ok()?, fs::metadata(hook).ok()?);
     let is_link = (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino());
-    Some(is_link || ours.len() == theirs.len() && fs::read(program).ok()? == fs::read(hook).ok()?)
+    Some(is_link || theirs.is_file() && ours.len() == theirs.len() && fs::read(program).ok()? == fs::read(hook).ok()?)
 }
 
 /// Returns the text of a hook that we wrote.
 fn own_text(hook: &Path) -> Option<String> {
-    let mut text = String::new();
-    File::open(hook).ok()?.take(MAX_SIZE).read_to_string(&mut text).ok()?;
+    let text = String::from_utf8(files::read(hook, MAX_SIZE, Links::Follow).ok()?).ok()?;
     text.lines().any(|line| line == MARK).then_some(text)
 }
 

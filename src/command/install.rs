@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::hook_file::{self, HOOK, KEPT, KEPT_BEFORE, file_error, is_ours};
-use super::{Ended, Error, PATIENCE, Site, git_dir, state_dir};
+use super::{Ended, Error, PATIENCE, Site, git_dir, load_config, state_dir};
 use crate::PROGRAM;
 use crate::cli::Place;
 use crate::clock::now;
@@ -21,10 +21,13 @@ use crate::vcs;
 pub(super) fn install(place: &Place) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
     let hooks = vcs::hooks_dir(&git_dir)?;
-    let config_file = place.config.clone().or_else(|| hook_file::configuration_of(&git_dir));
+    let config_file = match &place.config {
+        Some(file) => Some(file.clone()),
+        None => hook_file::configuration_of(&git_dir).map_err(config::Error::from)?,
+    };
     let script = hook_file::script(config_file.as_deref())?;
     // The configuration may come later; its defaults are enough to mark the existing commits as seen.
-    let config = config::load(config_file.as_deref(), &git_dir);
+    let config = load_config(config_file.as_deref(), &git_dir);
     // One that is named goes into the hook, and every command would fail by it.
     let config = if place.config.is_some() { Ok(config?) } else { config };
     mark_seen(&Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?)?;

@@ -22,12 +22,13 @@ use crate::cli::{Cli, Command, Place};
 use crate::clock::now;
 use crate::config::{self, Config, Level};
 use crate::environment::variable;
+use crate::files::Owners;
 use crate::log::Log;
 use crate::messages::tell;
 use crate::queue::{self, Queue, Sharing, StateDir, Store};
 use crate::record::{self, Recorder, Rules};
 use crate::time::Time;
-use crate::vcs::{self, Repository};
+use crate::vcs::{self, Named, Repository};
 use crate::worker;
 
 /// How long a statement waits for another process that writes to the queue.
@@ -146,8 +147,8 @@ impl Site {
     /// Finds the repository and loads its settings.
     fn open(place: &Place) -> Result<Self, Error> {
         let git_dir = git_dir(place)?;
-        let config_file = config_file(place, &git_dir);
-        let config = config::load(config_file.as_deref(), &git_dir)?;
+        let config_file = config_file(place, &git_dir)?;
+        let config = load_config(config_file.as_deref(), &git_dir)?;
         Ok(Site { config_file, ..Site::with_config(git_dir, config)? })
     }
 
@@ -197,6 +198,16 @@ impl Site {
     }
 }
 
+/// Loads the settings of a repository.
+fn load_config(named: Option<&Path>, git_dir: &Path) -> Result<Config, config::Error> {
+    config::load(named, git_dir, owners(git_dir))
+}
+
+/// Returns the users whose files count in a repository.
+fn owners(git_dir: &Path) -> Owners {
+    Owners::of_repository(git_dir, vcs::is_shared(git_dir))
+}
+
 fn state_dir(git_dir: &Path) -> Result<StateDir, queue::Error> {
     let sharing = if vcs::is_shared(git_dir) { Sharing::Group } else { Sharing::Owner };
     let was_deleted = is_state_deleted(git_dir);
@@ -215,18 +226,24 @@ fn is_state_deleted(git_dir: &Path) -> bool {
 /// Returns the absolute Git directory that a command is about. A damaged repository, such as one without HEAD, still has
 /// its queue.
 fn git_dir(place: &Place) -> Result<PathBuf, vcs::Error> {
-    let named = place.repo.clone().or_else(|| variable("GIT_DIR").map(PathBuf::from));
-    let named = named.as_deref().unwrap_or(Path::new("."));
-    vcs::discover(named).or_else(|error| match named.canonicalize() {
-        Ok(dir) if StateDir::has_queue(&dir) => Ok(dir),
+    let (dir, named) = match (&place.repo, variable("GIT_DIR")) {
+        (Some(dir), _) => (dir.clone(), Named::ByUser),
+        (None, Some(dir)) => (dir.into(), Named::ByGit),
+        (None, None) => (".".into(), Named::ByUser),
+    };
+    vcs::discover(&dir, named).or_else(|error| match (&error, dir.canonicalize()) {
+        (vcs::Error::NoRepository(_), Ok(dir)) if StateDir::has_queue(&dir) => Ok(dir),
         _ => Err(error),
     })
 }
 
 /// Returns the configuration file that is named, here or by the installed hook, unless the environment names one.
-fn config_file(place: &Place, git_dir: &Path) -> Option<PathBuf> {
-    let by_hook = || (!config::is_named_by_environment()).then(|| hook_file::configuration_of(git_dir)).flatten();
-    place.config.clone().or_else(by_hook)
+fn config_file(place: &Place, git_dir: &Path) -> Result<Option<PathBuf>, config::Error> {
+    match &place.config {
+        Some(file) => Ok(Some(file.clone())),
+        None if config::is_named_by_environment() => Ok(None),
+        None => Ok(hook_file::configuration_of(git_dir)?),
+    }
 }
 
 fn write_out(bytes: &[u8]) -> Result<Ended, Error> {

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use super::deliver::deliver_unseen;
 use super::hook_file::{self, HOOK, KEPT};
-use super::{Error, Site, git_dir, state_dir};
+use super::{Error, Site, git_dir, load_config, state_dir};
 use crate::artifact::FormattedId;
 use crate::cli::{Place, RefUpdated};
 use crate::clock::{Deadline, now};
-use crate::config::{self, Deliver, Level, PushLog};
+use crate::config::{Deliver, Level, PushLog};
 use crate::environment::text_variable;
 use crate::messages::tell_pusher;
 use crate::panics::caught;
@@ -127,11 +127,11 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
     };
     let kept = if input.is_empty() { None } else { keep(&git_dir, input) };
     if let Some(hook) = hook {
-        run_first(&hook.with_file_name(KEPT), input);
+        run_first(&hook.with_file_name(KEPT), &git_dir, input);
     }
     let (state, mut store) = kept?;
     let config_file = place.config.clone().or_else(|| hook_file::configuration_in(hook?));
-    let config = match config::load(config_file.as_deref(), &git_dir) {
+    let config = match load_config(config_file.as_deref(), &git_dir) {
         Ok(config) => config,
         Err(error) => {
             tell_pusher(&format!("this push is kept until the configuration is fixed: {}", with_causes(&error)));
@@ -176,8 +176,12 @@ fn pusher() -> String {
 
 /// Runs the hook that was there before ours, if there was one, as Git would: not if it is not executable, and by the
 /// shell if the kernel cannot tell what it is.
-fn run_first(hook: &Path, input: &[u8]) {
+fn run_first(hook: &Path, git_dir: &Path, input: &[u8]) {
     if !hook.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0) {
+        return;
+    }
+    if let Err(error) = hook_file::check_owner(hook, git_dir) {
+        tell_pusher(&format!("the other hook is not run: {}", with_causes(&error)));
         return;
     }
     let run = |mut command: Command| {

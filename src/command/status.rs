@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Ended, Error, Site, config_file, from_now, git_dir, is_state_deleted, write_out};
+use super::{Ended, Error, Site, config_file, from_now, git_dir, is_state_deleted, load_config, write_out};
 use crate::PROGRAM;
 use crate::cli::{self, Place};
 use crate::clock::now;
-use crate::config::{self, Deliver};
+use crate::config::Deliver;
 use crate::queue::{AFTER_LOSS, Claim, DeadLetter, Pause, StateDir, Status};
 use crate::text::{json_safe, plural, printable, with_causes};
 use crate::time::Time;
@@ -33,8 +33,7 @@ pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error
         return Err(nothing_recorded());
     }
     // The queue can be shown whatever is wrong with the configuration.
-    let config_file = config_file(place, &git_dir);
-    let config = config::load(config_file.as_deref(), &git_dir);
+    let config = config_file(place, &git_dir).and_then(|file| load_config(file.as_deref(), &git_dir));
     let site = Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
     let (status, is_initialised, is_delivering) = site.with_queue(|queue| {
         let status = queue.status(now())?;

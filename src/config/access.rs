@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::merge::Withheld;
 use super::{Authors, Error, Rally};
-use crate::environment::text_variable;
+use crate::environment::{self, KEY_VARIABLE, PASSWORD_VARIABLE};
+use crate::files::{self, Links, Owners};
 use crate::process::effective_user;
 
-const KEY_VARIABLE: &str = "RALLY_API_KEY";
-const PASSWORD_VARIABLE: &str = "RALLY_PASSWORD";
+/// Longer files are refused, in bytes.
+const MAX_SIZE: u64 = 16 * 1024 * 1024;
 const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// A value that is never shown: its `Debug` is redacted and it has no `Display`.
@@ -56,35 +58,94 @@ pub(crate) struct Access {
     pub workspace: String,
 }
 
+/// What the files that a configuration names are trusted with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Trust {
+    /// A file that is named below it must really lie there: a link may not lead elsewhere.
+    pub(super) git_dir: Option<PathBuf>,
+    pub(super) owners: Owners,
+    pub(super) withheld: Option<Withheld>,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Trust { git_dir: None, owners: Owners::of_system(), withheld: None }
+    }
+}
+
+impl Trust {
+    /// Reads the file that a key names.
+    fn read(&self, key: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+        let within = self.git_dir.as_deref().filter(|dir| path.starts_with(dir));
+        let read = match within {
+            Some(dir) => files::read_within(dir, path, MAX_SIZE, self.owners),
+            None => files::read_trusted(path, MAX_SIZE, Links::Follow, self.owners),
+        };
+        read.map_err(|source| Error::NamedFile { key, source })
+    }
+
+    fn secret_in(&self, key: &'static str, path: &Path) -> Result<Secret, Error> {
+        check_private(path)?;
+        let text = String::from_utf8_lossy(&self.read(key, path)?).into_owned();
+        match text.trim() {
+            secret if secret.is_empty() || secret.contains(char::is_control) => {
+                Err(Error::NotOneLine { key, path: path.to_owned() })
+            }
+            secret => Ok(Secret::new(secret)),
+        }
+    }
+
+    /// Returns a secret of the environment, unless it belongs to another destination.
+    fn variable(&self, name: &str) -> Option<Secret> {
+        self.withheld.is_none().then(|| environment::secret(name)).flatten().map(Secret)
+    }
+
+    fn not_set(&self, what: &'static str, key: &'static str) -> Error {
+        match self.withheld.clone() {
+            Some(withheld) => Error::Withheld { what, key, withheld },
+            None => Error::NotSet { what, key },
+        }
+    }
+}
+
 impl Rally {
     /// Reads what `[rally]` and the environment name.
     ///
     /// # Errors
-    /// If credentials or the workspace are not set, or a file cannot be read or may be read by others.
+    /// If credentials or the workspace are not set, or a file cannot be read, may be read by others or is not ours.
     pub(crate) fn access(&self) -> Result<Access, Error> {
         let credentials = self.credentials()?;
-        let certificates = self.ca_file.as_ref().map(|path| certificates(path)).transpose()?;
+        let certificates = self.ca_file.as_ref().map(|path| self.certificates(path)).transpose()?;
         let workspace =
             self.workspace.clone().ok_or(Error::NotSet { what: "workspace", key: "workspace to its name" })?;
         Ok(Access { credentials, certificates, workspace })
     }
 
     fn credentials(&self) -> Result<Credentials, Error> {
-        let variable = |name| text_variable(name).map(Secret);
+        let in_file =
+            |key, file: &Option<PathBuf>| file.as_ref().map(|path| self.trust.secret_in(key, path)).transpose();
         if let Some(username) = &self.username {
-            let password = from_file_or(self.password_file.as_ref(), "rally.password_file", self.password.as_ref())?
-                .or_else(|| variable(PASSWORD_VARIABLE))
-                .ok_or(Error::NotSet { what: "password", key: "password_file or RALLY_PASSWORD" })?;
+            let password = in_file("rally.password_file", &self.password_file)?
+                .or_else(|| self.password.clone())
+                .or_else(|| self.trust.variable(PASSWORD_VARIABLE))
+                .ok_or_else(|| self.trust.not_set("password", "password_file or RALLY_PASSWORD"))?;
             return Ok(Credentials::Basic { username: username.clone(), password });
         }
-        let key = from_file_or(self.api_key_file.as_ref(), "rally.api_key_file", self.api_key.as_ref())?
-            .or_else(|| variable(KEY_VARIABLE))
-            .ok_or(Error::NotSet { what: "credentials", key: "api_key_file (or username and password_file)" })?;
+        let key = in_file("rally.api_key_file", &self.api_key_file)?
+            .or_else(|| self.api_key.clone())
+            .or_else(|| self.trust.variable(KEY_VARIABLE))
+            .ok_or_else(|| self.trust.not_set("credentials", "api_key_file (or username and password_file)"))?;
         if !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
             let file = self.api_key_file.as_ref().map(|file| file.display().to_string());
             return Err(Error::NotAKey { source_name: file.unwrap_or_else(|| "rally.api_key".into()) });
         }
         Ok(Credentials::ApiKey(key))
+    }
+
+    fn certificates(&self, path: &Path) -> Result<Vec<u8>, Error> {
+        let pem = self.trust.read("rally.ca_file", path)?;
+        let is_pem = pem.windows(PEM_CERTIFICATE.len()).any(|window| window == PEM_CERTIFICATE);
+        if is_pem { Ok(pem) } else { Err(Error::NoCertificate(path.to_owned())) }
     }
 }
 
@@ -92,39 +153,23 @@ impl Authors {
     /// Reads the map from authors, in lower case, to users of Rally, if one is configured.
     pub(crate) fn map(&self) -> Result<HashMap<String, String>, Error> {
         let Some(path) = &self.map_file else { return Ok(HashMap::new()) };
-        let text = String::from_utf8(read("authors.map_file", path)?)
-            .map_err(|_| Error::AuthorMap { path: path.clone(), problem: "it is not UTF-8".into() })?;
-        let map: HashMap<String, String> = toml::from_str(&text)
-            .map_err(|error| Error::AuthorMap { path: path.clone(), problem: error.message().to_owned() })?;
+        let problem = |problem: String| Error::AuthorMap { path: path.clone(), problem };
+        let text = String::from_utf8(self.trust.read("authors.map_file", path)?)
+            .map_err(|_| problem("it is not UTF-8".into()))?;
+        let map: HashMap<String, String> = toml::from_str(&text).map_err(|error| {
+            // The parser's message may repeat what it found, and the file need not be a map at all.
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text[..start].matches('\n').count() + 1;
+            problem(format!("line {line} is not of the form \"Name <address>\" = \"user name\""))
+        })?;
         Ok(map.into_iter().map(|(author, user)| (author.to_lowercase(), user)).collect())
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<u8>, Error> {
-    let pem = read("rally.ca_file", path)?;
-    let is_pem = pem.windows(PEM_CERTIFICATE.len()).any(|window| window == PEM_CERTIFICATE);
-    if is_pem { Ok(pem) } else { Err(Error::NoCertificate(path.to_owned())) }
-}
-
-/// Reads the file that a key names.
-fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(|source| Error::NamedFile { key, path: path.to_owned(), source })
-}
-
-fn from_file_or(file: Option<&PathBuf>, key: &'static str, value: Option<&Secret>) -> Result<Option<Secret>, Error> {
-    let Some(path) = file else { return Ok(value.cloned()) };
-    check_private(path)?;
-    let text = String::from_utf8_lossy(&read(key, path)?).into_owned();
-    match text.trim() {
-        "" => Err(Error::EmptySecret { key, path: path.clone() }),
-        secret => Ok(Some(Secret::new(secret))),
     }
 }
 
 /// Makes sure that only its owner may read the file. A file of another owner (root's, as a rule) may also be read
 /// by its group, since that is how it reaches us.
 pub(super) fn check_private(path: &Path) -> Result<(), Error> {
-    let meta = fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let meta = fs::metadata(path).map_err(|source| files::Error::Read { path: path.to_owned(), source })?;
     let mode = meta.mode() & 0o777;
     let forbidden = if meta.uid() == effective_user() { 0o077 } else { 0o027 };
     if mode & forbidden == 0 { Ok(()) } else { Err(Error::NotPrivate { path: path.to_owned(), mode }) }

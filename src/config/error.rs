@@ -1,7 +1,9 @@
 //! What can be wrong with the configuration, told so that the administrator finds the line.
 
-use std::io;
 use std::path::{Path, PathBuf};
+
+use super::merge::Withheld;
+use crate::files;
 
 /// Keys whose values no message may repeat.
 const SECRETS: [&str; 3] = ["api_key", "password", "proxy"];
@@ -15,8 +17,8 @@ pub(crate) enum Error {
     NotConfigured(Vec<PathBuf>),
     #[error("the configuration {} does not exist", names(.0))]
     NoFile(Vec<PathBuf>),
-    #[error("cannot read {}", path.display())]
-    Read { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    File(#[from] files::Error),
     #[error("{}, line {line}: unknown key `{key}`{hint}", path.display())]
     UnknownKey { path: PathBuf, line: usize, key: String, hint: String },
     #[error("{}, line {line}: {problem}", path.display())]
@@ -27,10 +29,15 @@ pub(crate) enum Error {
         "{} holds a secret and others may read it (mode {mode:03o}); run: chmod 600 {}", path.display(), path.display()
     )]
     NotPrivate { path: PathBuf, mode: u32 },
-    #[error("cannot read {key} {}", path.display())]
-    NamedFile { key: &'static str, path: PathBuf, source: io::Error },
-    #[error("{key} {} is empty", path.display())]
-    EmptySecret { key: &'static str, path: PathBuf },
+    #[error("{key} cannot be used")]
+    NamedFile { key: &'static str, source: files::Error },
+    #[error("{key} {} must hold the secret alone, on one line", path.display())]
+    NotOneLine { key: &'static str, path: PathBuf },
+    #[error(
+        "[rally] has no {what}: {} sets {}, so credentials from other files and from the environment are not sent \
+         there; set {key} in {}", withheld.by.display(), withheld.key, withheld.by.display()
+    )]
+    Withheld { what: &'static str, key: &'static str, withheld: Withheld },
     #[error("rally.ca_file {} holds no PEM certificate", .0.display())]
     NoCertificate(PathBuf),
     #[error("{source_name} does not hold an API key; it must hold the key alone, on one line")]

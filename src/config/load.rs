@@ -1,9 +1,10 @@
 //! Finds the configuration files of a repository and reads them.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use super::{Config, Error, access, merge, resolve};
+use super::{Config, Error, Trust, access, merge, resolve};
 use crate::environment::variable;
+use crate::files::{self, Links, Owners};
 
 /// Read first; the repository's own file may override it key by key.
 const SYSTEM_FILE: &str = "/etc/rally-hook/config.toml";
@@ -13,8 +14,12 @@ const REPOSITORY_FILE: &str = "rally-hook.toml";
 const FILE_VARIABLE: &str = "RALLY_HOOK_CONFIG";
 
 /// Keys whose values are the paths of files to read.
-const FILES: [(&str, &str); 4] =
-    [("rally", "api_key_file"), ("rally", "password_file"), ("rally", "ca_file"), ("authors", "map_file")];
+const FILES: [&str; 4] = ["rally.api_key_file", "rally.password_file", "rally.ca_file", "authors.map_file"];
+/// The key whose value is the path of a file to write.
+const LOG_FILE: &str = "log.file";
+
+/// Longer configurations are refused, in bytes.
+const MAX_SIZE: u64 = 1024 * 1024;
 
 /// A configuration file that was read.
 pub(super) struct Source {
@@ -29,33 +34,63 @@ pub(crate) fn is_named_by_environment() -> bool {
 }
 
 /// Loads the settings of a repository from the file that is named here or by the environment, or else from the
-/// system's file and then the repository's.
+/// system's file and then the repository's. `owners` are the users whose files count in this repository.
 ///
 /// # Errors
-/// If there is no file at all, or one cannot be read or does not say what can be done.
-pub(crate) fn load(named: Option<&Path>, git_dir: &Path) -> Result<Config, Error> {
+/// If there is no file at all, or one cannot be read, may be changed by others or does not say what can be done.
+pub(crate) fn load(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Result<Config, Error> {
     let named = named.map(Path::to_owned).or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
     let is_named = named.is_some();
+    let repository_file = git_dir.join(REPOSITORY_FILE);
     let candidates = match named {
         Some(file) => vec![file],
-        None => vec![PathBuf::from(SYSTEM_FILE), git_dir.join(REPOSITORY_FILE)],
+        None => vec![PathBuf::from(SYSTEM_FILE), repository_file.clone()],
     };
-    let files: Vec<&PathBuf> = candidates.iter().filter(|file| file.exists()).collect();
+    let files: Vec<&PathBuf> = candidates.iter().filter(|file| file.symlink_metadata().is_ok()).collect();
     if files.is_empty() {
         return Err(if is_named { Error::NoFile(candidates) } else { Error::NotConfigured(candidates) });
     }
-    let sources = files.into_iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?;
-    resolve::resolve(merge::merged(&sources), &sources)
+    let mut sources = Vec::new();
+    for file in files {
+        let is_repositorys = *file == repository_file;
+        let mut source = read(file, if is_repositorys { Links::Refuse } else { Links::Follow }, owners)?;
+        if is_repositorys {
+            confine(&source, git_dir)?;
+        }
+        anchor(&mut source.table, file);
+        sources.push(source);
+    }
+    let (table, withheld) = merge::merged(&sources);
+    let trust = Trust { git_dir: Some(git_dir.to_owned()), owners, withheld };
+    resolve::resolve(table, &sources, trust)
 }
 
-fn read(path: &Path) -> Result<Source, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    let mut table: toml::Table = text.parse().map_err(|error| Error::parse(&error, &text, path))?;
+fn read(path: &Path, links: Links, owners: Owners) -> Result<Source, Error> {
+    let invalid = || files::Error::Read { path: path.to_owned(), source: std::io::ErrorKind::InvalidData.into() };
+    let text = String::from_utf8(files::read_trusted(path, MAX_SIZE, links, owners)?).map_err(|_| invalid())?;
+    let table: toml::Table = text.parse().map_err(|error| Error::parse(&error, &text, path))?;
     if holds_secret(&table) {
         access::check_private(path)?;
     }
-    anchor(&mut table, path);
     Ok(Source { path: path.to_owned(), text, table })
+}
+
+/// Refuses a repository's file that names files elsewhere: whoever may write in one Git directory does not decide which
+/// other files of this user are read, sent or written.
+fn confine(source: &Source, git_dir: &Path) -> Result<(), Error> {
+    let named = |section: &str, key: &str| source.table.get(section)?.get(key)?.as_str().map(PathBuf::from);
+    let is_within = |path: &Path, dir: &Path| {
+        path.starts_with(dir) && !path.components().any(|component| component == Component::ParentDir)
+    };
+    let is_outside = |key: &&str| {
+        let (section, name) = key.split_once('.').expect("a section and a key");
+        let dir = if *key == LOG_FILE { git_dir.join(crate::PROGRAM) } else { git_dir.to_owned() };
+        named(section, name).is_some_and(|path| !is_within(&git_dir.join(path), &dir))
+    };
+    let Some(key) = FILES.iter().copied().chain([LOG_FILE]).find(is_outside) else { return Ok(()) };
+    let where_to = if key == LOG_FILE { "below rally-hook/ in its Git directory" } else { "in its Git directory" };
+    let problem = format!("the configuration of a repository names files {where_to} only; set it in {SYSTEM_FILE}");
+    Err(Error::Invalid { path: source.path.clone(), line: resolve::line_of(&source.text, key), key, problem })
 }
 
 /// Tells whether a file holds a secret itself.
@@ -72,7 +107,7 @@ fn holds_secret(table: &toml::Table) -> bool {
 /// than the person who tries the configuration out.
 fn anchor(table: &mut toml::Table, file: &Path) {
     let Some(dir) = std::path::absolute(file).ok().and_then(|file| file.parent().map(Path::to_owned)) else { return };
-    for (section, key) in FILES {
+    for (section, key) in FILES.iter().filter_map(|key| key.split_once('.')) {
         let value = table.get_mut(section).and_then(|section| section.get_mut(key));
         if let Some(toml::Value::String(path)) = value
             && let Some(whole) = dir.join(&path).to_str()

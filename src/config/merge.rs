@@ -1,25 +1,50 @@
-//! Lays configuration files over each other: a later one wins key by key.
+//! Lays configuration files over each other: a later one wins key by key. Credentials stay bound to where they go.
 
+use std::path::PathBuf;
+
+use super::Rally;
 use super::load::Source;
 
 /// The keys that identify the user to Rally. A file that has any of them replaces all those of the file before: a
 /// repository may use a password where the system's file names a key.
 const CREDENTIALS: [&str; 5] = ["api_key", "api_key_file", "username", "password", "password_file"];
 
-/// Returns what the files say together, the first one first.
-pub(super) fn merged(sources: &[Source]) -> toml::Table {
-    sources.iter().fold(toml::Table::new(), |mut below, source| {
-        replace_credentials(&mut below, &source.table);
-        lay_over(&mut below, &source.table);
-        below
-    })
+/// The keys that decide where the credentials go. A file that changes one has to bring its own credentials.
+const DESTINATION: [&str; 3] = ["server", "proxy", "ca_file"];
+
+/// Tells that credentials are not used, because a file that was read after them changes where they would go.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Withheld {
+    pub by: PathBuf,
+    pub key: &'static str,
 }
 
-fn replace_credentials(below: &mut toml::Table, above: &toml::Table) {
-    let own = above.get("rally").and_then(toml::Value::as_table);
-    if own.is_some_and(|rally| CREDENTIALS.iter().any(|key| rally.contains_key(*key)))
-        && let Some(toml::Value::Table(rally)) = below.get_mut("rally")
-    {
+/// Returns what the files say together, the first one first, and whether credentials that stand in none of them, or in
+/// an earlier one than the destination, are withheld.
+pub(super) fn merged(sources: &[Source]) -> (toml::Table, Option<Withheld>) {
+    let mut below = toml::Table::new();
+    let mut withheld = None;
+    for (number, Source { path, table, .. }) in sources.iter().enumerate() {
+        let own = |key: &str| table.get("rally")?.get(key);
+        // The first file changes nothing. Nor does one that repeats what stands there, or holds by default.
+        let default = toml::Value::from(Rally::default().server);
+        let standing =
+            |key: &str| below.get("rally").and_then(|rally| rally.get(key)).or((key == "server").then_some(&default));
+        let changed = |key: &&str| own(key).is_some_and(|value| Some(value) != standing(key));
+        if let Some(key) = DESTINATION.into_iter().find(changed).filter(|_| number > 0) {
+            withheld = Some(Withheld { by: path.clone(), key });
+        }
+        let is_changed = withheld.as_ref().is_some_and(|withheld| withheld.by == *path);
+        if is_changed || CREDENTIALS.into_iter().any(|key| own(key).is_some()) {
+            drop_credentials(&mut below);
+        }
+        lay_over(&mut below, table);
+    }
+    (below, withheld)
+}
+
+fn drop_credentials(table: &mut toml::Table) {
+    if let Some(toml::Value::Table(rally)) = table.get_mut("rally") {
         CREDENTIALS.iter().for_each(|key| drop(rally.remove(*key)));
     }
 }
@@ -37,13 +62,17 @@ fn lay_over(below: &mut toml::Table, above: &toml::Table) {
 mod tests {
     use super::*;
 
-    fn merged_texts(texts: &[&str]) -> toml::Table {
-        let source = |text: &&str| Source {
-            path: "config.toml".into(),
+    fn merged_with(texts: &[&str]) -> (toml::Table, Option<Withheld>) {
+        let source = |(number, text): (usize, &&str)| Source {
+            path: format!("{number}.toml").into(),
             text: (*text).to_owned(),
             table: text.parse().expect("TOML"),
         };
-        merged(&texts.iter().map(source).collect::<Vec<_>>())
+        merged(&texts.iter().enumerate().map(source).collect::<Vec<_>>())
+    }
+
+    fn merged_texts(texts: &[&str]) -> toml::Table {
+        merged_with(texts).0
     }
 
     #[test]
@@ -58,5 +87,33 @@ mod tests {
     fn credentials_of_a_later_file_replace_all_of_those_before() {
         let texts = ["[rally]\napi_key = \"_a\"", "[rally]\nusername = \"u\"\npassword = \"p\""];
         assert_eq!(merged_texts(&texts), texts[1].parse().expect("TOML"));
+    }
+
+    #[test]
+    fn credentials_do_not_go_where_a_later_file_leads() {
+        let system = "[rally]\napi_key = \"_a\"\nserver = \"https://rally.example\"";
+        for key in DESTINATION {
+            let (table, withheld) = merged_with(&[system, &format!("[rally]\n{key} = \"https://elsewhere.example\"")]);
+            assert_eq!(table["rally"].get("api_key"), None, "{key}");
+            assert_eq!(withheld, Some(Withheld { by: "1.toml".into(), key }));
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_the_destination_brings_its_own_credentials() {
+        let above = "[rally]\napi_key = \"_b\"\nserver = \"https://elsewhere.example\"";
+        let (table, withheld) = merged_with(&["[rally]\nusername = \"u\"\npassword = \"p\"", above]);
+        assert_eq!(table, above.parse().expect("TOML"));
+        // What the environment holds is not the file's own.
+        assert!(withheld.is_some());
+    }
+
+    #[test]
+    fn a_file_that_repeats_the_destination_or_leaves_it_keeps_the_credentials() {
+        let system = "[rally]\napi_key = \"_a\"\nserver = \"https://rally.example\"";
+        for above in [system, "[rally]\nserver = \"https://rally.example\"", "[rally]\nworkspace = \"A\""] {
+            let (table, withheld) = merged_with(&[system, above]);
+            assert_eq!((table["rally"]["api_key"].as_str(), withheld), (Some("_a"), None));
+        }
     }
 }

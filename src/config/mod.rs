@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-pub(crate) use access::{Access, Credentials, Secret};
+pub(crate) use access::{Access, Credentials, Secret, Trust};
 pub(crate) use error::Error;
 pub(crate) use load::{is_named_by_environment, load};
 
@@ -57,6 +57,8 @@ pub(crate) struct Rally {
     pub read_lag: Duration,
     pub max_concurrent_requests: usize,
     pub batch: BatchMode,
+    #[serde(skip)]
+    pub trust: Trust,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -108,6 +110,8 @@ pub(crate) struct Authors {
     pub match_by: Vec<MatchBy>,
     pub domain: Option<String>,
     pub default: Option<String>,
+    #[serde(skip)]
+    pub trust: Trust,
 }
 
 /// The User field that an author is looked up by.
@@ -183,6 +187,7 @@ impl Default for Rally {
             read_lag: Duration::from_secs(10),
             max_concurrent_requests: 8,
             batch: BatchMode::Auto,
+            trust: Trust::default(),
         }
     }
 }
@@ -212,7 +217,7 @@ impl Default for Commits {
 impl Default for Authors {
     fn default() -> Self {
         let match_by = vec![MatchBy::Email, MatchBy::Username, MatchBy::DisplayName];
-        Authors { map_file: None, match_by, domain: None, default: None }
+        Authors { map_file: None, match_by, domain: None, default: None, trust: Trust::default() }
     }
 }
 

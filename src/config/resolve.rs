@@ -6,32 +6,37 @@ use std::net::IpAddr;
 use url::Url;
 
 use super::load::Source;
-use super::{Config, Error, Rally};
+use super::{Config, Error, Rally, Trust};
 use crate::links::{Links, unknown_placeholder};
 
 /// Rally serves no more requests of one user at the same time; it slows down what exceeds them (docs/wsapi.md, 6.1).
 const MOST_REQUESTS: usize = 12;
 
-/// Returns the settings. The sources are for messages.
-pub(super) fn resolve(merged: toml::Table, sources: &[Source]) -> Result<Config, Error> {
-    let config: Config = match merged.try_into() {
+/// Returns the settings. The sources are for messages: of several files that hold a key, the last one counts.
+pub(super) fn resolve(merged: toml::Table, sources: &[Source], trust: Trust) -> Result<Config, Error> {
+    let mut config: Config = match merged.try_into() {
         Ok(config) => config,
         // Only a file by itself can tell which line is wrong.
         Err(error) => {
-            for Source { path, text, .. } in sources {
+            for Source { path, text, .. } in sources.iter().rev() {
                 toml::from_str::<Config>(text).map_err(|error| Error::parse(&error, text, path))?;
             }
             return Err(Error::parse(&error, "", &sources[0].path));
         }
     };
-    let Some((key, problem)) = config.problem() else { return Ok(config) };
-    let places = sources.iter().rev().map(|source| (&source.path, line_of(&source.text, key)));
-    let (path, line) = places.max_by_key(|(_, line)| line.is_some()).expect("there is a file");
+    let Some((key, problem)) = config.problem() else {
+        (config.rally.trust, config.authors.trust) = (trust.clone(), trust);
+        config.rally.server = canonical(&config.rally.server);
+        return Ok(config);
+    };
+    let mut places = sources.iter().rev().map(|source| (&source.path, line_of(&source.text, key)));
+    let last = places.clone().next().expect("there is a file");
+    let (path, line) = places.find(|(_, line)| line.is_some()).unwrap_or(last);
     Err(Error::Invalid { path: path.clone(), line, key, problem })
 }
 
 /// Returns the line of a file on which `section.key` stands.
-fn line_of(text: &str, key: &str) -> Option<usize> {
+pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
     let (wanted, key) = key.split_once('.')?;
     let mut section = "";
     let mut lines = text.lines().map(str::trim);
@@ -54,7 +59,7 @@ impl Config {
         let is_custom = repository.links == Links::Custom && repository.commit_link.is_none();
         let checks = [
             ("rally.server", server_problem(&rally.server)),
-            ("rally.proxy", rally.proxy.as_ref().and_then(|proxy| proxy_problem(proxy.expose()))),
+            ("rally.proxy", rally.proxy.as_ref().and_then(|proxy| proxy_problem(proxy.expose(), &rally.server))),
             ("rally.timeout", when(rally.timeout.is_zero(), "it must not be 0: no answer would be in time")),
             ("rally.max_concurrent_requests", requests_problem(rally.max_concurrent_requests)),
             ("queue.retry_delay", when(queue.retry_delay.is_zero(), "it must not be 0: attempts would never pause")),
@@ -95,24 +100,37 @@ fn server_problem(server: &str) -> Option<String> {
     if url.path().starts_with("/slm") {
         return Some("it must end with the host; leave out /slm and what follows".into());
     }
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     match url.scheme() {
         "https" => None,
-        "http" if loopback => None,
+        "http" if is_loopback(&url) => None,
         "http" => Some(format!("{server} would send the credentials unencrypted; use https://")),
         other => Some(format!("{other}:// is not supported; use https://")),
     }
 }
 
+/// Returns an address as its standard spells it, without a slash at the end.
+fn canonical(server: &str) -> String {
+    let parsed = Url::parse(server).map_or_else(|_| server.to_owned(), String::from);
+    parsed.trim_end_matches('/').to_owned()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
 /// Says what is wrong with a proxy's address. It may hold a password, so no text repeats it.
-fn proxy_problem(proxy: &str) -> Option<String> {
-    let is_address = Url::parse(proxy).is_ok_and(|url| url.has_host());
-    (!is_address).then(|| "it is not an address; write one such as \"http://proxy.example:3128\"".into())
+fn proxy_problem(proxy: &str, server: &str) -> Option<String> {
+    let Some(proxy) = Url::parse(proxy).ok().filter(Url::has_host) else {
+        return Some("it is not an address; write one such as \"http://proxy.example:3128\"".into());
+    };
+    let is_plain = Url::parse(server).is_ok_and(|server| server.scheme() == "http");
+    (is_plain && !is_loopback(&proxy))
+        .then(|| "it would send the credentials for a plain http:// server to another machine; use https://".into())
 }
 
 fn web_problem(web: &str) -> Option<String> {
-    let is_address = web.starts_with("https://") || web.starts_with("http://");
+    let is_address = Url::parse(web).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     (!is_address).then(|| "it is not an address; it must begin with https://".into())
 }
 
@@ -169,7 +187,7 @@ mod tests {
         let path = std::path::PathBuf::from("config.toml");
         let table: toml::Table = text.parse().map_err(|error| Error::parse(&error, text, &path).to_string())?;
         let source = Source { path, text: text.to_owned(), table: table.clone() };
-        resolve(table, &[source]).map_err(|error| error.to_string())
+        resolve(table, &[source], Trust::default()).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -8,24 +8,20 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::claim::Claim;
+use crate::files::{self, Links};
 use crate::process::effective_user;
 use crate::{PROGRAM, clock};
 
 const DATABASE: &str = "queue.db";
 const PUSH_FILE: &str = "push-";
+/// No push is larger: a million updated refs take about half as much, in bytes.
+const MAX_PUSH: u64 = 256 * 1024 * 1024;
 
 /// The users that may use the state, as `core.sharedRepository` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
     Owner,
     Group,
-}
-
-/// A push in a file of its own.
-pub(super) struct KeptPush {
-    pub path: PathBuf,
-    pub pusher: String,
-    pub input: Vec<u8>,
 }
 
 /// `$GIT_DIR/rally-hook`.
@@ -97,9 +93,13 @@ impl StateDir {
         }
         let of_group = self.sharing == Sharing::Group
             && fs::metadata(&self.git_dir).is_ok_and(|git_dir| git_dir.gid() == meta.gid());
-        match meta.uid() == effective_user() || of_group {
-            true => Ok(meta),
-            false => Err(Error::Foreign { path: path.to_owned(), owner: meta.uid() }),
+        if meta.uid() != effective_user() && !of_group {
+            return Err(Error::Foreign { path: path.to_owned(), owner: meta.uid() });
+        }
+        let forbidden = if self.sharing == Sharing::Group { 0o002 } else { 0o022 };
+        match meta.mode() & 0o777 {
+            mode if mode & forbidden == 0 => Ok(meta),
+            mode => Err(files::Error::Writable { path: path.to_owned(), mode }.into()),
         }
     }
 
@@ -157,23 +157,27 @@ impl StateDir {
         })
     }
 
-    /// Returns the pushes that were kept in files.
-    pub(super) fn kept_pushes(&self) -> Result<Vec<KeptPush>, Error> {
+    /// Returns the files in which pushes were kept, the oldest first, and what has such a name and is none of them.
+    pub(crate) fn kept_pushes(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Error> {
         let failed = |source| Error::Directory { path: self.path.clone(), source };
         let entries = fs::read_dir(&self.path).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed)?;
-        let is_push = |path: &PathBuf| {
+        let is_named_so = |path: &PathBuf| {
             path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PUSH_FILE.as_bytes()))
-                && self.check(path).is_ok()
         };
-        let mut paths: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).filter(is_push).collect();
+        let mut paths: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).filter(is_named_so).collect();
         paths.sort();
-        let read = |path: PathBuf| {
-            let bytes = fs::read(&path).map_err(failed)?;
-            let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
-            let pusher = String::from_utf8_lossy(&bytes[..end]).into_owned();
-            Ok(KeptPush { path, pusher, input: bytes.get(end + 1..).unwrap_or_default().to_vec() })
-        };
-        paths.into_iter().map(read).collect()
+        Ok(paths
+            .into_iter()
+            .partition(|path| self.check(path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_PUSH)))
+    }
+
+    /// Reads a push that was kept in a file: who pushed, and what the hook was given.
+    pub(super) fn read_push(path: &Path) -> Result<(String, Vec<u8>), Error> {
+        let failed = |source| Error::Directory { path: path.to_owned(), source };
+        let bytes = files::read(path, MAX_PUSH, Links::Refuse).map_err(failed)?;
+        let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
+        let pusher = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        Ok((pusher, bytes.get(end + 1..).unwrap_or_default().to_vec()))
     }
 
     /// Moves a damaged database out of the way, with what belongs to it. Nothing is deleted.

@@ -35,6 +35,7 @@ pub(crate) use seen::Walked;
 pub(crate) use status::{DeadLetter, Status};
 pub(crate) use store::Store;
 
+use crate::files;
 use crate::time::{CommitTime, Time};
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -56,6 +57,8 @@ const PAGES_IN_LOG: u32 = 50;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
+    #[error(transparent)]
+    File(#[from] files::Error),
     #[error("cannot use {}", path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error("cannot lock {}; if it lies on a network file system, move the repository to a local disk", path.display())]

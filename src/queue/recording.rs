@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Error, Queue, Walked, count, seen};
+use super::{Error, Queue, StateDir, Walked, count, seen};
 use crate::changeset::{Changeset, StateRequest};
 use crate::commit::MovedTips;
 use crate::time::Time;
@@ -41,10 +41,11 @@ impl Queue {
 
     /// Takes in the pushes that were kept in files while the database could not be written.
     pub(crate) fn add_kept_pushes(&mut self, now: Time) -> Result<(), Error> {
-        for push in self.dir.kept_pushes()? {
-            self.add_push(&push.pusher, &push.input, now)?;
+        for path in self.dir.kept_pushes()?.0 {
+            let (pusher, input) = StateDir::read_push(&path)?;
+            self.add_push(&pusher, &input, now)?;
             // If this fails the push is walked once more, which records nothing new.
-            let _ = std::fs::remove_file(push.path);
+            let _ = std::fs::remove_file(path);
         }
         Ok(())
     }
@@ -62,7 +63,7 @@ impl Queue {
 
     /// Tells whether pushes wait in files beside the database.
     pub(crate) fn has_kept_pushes(&self) -> Result<bool, Error> {
-        Ok(!self.dir.kept_pushes()?.is_empty())
+        Ok(!self.dir.kept_pushes()?.0.is_empty())
     }
 
     /// Records changesets and, with the last ones of a walk, moves the seen tips and forgets the pushes.

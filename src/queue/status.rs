@@ -45,7 +45,7 @@ pub(crate) struct DeadLetter {
 impl Queue {
     pub(crate) fn status(&self, now: Time) -> Result<Status, Error> {
         let pause = self.pause(now)?;
-        let kept_pushes = self.dir.kept_pushes()?.len() as i64;
+        let kept_pushes = self.dir.kept_pushes()?.0.len() as i64;
         self.read(|db| {
             let counter = |key| Ok::<i64, rusqlite::Error>(meta(db, key)?.unwrap_or(0));
             let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));

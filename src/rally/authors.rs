@@ -89,6 +89,7 @@ mod tests {
             match_by: vec![MatchBy::DisplayName, MatchBy::Email],
             domain: Some("acme".into()),
             default: Some("connector@acme".into()),
+            ..config::Authors::default()
         };
         let candidates = Authors::new(&config).expect("a map").candidates(&commit());
         let expected = [

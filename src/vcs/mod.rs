@@ -11,7 +11,7 @@ use crate::commit::{Changes, Commit};
 #[cfg(test)]
 pub(crate) use git::testing;
 pub(crate) use git::{
-    Error, Item, NewCommits, Range, Refs, Repository, Updates, discover, hooks_dir, is_shared, shares_hooks,
+    Error, Item, Named, NewCommits, Range, Refs, Repository, Updates, discover, hooks_dir, is_shared, shares_hooks,
 };
 
 /// Finds the paths that a commit changes, and keeps as many of them as the number says.

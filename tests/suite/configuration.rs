@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::support::{Ran, Server, expected, hermetic, program, ran};
+use crate::support::{Server, expected, ran};
 
 #[test]
 fn a_configuration_error_names_file_line_key_and_the_nearest_known_key() {
@@ -124,25 +124,6 @@ fn the_file_that_install_got_is_read_by_the_hook_and_the_background_delivery() {
     server.rally.wait_until("the commit", |world| world.changesets().iter().any(|held| held.changes.len() == 1));
 }
 
-/// Runs the program with this text as the system's configuration file, in a mount namespace of its own. Returns `None`,
-/// and says so, where mounting is not permitted.
-fn run_with_system_file(server: &Server, text: &str, arguments: &[&str]) -> Option<Ran> {
-    fs::write(server.path().join("system.toml"), text).expect("it can be written");
-    let script = "mount -t tmpfs none /etc && mkdir /etc/rally-hook && cp system.toml /etc/rally-hook/config.toml && \
-                  exec \"$@\"";
-    let with_system = |arguments: &[&str]| {
-        let mut command = hermetic("unshare");
-        command.args(["--mount", "sh", "-c", script, "sh"]).arg(program()).args(arguments);
-        command.args(["--repo", "payments.git"]).current_dir(server.path());
-        ran(command)
-    };
-    if !with_system(&["--version"]).success {
-        eprintln!("skipped: this user may not mount over /etc");
-        return None;
-    }
-    Some(with_system(arguments))
-}
-
 /// Returns the text of a system's configuration file with all that delivery needs.
 fn system_file(server: &Server) -> String {
     let repository = "[repository]\nname = \"of the system\"\ncreate = true\n";
@@ -154,7 +135,7 @@ fn the_repositorys_file_overrides_the_systems_file_key_by_key() {
     let server = Server::new();
     server.write_configuration("[repository]\nname = \"of the repository\"\n");
     server.import("refs/heads/main", &["US1: one"]);
-    let Some(ran) = run_with_system_file(&server, &system_file(&server), &["backfill", "main"]) else { return };
+    let Some(ran) = server.run_with_system_file(&system_file(&server), &["backfill", "main"]) else { return };
     ran.succeeds();
     let names: Vec<String> = server.changesets().iter().map(|held| held.repository.clone()).collect();
     assert_eq!(names, ["of the repository"]);
@@ -166,7 +147,7 @@ fn credentials_of_the_repositorys_file_replace_all_credentials_of_the_systems_fi
     let rally = "[rally]\nusername = \"connector@acme.example\"\npassword = \"secret-password\"\n";
     server.write_configuration(format!("{rally}[repository]\nname = \"another\"\n"));
     server.import("refs/heads/main", &["US1: one"]);
-    let Some(ran) = run_with_system_file(&server, &system_file(&server), &["backfill", "main"]) else { return };
+    let Some(ran) = server.run_with_system_file(&system_file(&server), &["backfill", "main"]) else { return };
     ran.succeeds();
     assert!(server.changesets().iter().any(|held| held.repository == "another"));
 }
@@ -179,7 +160,7 @@ fn an_error_in_the_systems_file_names_that_file() {
         ("[rally]\nserver = 1\n", "line 2: `server`"),
     ] {
         server.write_configuration("");
-        let Some(ran) = run_with_system_file(&server, text, &["status"]) else { return };
+        let Some(ran) = server.run_with_system_file(text, &["status"]) else { return };
         let ran = ran.fails_with(2);
         assert!(ran.stderr.contains(&format!("/etc/rally-hook/config.toml, {problem}")), "{ran:?}");
     }

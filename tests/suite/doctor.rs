@@ -203,8 +203,8 @@ fn a_hook_whose_program_is_gone_is_reported() {
 fn a_log_that_cannot_be_written_is_reported() {
     let server = Server::new();
     assert!(finding(&server, 0, "log").contains("rally-hook/log"));
-    server.configure("[log]\nfile = \"/nonexistent/log\"\n");
-    assert!(finding(&server, 1, "log").contains("/nonexistent/log"));
+    server.configure("[log]\nfile = \"rally-hook/nonexistent/log\"\n");
+    assert!(finding(&server, 1, "log").contains("nonexistent/log"));
 }
 
 #[test]

@@ -33,3 +33,4 @@ mod request_faults;
 mod settings;
 mod states;
 mod storage;
+mod trust;

@@ -3,14 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
-use std::process::Command;
 
-use crate::support::{DELIVER_LATER, Ran, Server, copy_program, hermetic, program, ran};
+use crate::support::users::{GROUP, USERS};
+use crate::support::{DELIVER_LATER, Server, hermetic, program, ran};
 
-/// The group of the users below.
-const GROUP: u32 = 61_000;
-/// Two users, neither of them root.
-const USERS: [u32; 2] = [61_001, 61_002];
 /// Runs nothing else, so that the limit on its processes means this test alone.
 const LIMITED: u32 = 61_003;
 
@@ -57,7 +53,7 @@ fn the_hook_works_for_several_users_of_one_group() {
     server.configure(DELIVER_LATER);
     let messages = ["US1: by the first", "DE2: by the second", "TA3: by the first again"];
     let updates = messages.map(|message| server.import("refs/heads/main", &[message]));
-    if !give_to(&server, USERS[0]) {
+    if !server.give_to(USERS[0]) {
         return;
     }
     // The key and the configuration are root's, and reach the users through their group.
@@ -68,11 +64,11 @@ fn the_hook_works_for_several_users_of_one_group() {
     }
     fs::write(server.path().join(".gitconfig"), "[safe]\n\tdirectory = *\n").expect("it can be written");
     for (user, update) in [USERS[0], USERS[1], USERS[0]].into_iter().zip(&updates) {
-        let hook = run_as(&server, user, &format!("printf '%s' '{update}' | $0 post-receive"));
+        let hook = server.run_as(user, &format!("printf '%s' '{update}' | $0 post-receive"));
         assert!(hook.stderr.contains("1 commit queued"), "{hook:?}");
     }
-    run_as(&server, USERS[1], "$0 deliver --wait").succeeds();
-    run_as(&server, USERS[0], "$0 status").succeeds();
+    server.run_as(USERS[1], "$0 deliver --wait").succeeds();
+    server.run_as(USERS[0], "$0 status").succeeds();
     assert_eq!(server.changesets().len(), 3);
 }
 
@@ -81,45 +77,18 @@ fn a_push_succeeds_although_delivery_cannot_start_threads() {
     let server = Server::without_hook();
     server.configure("[queue]\ndeliver = \"inline\"\n");
     server.write_private("updates", &server.import("refs/heads/main", &["US1: first"]));
-    if !give_to(&server, LIMITED) {
+    if !server.give_to(LIMITED) {
         return;
     }
     // What cannot be started is a thread of the HTTP client, of the resolver, or our own.
     for threads in 1..=3 {
         let script = format!("exec prlimit --nproc={threads} $0 post-receive <updates");
-        let hook = run_as(&server, LIMITED, &script).succeeds();
+        let hook = server.run_as(LIMITED, &script).succeeds();
         assert!(hook.stderr.lines().count() <= 1, "{hook:?}");
     }
     assert!(server.log().contains("delivery ended by a bug"), "{}", server.log());
-    run_as(&server, LIMITED, "$0 deliver --wait").succeeds();
+    server.run_as(LIMITED, "$0 deliver --wait").succeeds();
     assert_eq!(server.changesets().len(), 1);
-}
-
-/// Gives the repository to another user. Returns false, and says so, where that is not permitted.
-fn give_to(server: &Server, user: u32) -> bool {
-    let mut own = Command::new("chown");
-    own.args(["-R", &format!("{user}:{GROUP}")]).arg(&server.git_dir);
-    if !ran(own).success {
-        eprintln!("skipped: this user may not give files away");
-        return false;
-    }
-    fs::set_permissions(server.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
-    true
-}
-
-/// Runs a shell script in the repository as another user, with the program as `$0`.
-fn run_as(server: &Server, user: u32, script: &str) -> Ran {
-    let mut command = hermetic("setpriv");
-    let ids = [format!("--reuid={user}"), format!("--regid={GROUP}"), "--clear-groups".to_owned()];
-    let program = server.path().join("rally-hook");
-    // Other users may not be able to read the one that was built.
-    if !program.exists() {
-        copy_program(&program);
-    }
-    command.args(ids).args(["sh", "-c", &format!("umask 077; {script}")]).arg(program);
-    command.current_dir(&server.git_dir).env("GIT_DIR", ".").env("HOME", server.path());
-    command.env_remove("GIT_CONFIG_GLOBAL");
-    ran(command)
 }
 
 #[test]
@@ -130,7 +99,12 @@ fn root_creates_nothing_in_a_repository_of_another_user() {
         return;
     }
     for command in ["install", "deliver"] {
-        let ran = server.run(&[command]).fails_with(1);
+        let refused = server.run(&[command]).fails_with(1);
+        assert!(refused.stderr.contains("dubious ownership"), "{refused:?}");
+        let safe = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")];
+        let mut allowed = server.command(&[command]);
+        allowed.envs(safe);
+        let ran = ran(allowed).fails_with(1);
         assert!(ran.stderr.contains("belongs to user 65534"), "{ran:?}");
     }
     assert!(!server.git_dir.join("rally-hook").exists());

@@ -259,20 +259,20 @@ fn a_quiet_push_prints_nothing() {
 
 #[test]
 fn the_log_goes_to_the_configured_file() {
-    let server = Server::delivering_later("[log]\nfile = \"logs-of-rally\"\nlevel = \"info\"\n");
+    let server = Server::delivering_later("[log]\nfile = \"rally-hook/logs-of-rally\"\nlevel = \"info\"\n");
     server.new_clone().push_commits(&["US1 US99"]);
     server.deliver_all();
-    let log = fs::read_to_string(server.git_dir.join("logs-of-rally")).expect("the configured file");
+    let log = fs::read_to_string(server.git_dir.join("rally-hook/logs-of-rally")).expect("the configured file");
     assert!(log.contains("1 new commit,") && log.contains("US99") && log.contains("delivered commit"), "{log}");
     assert!(!server.log().contains("1 new commit,"));
 }
 
 #[test]
 fn the_log_holds_errors_only_if_so_configured() {
-    let log = "[log]\nfile = \"errors-only\"\nlevel = \"error\"\n[commits]\nmax_changes = 0\n";
+    let log = "[log]\nfile = \"rally-hook/errors-only\"\nlevel = \"error\"\n[commits]\nmax_changes = 0\n";
     let server = Server::delivering_later(log);
     let seen = server.new_clone().push_commits(&["US2"]);
     assert!(seen.contains("rally: 1 commit queued for US2 (repository payments)"), "{seen}");
     server.deliver_all();
-    assert_eq!(fs::read_to_string(server.git_dir.join("errors-only")).unwrap_or_default(), "");
+    assert_eq!(fs::read_to_string(server.git_dir.join("rally-hook/errors-only")).unwrap_or_default(), "");
 }

@@ -1,14 +1,16 @@
 //! Where a repository's objects are: its own directory, and those that it borrows from (`git help
 //! gitrepository-layout`, `objects/info/alternates`, and `git help git` for the two variables).
 
-use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::environment::variable;
+use crate::files::{self, Links};
 
 /// How deep alternates may refer to others, as in Git.
 const MAX_DEPTH: usize = 5;
+/// A longer list of alternates counts as none, in bytes.
+const MAX_SIZE: u64 = 1024 * 1024;
 
 /// Returns the directories in the order in which Git looks into them. The variables count only where Git runs us for
 /// this repository.
@@ -30,7 +32,7 @@ fn add(dirs: &mut Vec<PathBuf>, dir: PathBuf, depth: usize) {
         return;
     }
     dirs.push(dir.clone());
-    let listed = fs::read(dir.join("info/alternates")).unwrap_or_default();
+    let listed = files::read(&dir.join("info/alternates"), MAX_SIZE, Links::Follow).unwrap_or_default();
     for alternate in entries(&listed, b'\n') {
         add(dirs, dir.join(alternate), depth + 1);
     }
@@ -97,6 +99,7 @@ fn unquote(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
 
     #[test]
     fn lists_of_paths_are_read_as_git_reads_them() {

@@ -27,7 +27,7 @@ use id::{Dated, ObjectId};
 use objects::Objects;
 
 pub(crate) use new_commits::{NewCommits, Refs, Updates};
-pub(crate) use place::{discover, hooks_dir, is_shared, shares_hooks};
+pub(crate) use place::{Named, discover, hooks_dir, is_shared, shares_hooks};
 pub(crate) use range::Range;
 pub(crate) use read::Item;
 

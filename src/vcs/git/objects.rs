@@ -4,7 +4,6 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +14,10 @@ use super::commit::{self, RawCommit};
 use super::id::{Dated, ObjectId};
 use super::loose::Loose;
 use super::walk::Node;
+use crate::files::{self, Links};
 
+/// A longer list of commits at which history is cut off counts as none, in bytes.
+const MAX_SHALLOW: u64 = 64 * 1024 * 1024;
 /// How much of what was read lately is kept, twice this at most. Larger objects are not kept.
 const RECENT_SIZE: usize = 8 * 1024 * 1024;
 const LARGEST_RECENT: usize = 1024 * 1024;
@@ -148,8 +150,8 @@ impl Objects {
     /// Tells whether history was cut off at this commit: its parents were never fetched.
     pub(crate) fn is_shallow(&self, id: ObjectId) -> bool {
         let read = || {
-            let listed = fs::read_to_string(&self.shallow_file).unwrap_or_default();
-            listed.lines().filter_map(|line| line.parse().ok()).collect()
+            let listed = files::read(&self.shallow_file, MAX_SHALLOW, Links::Follow).unwrap_or_default();
+            String::from_utf8_lossy(&listed).lines().filter_map(|line| line.parse().ok()).collect()
         };
         self.shallow.get_or_init(read).contains(&id)
     }

@@ -2,7 +2,6 @@
 //! repository, and whether its format is known.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,10 +11,25 @@ use git2::{Config, ObjectFormat};
 
 use super::Error;
 use crate::environment::variable;
+use crate::files::{self, Links};
 use crate::text::readable;
 
+/// No file of one line that Git writes is longer, in bytes.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// Who named a directory, which decides whether its owner matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// Git or a host, in `GIT_DIR`. Git does not look at the owner then either: it has done so before it ran the hook.
+    ByGit,
+    ByUser,
+}
+
 /// Returns the Git directory that `dir` is or lies in, absolute: the one that all linked work trees have in common.
-pub(crate) fn discover(dir: &Path) -> Result<PathBuf, Error> {
+///
+/// # Errors
+/// If there is none, or Git refuses to work in it, since it belongs to somebody else and `safe.directory` does not name it.
+pub(crate) fn discover(dir: &Path, named: Named) -> Result<PathBuf, Error> {
     let missing = || Error::NoRepository(dir.to_owned());
     let found = if dir.join("HEAD").exists() && dir.join("objects").is_dir() {
         // A Git directory, as hooks are given it: no process is started for it.
@@ -31,12 +45,18 @@ pub(crate) fn discover(dir: &Path) -> Result<PathBuf, Error> {
             answer => dir.join(path_of(&answer?)),
         }
     };
-    found.canonicalize().map_err(|_| missing())
+    let found = found.canonicalize().map_err(|_| missing())?;
+    let is_ours = |path: &Path| path.metadata().is_ok_and(|meta| files::is_own(&meta));
+    if named == Named::ByUser && !is_ours(&found) {
+        // Git knows its own exceptions.
+        ask(dir, &["rev-parse", "--git-dir"])?;
+    }
+    Ok(found)
 }
 
 /// Returns what a linked work tree's Git directory shares with the others, if it is one.
 fn common_dir(dir: &Path) -> Option<PathBuf> {
-    Some(dir.join(path_of(&fs::read(dir.join("commondir")).ok()?)))
+    Some(dir.join(path_of(&files::read(&dir.join("commondir"), MAX_LINE, Links::Follow).ok()?)))
 }
 
 /// Returns the path on a line that Git wrote.
@@ -55,7 +75,7 @@ pub(crate) fn is_in_environment(git_dir: &Path) -> bool {
 /// Returns a command of Git in this directory. It runs nothing that the repository's configuration names, fetches
 /// nothing, and follows neither replace refs nor grafts.
 pub(crate) fn git(dir: &Path) -> Command {
-    let mut git = Command::new("git");
+    let mut git = Command::new(files::program("git").unwrap_or_else(|| "/usr/bin/git".into()));
     git.arg("-C").arg(dir).args(["-c", "core.fsmonitor=false", "--no-pager"]);
     // A hook's variables would hide what `-C` means.
     for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_NAMESPACE"] {
@@ -63,6 +83,8 @@ pub(crate) fn git(dir: &Path) -> Command {
     }
     git.env("LC_ALL", "C")
         .env("GIT_NO_LAZY_FETCH", "1")
+        // The same for Git before 2.45, which does not know that variable: no transport is allowed.
+        .env("GIT_ALLOW_PROTOCOL", "none")
         .env("GIT_OPTIONAL_LOCKS", "0")
         // `main~1` is what was pushed, as everywhere here, and not what a graft or a replacement makes of it.
         .env("GIT_NO_REPLACE_OBJECTS", "1")
@@ -85,7 +107,7 @@ pub(crate) fn ask(dir: &Path, arguments: &[&str]) -> Result<Vec<u8>, Error> {
 /// Returns Git's message, unless there is better advice than what it says of `safe.directory`.
 fn refusal(dir: &Path, stderr: &[u8]) -> Error {
     let (path, message) = (dir.to_owned(), message(stderr));
-    match fs::metadata(dir) {
+    match dir.metadata() {
         Ok(meta) if message.contains("dubious ownership") => Error::Foreign { path, owner: meta.uid() },
         _ => Error::Git { path, message },
     }
@@ -117,7 +139,7 @@ fn format_of(name: &str) -> ObjectFormat {
 
 /// Returns the full name of the branch that HEAD names.
 pub(crate) fn head_branch(git_dir: &Path) -> Option<String> {
-    let head = fs::read(git_dir.join("HEAD")).ok()?;
+    let head = files::read(&git_dir.join("HEAD"), MAX_LINE, Links::Follow).ok()?;
     let name = head.strip_prefix(b"ref: ")?.trim_ascii();
     if name != b"refs/heads/.invalid" {
         return Some(readable(name).into_owned());

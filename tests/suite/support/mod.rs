@@ -15,6 +15,7 @@ pub mod process;
 mod server;
 mod system_configuration;
 pub mod tls;
+pub mod users;
 
 pub use chance::{Random, rounds, seed};
 pub use clone::Clone;

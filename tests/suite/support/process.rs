@@ -1,6 +1,7 @@
 //! Processes that a test starts, kills or waits for.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -60,13 +61,12 @@ pub fn kill_after(mut child: Child, delay: Duration) -> bool {
     false
 }
 
-/// Returns the processes that deliver for this repository in the background.
+/// Returns the processes that deliver for this repository in the background: who holds the lock on its file.
 pub fn deliverers(git_dir: &Path) -> Vec<i32> {
-    let dir = git_dir.canonicalize().expect("it is there");
-    let is_one = |pid: &i32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "rally-deliver")
-            && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == dir)
-    };
-    let entries = fs::read_dir("/proc").expect("Linux").flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
+    let Ok(lock) = fs::metadata(git_dir.join("rally-hook/background.lock")) else { return Vec::new() };
+    let inode = format!(":{} ", lock.ino());
+    // "1: FLOCK  ADVISORY  WRITE 4711 08:01:917514 0 EOF"
+    let locks = fs::read_to_string("/proc/locks").expect("Linux");
+    let held = locks.lines().filter(|line| line.contains("FLOCK") && line.contains(&inode));
+    held.filter_map(|line| line.split_whitespace().nth(4)?.parse().ok()).filter(|pid| *pid > 0).collect()
 }

@@ -1,0 +1,175 @@
+//! Reads files that somebody else may have put where we look.
+//!
+//! A file is opened without waiting (a FIFO would hold the push for ever), must be a regular file, and is read up to a
+//! limit. Where its text decides what is done, its owner counts as well: see [`Owners`].
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::environment::variable;
+use crate::process::effective_user;
+
+/// Why a file was not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} belongs to another user (number {owner}); if it may decide what rally-hook does, run: chown {us} {}",
+        path.display(), path.display(), us = effective_user())]
+    Owner { path: PathBuf, owner: u32 },
+    #[error("others may write {} (mode {mode:03o}); run: chmod go-w {}", path.display(), path.display())]
+    Writable { path: PathBuf, mode: u32 },
+}
+
+/// Whether a symbolic link counts as the file that it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Links {
+    Follow,
+    Refuse,
+}
+
+/// The users whose files decide what is done: the one who runs this process, root, and, in a repository that is shared
+/// with a group, the one who owns its Git directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owners([u32; 3]);
+
+impl Owners {
+    /// For files that belong to no repository.
+    pub(crate) fn of_system() -> Self {
+        Owners([0, effective_user(), effective_user()])
+    }
+
+    pub(crate) fn of_repository(git_dir: &Path, is_shared: bool) -> Self {
+        let us = effective_user();
+        let owner = is_shared.then(|| git_dir.metadata().ok()).flatten().map(|meta| meta.uid());
+        Owners([0, us, owner.unwrap_or(us)])
+    }
+
+    /// Refuses a file of another user, or one that other users may write.
+    pub(crate) fn check(self, path: &Path, meta: &Metadata) -> Result<(), Error> {
+        let (owner, mode, path) = (meta.uid(), meta.mode() & 0o777, path.to_owned());
+        match () {
+            () if !self.0.contains(&owner) => Err(Error::Owner { path, owner }),
+            () if mode & 0o022 != 0 => Err(Error::Writable { path, mode }),
+            () => Ok(()),
+        }
+    }
+}
+
+/// Reads a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// Of the kind `InvalidData` if it is no regular file, `FileTooLarge` if it is longer.
+pub(crate) fn read(path: &Path, limit: u64, links: Links) -> io::Result<Vec<u8>> {
+    let (mut file, meta) = open(path, links)?;
+    read_to_limit(&mut file, &meta, limit)
+}
+
+/// Reads a file as [`read`] does, if one of these users wrote it and nobody else can have.
+pub(crate) fn read_trusted(path: &Path, limit: u64, links: Links, owners: Owners) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let (mut file, meta) = open(path, links).map_err(failed)?;
+    owners.check(path, &meta)?;
+    read_to_limit(&mut file, &meta, limit).map_err(failed)
+}
+
+/// Reads a file as [`read_trusted`] does, if it really lies below a directory: neither its name nor a directory on the
+/// way may be a link that leads elsewhere.
+pub(crate) fn read_within(dir: &Path, path: &Path, limit: u64, owners: Owners) -> Result<Vec<u8>, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let (mut file, meta) = open(path, Links::Refuse).map_err(failed)?;
+    // The kernel knows where the open file is; the path could be changed between a check of it and its use.
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|_| path.canonicalize());
+    if !real.map_err(failed)?.starts_with(dir.canonicalize().map_err(failed)?) {
+        let text = format!("a link leads out of {}", dir.display());
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, text)));
+    }
+    owners.check(path, &meta)?;
+    read_to_limit(&mut file, &meta, limit).map_err(failed)
+}
+
+/// Tells whether a file belongs to the user who runs this process.
+pub(crate) fn is_own(meta: &Metadata) -> bool {
+    meta.uid() == effective_user()
+}
+
+/// Finds a program in the absolute directories of `PATH`. In others, such as the current one, somebody's repository may
+/// have a program of that name.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = variable("PATH")?;
+    let is_program = |path: &PathBuf| path.metadata().is_ok_and(|meta| meta.is_file() && meta.mode() & 0o111 != 0);
+    std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(is_program)
+}
+
+fn open(path: &Path, links: Links) -> io::Result<(File, Metadata)> {
+    let follow = if links == Links::Refuse { libc::O_NOFOLLOW } else { 0 };
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | follow).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => io::Error::new(io::ErrorKind::InvalidData, "it is a symbolic link"),
+        _ => error,
+    })?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file"));
+    }
+    Ok((file, meta))
+}
+
+fn read_to_limit(file: &mut File, meta: &Metadata, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(limit)).unwrap_or(0));
+    // It may grow meanwhile.
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let text = format!("it is longer than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn only_a_regular_file_of_limited_size_is_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (file, link, fifo) = (dir.path().join("file"), dir.path().join("link"), dir.path().join("fifo"));
+        fs::write(&file, "four").expect("a file");
+        symlink(&file, &link).expect("a link");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs");
+        assert!(made.success());
+        assert_eq!(read(&file, 4, Links::Refuse).expect("it fits"), b"four");
+        assert_eq!(read(&link, 4, Links::Follow).expect("it is followed"), b"four");
+        assert_eq!(read(&file, 3, Links::Refuse).expect_err("too long").kind(), io::ErrorKind::FileTooLarge);
+        for path in [&link, &fifo, &dir.path().to_owned()] {
+            assert_eq!(read(path, 4, Links::Refuse).expect_err("no file").kind(), io::ErrorKind::InvalidData);
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_refused_with_the_command_to_run() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("file");
+        fs::write(&file, "text").expect("a file");
+        for mode in [0o602, 0o620, 0o666] {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).expect("a mode");
+            let error = read_trusted(&file, 9, Links::Refuse, Owners::of_system()).expect_err("others may write it");
+            assert!(error.to_string().ends_with(&format!("run: chmod go-w {}", file.display())), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("file");
+        fs::write(&file, "text").expect("a file");
+        let meta = file.metadata().expect("it is there");
+        let others = Owners([meta.uid() + 1; 3]);
+        assert!(matches!(others.check(&file, &meta), Err(Error::Owner { owner, .. }) if owner == meta.uid()));
+    }
+}
