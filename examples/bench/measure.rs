@@ -39,8 +39,8 @@ impl Table {
         self.add(what, time(ours), format!("{} {}", other.0, time(other.1)), ratio, bound);
     }
 
-    pub fn is_off_by_a_factor_of_two(&self) -> bool {
-        self.0.iter().any(|row| row.ratio > 2.0 * row.bound)
+    pub fn is_far_off(&self) -> bool {
+        self.0.iter().any(|row| row.ratio > 3.0 * row.bound)
     }
 }
 
