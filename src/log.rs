@@ -12,6 +12,9 @@ use crate::text;
 /// At this size the log is moved to `log.1`, whose predecessor goes: at most twice this is kept.
 const MAX_SIZE: u64 = 5 * 1024 * 1024;
 
+/// Longer events are cut, in bytes.
+const MAX_EVENT: usize = 4096;
+
 pub(crate) struct Log {
     path: PathBuf,
     level: Level,
@@ -41,7 +44,13 @@ impl Log {
             older.push(".1");
             let _ = fs::rename(&self.path, older);
         }
-        let line = format!("{} {} [{}] {}\n", clock::now(), level.name(), std::process::id(), text::printable(event));
+        let line = format!(
+            "{} {} [{}] {}\n",
+            clock::now(),
+            level.name(),
+            std::process::id(),
+            text::cut(&text::printable(event), MAX_EVENT)
+        );
         // One write to a file opened for appending: lines of several processes do not mix.
         let opened = self.dir.open_file(&self.path, OpenOptions::new().create(true).append(true));
         let _ = opened.map(|mut file| file.write_all(line.as_bytes()));

@@ -138,7 +138,9 @@ fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
     for git_dir in found {
         let place = Place { repo: Some(git_dir.clone()), ..place.clone() };
         let name = || tell(&format!("{}:", git_dir.display()));
-        match Site::open(&place).and_then(|site| deliver_and_look(&site, Mode::Once)) {
+        let done = caught(|| Site::open(&place).and_then(|site| deliver_and_look(&site, Mode::Once)));
+        match done.unwrap_or_else(|panic| Err(Error::Failed(format!("a bug in rally-hook, please report it: {panic}"))))
+        {
             // A timer that finds nothing to do says nothing, nor where another process does it.
             Ok((report, _)) if report.busy => {}
             Ok((report, status)) if report.is_uneventful() && status.pending + status.state_requests == 0 => {}

@@ -10,6 +10,7 @@ use super::authors::Candidate;
 use super::bulk::{self, Refused};
 use super::{Rally, error};
 use crate::artifact::FormattedId;
+use crate::text::cut;
 use crate::wsapi::{Client, Error, Query, relative};
 
 /// The types that a commit can be linked to: those with a Changesets collection (docs/wsapi.md, 7.2). Other types use
@@ -40,8 +41,11 @@ pub(crate) fn workspace(client: &Client, name: &str) -> Result<Workspace, error:
         client.query("/workspace", None, "Name,State,ObjectID,WorkspaceConfiguration,BuildandChangesetEnabled")?;
     let open: Vec<&Value> = rows.iter().filter(|row| row["State"].as_str() != Some("Closed")).collect();
     let Some(row) = open.iter().find(|row| row["Name"].as_str() == Some(name)) else {
-        let names: Vec<String> =
-            open.iter().filter_map(|row| row["Name"].as_str().map(|name| format!("{name:?}"))).collect();
+        let names: Vec<String> = open
+            .iter()
+            .filter_map(|row| row["Name"].as_str().map(|name| format!("{:?}", cut(name, 100))))
+            .take(20)
+            .collect();
         let seen = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         return Err(error::Error::NoWorkspace { name: name.to_owned(), seen });
     };
@@ -145,7 +149,7 @@ impl Rally<'_> {
         for row in &rows {
             let (changeset, path) = (row["Changeset"]["_ref"].as_str(), row["PathAndFilename"].as_str());
             if let (Some(changeset), Some(path)) = (changeset, path) {
-                found.entry(relative(changeset)).or_default().push(path.to_owned());
+                found.entry(relative(changeset).unwrap_or_default()).or_default().push(path.to_owned());
             }
         }
         Ok((found, refused))
@@ -154,5 +158,5 @@ impl Rally<'_> {
 
 pub(super) fn object_ref(row: &Value) -> Result<String, Error> {
     let missing = || Error::NotWsapi { url: "a query".into(), excerpt: "a row without _ref".into() };
-    row["_ref"].as_str().map(relative).ok_or_else(missing)
+    row["_ref"].as_str().and_then(relative).ok_or_else(missing)
 }

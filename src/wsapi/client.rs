@@ -7,17 +7,22 @@ use serde_json::{Value, json};
 
 use super::error::is_invalid_key;
 use super::repair::repair;
-use super::session::{Session, errors};
+use super::session::{Session, errors, texts};
 use super::{Error, Query};
 use crate::config::{Access, Credentials, Rally};
 
 /// Rows asked for at once; a page of 200 works everywhere (docs/wsapi.md, 4.1).
 const PAGE_SIZE: usize = 200;
+/// Longer answers to one query are refused: nothing that is asked for has so many, and each takes some memory.
+const MAX_ROWS: usize = 50_000;
 /// Addresses longer than this may be refused (docs/wsapi.md, 4.3); the query goes into the body then.
 const MAX_URL: usize = 2000;
 /// How long to wait before a write that was refused with "Invalid key" under an API key is sent once more: the text
 /// is also seen during conflicts (docs/wsapi.md, 3.2).
 const INVALID_KEY_PAUSE: Duration = Duration::from_millis(500);
+
+/// No ref is longer, without the server, in bytes.
+const MAX_REF: usize = 200;
 
 /// A client for one workspace's server. It may be used by several threads at once.
 pub(crate) struct Client {
@@ -90,14 +95,15 @@ impl Client {
                 0..MAX_URL => session.get(path, &parameters)?,
                 _ => session.get_by_post(path, &parameters)?,
             };
-            let Value::Array(results) = page["Results"].take() else {
-                return Err(Error::NotWsapi {
-                    url: path.to_owned(),
-                    excerpt: "a query's answer without Results".into(),
-                });
+            let odd = |excerpt: String| Error::NotWsapi { url: path.to_owned(), excerpt };
+            let Some(Value::Array(results)) = page.get_mut("Results").map(Value::take) else {
+                return Err(odd("a query's answer without Results".into()));
             };
             let last = results.is_empty();
             rows.extend(results);
+            if rows.len() > MAX_ROWS {
+                return Err(odd(format!("a query's answer of more than {MAX_ROWS} rows")));
+            }
             if last || rows.len() as u64 >= page["TotalResultCount"].as_u64().unwrap_or(0) {
                 return Ok(rows);
             }
@@ -106,8 +112,12 @@ impl Client {
 
     /// Sends one write; if a value of it is refused that can be repaired, once more.
     pub(crate) fn write(&self, write: &Write) -> Result<Created, Error> {
-        let result = self.post(&write.path, &write.body, 1).and_then(|answer| created(&answer));
+        let result = self.post(&write.path, &write.body, 1).and_then(|answer| self.created(write, &answer));
         self.repaired(write, result)
+    }
+
+    fn created(&self, write: &Write, answer: &Value) -> Result<Created, Error> {
+        created(&self.rally.server, write, answer)
     }
 
     fn repaired(&self, write: &Write, result: Result<Created, Error>) -> Result<Created, Error> {
@@ -116,7 +126,7 @@ impl Client {
             _ => None,
         };
         match repaired {
-            Some(write) => created(&self.post(&write.path, &write.body, 1)?),
+            Some(write) => self.created(&write, &self.post(&write.path, &write.body, 1)?),
             None => result,
         }
     }
@@ -133,7 +143,8 @@ impl Client {
         let answer = self.post("/batch", &json!({"Batch": entries}), writes.len())?;
         match answer["Results"].as_array() {
             Some(results) if results.len() == writes.len() => {
-                Ok(writes.iter().zip(results).map(|(write, result)| self.repaired(write, created(result))).collect())
+                let answered = writes.iter().zip(results);
+                Ok(answered.map(|(write, result)| self.repaired(write, self.created(write, result))).collect())
             }
             _ => Err(Error::OddBatch(Error::excerpt(&answer.to_string()))),
         }
@@ -179,25 +190,53 @@ impl Client {
     }
 }
 
-fn created(answer: &Value) -> Result<Created, Error> {
-    let texts = errors(answer);
-    if !texts.is_empty() {
-        return Err(Error::Rejected(texts));
+/// Reads the answer to a write, from the server at this address.
+fn created(server: &str, write: &Write, answer: &Value) -> Result<Created, Error> {
+    let refused = errors(answer);
+    if !refused.is_empty() {
+        return Err(Error::Rejected(refused));
     }
-    let warnings = answer["Warnings"].as_array().into_iter().flatten();
-    let warnings = warnings.filter_map(|text| text.as_str().map(str::to_owned)).collect();
-    match answer["Object"]["_ref"].as_str() {
-        Some(rally_ref) => Ok(Created { rally_ref: relative(rally_ref), warnings }),
-        None => Err(Error::NotWsapi { url: "a write".into(), excerpt: Error::excerpt(&answer.to_string()) }),
+    let warnings = texts(answer, "Warnings");
+    let Some(kind) = write.path.strip_suffix("/create") else {
+        // The answer to an update need not hold the object (docs/wsapi.md, 5).
+        let is_answer = answer.get("Errors").is_some();
+        return if is_answer {
+            Ok(Created { rally_ref: write.path.clone(), warnings })
+        } else {
+            Err(not_a_result(answer))
+        };
+    };
+    // Anything else than an object of this type on this server is not what was asked for.
+    let is_of_kind = |path: &String| path.rsplit_once('/').is_some_and(|(of, _)| of.eq_ignore_ascii_case(kind));
+    let rally_ref = answer["Object"]["_ref"].as_str().filter(|rally_ref| is_on(server, rally_ref));
+    match rally_ref.and_then(relative).filter(is_of_kind) {
+        Some(rally_ref) => Ok(Created { rally_ref, warnings }),
+        None => Err(not_a_result(answer)),
     }
 }
 
+fn not_a_result(answer: &Value) -> Error {
+    Error::NotWsapi { url: "a write".into(), excerpt: Error::excerpt(&answer.to_string()) }
+}
+
+/// Tells whether a ref names an object on this server. One without a host does.
+fn is_on(server: &str, rally_ref: &str) -> bool {
+    let host = |address: &str| reqwest::Url::parse(address).ok().and_then(|url| url.host_str().map(str::to_owned));
+    rally_ref.starts_with('/') || host(rally_ref) == host(server)
+}
+
 /// Shortens `https://host/slm/webservice/v2.0/defect/17` to `/defect/17`, which Rally takes as well: what we keep
-/// must not depend on the server's address.
-pub(crate) fn relative(rally_ref: &str) -> String {
+/// must not depend on the server's address. `None` if it is no ref: it would become a part of addresses.
+pub(crate) fn relative(rally_ref: &str) -> Option<String> {
     let after_version = rally_ref.split_once("/webservice/").and_then(|(_, rest)| rest.split_once('/'));
     let path = after_version.map_or(rally_ref, |(_, path)| path);
-    format!("/{}", path.trim_start_matches('/').trim_end_matches(".js"))
+    let path = path.trim_start_matches('/').trim_end_matches(".js");
+    let is_ref = path.len() <= MAX_REF
+        && path.contains('/')
+        && path
+            .split('/')
+            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
+    is_ref.then(|| format!("/{path}"))
 }
 
 #[cfg(test)]
@@ -206,13 +245,61 @@ mod tests {
 
     #[test]
     fn refs_are_kept_without_the_server() {
-        assert_eq!(relative("https://h/slm/webservice/v2.0/portfolioitem/feature/17"), "/portfolioitem/feature/17");
-        assert_eq!(relative("/defect/17"), "/defect/17");
+        let feature = relative("https://h/slm/webservice/v2.0/portfolioitem/feature/17");
+        assert_eq!(feature.as_deref(), Some("/portfolioitem/feature/17"));
+        assert_eq!(relative("/defect/17").as_deref(), Some("/defect/17"));
+    }
+
+    #[test]
+    fn what_could_not_be_part_of_an_address_is_no_ref() {
+        let long = format!("/defect/{}", "1".repeat(MAX_REF));
+        for text in [
+            "",
+            "/",
+            "17",
+            "/defect/../user/1",
+            "/defect/1?x=y",
+            "/defect/1#",
+            "/a b/1",
+            "//h/1\n",
+            "/defect//1",
+            &long,
+        ] {
+            assert_eq!(relative(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_an_object_of_the_type_on_this_server_counts_as_created() {
+        let write = Write { path: "/changeset/create".into(), body: json!({}) };
+        let is_created = |rally_ref: Value| {
+            created("https://h:8443", &write, &json!({"Errors": [], "Object": {"_ref": rally_ref}})).is_ok()
+        };
+        for rally_ref in
+            ["https://h/slm/webservice/v2.0/changeset/1", "/changeset/1", "https://h/slm/webservice/v2.0/Changeset/1"]
+        {
+            assert!(is_created(json!(rally_ref)), "{rally_ref}");
+        }
+        for rally_ref in ["https://g/slm/webservice/v2.0/changeset/1", "/defect/1", "/changeset/x/1", "changeset", ""] {
+            assert!(!is_created(json!(rally_ref)), "{rally_ref}");
+        }
+        assert!([json!(1), json!(null), json!([])].into_iter().all(|odd| !is_created(odd)));
+    }
+
+    #[test]
+    fn an_update_needs_no_object_in_its_answer() {
+        let write = Write { path: "/defect/1".into(), body: json!({}) };
+        assert!(created("https://h", &write, &json!({"Errors": [], "Warnings": []})).is_ok());
+        for odd in [json!({}), json!(5), json!("x"), json!([]), json!(null)] {
+            assert!(created("https://h", &write, &odd).is_err(), "{odd}");
+        }
     }
 
     #[test]
     fn a_result_is_an_object_or_the_reasons() {
         let ok = json!({"Errors": [], "Warnings": ["w"], "Object": {"_ref": "https://h/slm/webservice/v2.0/change/1"}});
+        let write = Write { path: "/change/create".into(), body: json!({}) };
+        let created = |answer: &Value| created("https://h", &write, answer);
         assert_eq!(created(&ok).expect("made"), Created { rally_ref: "/change/1".into(), warnings: vec!["w".into()] });
         assert!(
             matches!(created(&json!({"Errors": ["no"], "Object": {}})), Err(Error::Rejected(texts)) if texts == ["no"])

@@ -1,5 +1,6 @@
 //! One HTTP client with its cookies and, for basic authentication, its security token.
 
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -9,9 +10,19 @@ use reqwest::{Certificate, Proxy, redirect};
 use serde_json::Value;
 
 use super::Error;
-use crate::clock;
+use crate::clock::{self, Deadline};
 use crate::config::{Access, Credentials, Rally};
+use crate::text::cut;
 use crate::time::Time;
+
+/// Longer answers are refused, in bytes after decompression: what JSON takes in memory is a multiple of it. A page of
+/// rows, or the answer to the largest batch, has some hundred thousand.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
+/// How much of an answer is read at once.
+const CHUNK: usize = 64 * 1024;
+/// How many errors or warnings of one answer count, and how long each may be, in bytes.
+const MAX_TEXTS: usize = 10;
+const MAX_TEXT: usize = 500;
 
 /// How long a connection may take to come about; after that the server counts as not reachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,13 +89,14 @@ impl Session {
         };
         // A whole batch may take longer than a single call (docs/wsapi.md, 6.1).
         let timeout = self.timeout + Duration::from_secs(entries as u64 - 1);
+        let deadline = Deadline::after(timeout);
         let response = request.timeout(timeout).send().map_err(|error| self.transport_error(&error, timeout))?;
         let status = response.status();
         let retry_after = response
             .headers()
             .get("retry-after")
             .and_then(|value| parse_retry_after(value.to_str().ok()?, clock::now()));
-        let body = response.text().map_err(|error| self.transport_error(&error, timeout))?;
+        let body = self.body(response, deadline, timeout)?;
         let url = self.base.clone();
         if !status.is_success() {
             // A validation error may come with a status; what the server says is then in its usual form.
@@ -98,6 +110,29 @@ impl Session {
         match errors(&answer) {
             texts if texts.is_empty() => Ok(answer),
             texts => Err(Error::Rejected(texts)),
+        }
+    }
+
+    /// Reads an answer up to its limits. The client's own time limit begins anew with each part that arrives.
+    fn body(&self, mut response: blocking::Response, deadline: Deadline, timeout: Duration) -> Result<String, Error> {
+        let url = || self.base.clone();
+        let mut body = Vec::new();
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            let length = response.read(&mut chunk).map_err(|error| match error.kind() {
+                io::ErrorKind::TimedOut => Error::Timeout { url: url(), after: timeout },
+                _ => Error::Broken { url: url(), reason: root_cause(&error) },
+            })?;
+            body.extend_from_slice(&chunk[..length]);
+            match () {
+                () if length == 0 => return Ok(String::from_utf8_lossy(&body).into_owned()),
+                () if body.len() > MAX_ANSWER => {
+                    let excerpt = format!("an answer of more than {MAX_ANSWER} bytes");
+                    return Err(Error::NotWsapi { url: url(), excerpt });
+                }
+                () if deadline.has_passed() => return Err(Error::Timeout { url: url(), after: timeout }),
+                () => {}
+            }
         }
     }
 
@@ -164,8 +199,14 @@ fn envelope(body: &str) -> Option<Value> {
 }
 
 pub(super) fn errors(answer: &Value) -> Vec<String> {
-    let texts = answer["Errors"].as_array().into_iter().flatten();
-    texts.map(|text| text.as_str().map_or_else(|| text.to_string(), str::to_owned)).collect()
+    texts(answer, "Errors")
+}
+
+/// Returns the texts of a list in an answer, as many and as much of each as anybody would read.
+pub(super) fn texts(answer: &Value, list: &str) -> Vec<String> {
+    let texts = answer[list].as_array().into_iter().flatten().take(MAX_TEXTS);
+    let text = |text: &Value| cut(&text.as_str().map_or_else(|| text.to_string(), str::to_owned), MAX_TEXT).to_owned();
+    texts.map(text).collect()
 }
 
 /// Reads a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3).

@@ -1,10 +1,8 @@
 //! Long histories: recording them takes little memory, and may be interrupted at any time.
 
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::time::Duration;
 
-use crate::support::process::{kill_after, spawn};
+use crate::support::process::{kill_after, limit_memory, spawn};
 use crate::support::{Clone, Server, ran};
 
 /// Number of commits in the long history.
@@ -32,18 +30,6 @@ fn long_history(clone: &Clone) {
         stream += &format!("M 100644 inline dir{0}/file{1}\ndata 6\n{number:06}\n", number % 30, number % 97);
     }
     clone.git_with(&["fast-import", "--quiet"], stream.as_bytes());
-}
-
-/// Limits the memory of a command to so many bytes. Mapped files such as packs do not count.
-fn limit_memory(command: &mut Command, bytes: u64) {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: setrlimit may be called between fork and exec, and reads a structure that is the closure's own.
-    unsafe {
-        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_DATA, &limit) {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
 }
 
 /// One test for both, because the history takes long to make.

@@ -22,6 +22,7 @@ mod hook_process;
 mod hosts;
 mod install;
 mod large_pushes;
+mod lies;
 mod missed_hooks;
 mod outages;
 mod permissions;

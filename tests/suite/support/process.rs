@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -69,4 +70,16 @@ pub fn deliverers(git_dir: &Path) -> Vec<i32> {
     let locks = fs::read_to_string("/proc/locks").expect("Linux");
     let held = locks.lines().filter(|line| line.contains("FLOCK") && line.contains(&inode));
     held.filter_map(|line| line.split_whitespace().nth(4)?.parse().ok()).filter(|pid| *pid > 0).collect()
+}
+
+/// Limits the memory of a command to so many bytes. Mapped files such as packs do not count.
+pub fn limit_memory(command: &mut Command, bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: setrlimit may be called between fork and exec, and reads a structure that is the closure's own.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_DATA, &limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
 }
