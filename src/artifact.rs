@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// The prefixes that Rally gives a new workspace and that everyday text does not use.
 pub(crate) const DEFAULT_PREFIXES: [&str; 6] = ["US", "DE", "DS", "TA", "TC", "TS"];
 
+/// How many artifacts one commit is linked to. A message may name a million, and each costs requests.
+pub(crate) const MAX_ARTIFACTS: usize = 100;
+
 /// The FormattedID of an artifact: letters and a number, `US123`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -68,11 +71,22 @@ impl Mentions {
         })
     }
 
-    /// Returns the artifacts in the order in which they are first mentioned.
+    /// Returns the artifacts in the order in which they are first mentioned, [`MAX_ARTIFACTS`] at most.
     pub(crate) fn find(&self, text: &[u8]) -> Vec<FormattedId> {
-        // A message may name more than a hundred thousand: each must cost the same.
-        let mut seen = HashSet::new();
-        self.spans(text).map(|(_, id)| id).filter(|id| seen.insert(id.clone())).collect()
+        self.find_and_count(text).0
+    }
+
+    /// Returns the artifacts likewise, and the number of mentions of others.
+    pub(crate) fn find_and_count(&self, text: &[u8]) -> (Vec<FormattedId>, usize) {
+        let (mut found, mut others) = (Vec::new(), 0);
+        for (_, id) in self.spans(text) {
+            match found.contains(&id) {
+                true => {}
+                false if found.len() < MAX_ARTIFACTS => found.push(id),
+                false => others += 1,
+            }
+        }
+        (found, others)
     }
 
     /// Returns the artifacts in a branch's name, in which `_` separates words too: `feature/US12_login`.

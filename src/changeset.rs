@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::{FormattedId, Mentions};
-use crate::commit::{Change, Changes, Commit};
+use crate::artifact::{FormattedId, MAX_ARTIFACTS, Mentions};
+use crate::commit::{Change, Changes, Commit, Text};
+use crate::text::cut;
 use crate::time::CommitTime;
 
 /// A commit that is to be posted.
@@ -18,9 +19,25 @@ pub(crate) struct Changeset {
     pub message: String,
     /// In the order in which the message names them.
     pub artifacts: Vec<FormattedId>,
+    /// How many mentions of more artifacts are left out.
+    #[serde(default)]
+    pub more_artifacts: usize,
     pub changes: Vec<Change>,
     /// How many changed paths are left out of `changes`, because there are more than `max_changes`.
     pub omitted: usize,
+}
+
+/// Nothing is kept of a message beyond this, in bytes: Rally takes some thousand, and what asks for a state stands in few
+/// lines.
+const MAX_MESSAGE: usize = 64 * 1024;
+/// Longer names and addresses are cut, in bytes: Rally has none as long.
+const MAX_NAME: usize = 256;
+
+impl Changeset {
+    /// Returns about how much text it holds, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.message.len() + self.changes.iter().map(|change| change.path.len()).sum::<usize>()
+    }
 }
 
 /// A commit whose message may change the states of artifacts. It is made when the commit reaches a branch on which
@@ -60,7 +77,7 @@ impl Policy {
         commit: &Commit,
         changes: impl FnOnce(usize) -> Result<Changes, E>,
     ) -> Result<Option<Changeset>, E> {
-        let artifacts = self.artifacts(commit);
+        let (artifacts, more_artifacts) = self.artifacts(commit);
         if artifacts.is_empty() && self.post == Post::Linked {
             return Ok(None);
         }
@@ -68,11 +85,12 @@ impl Policy {
         Ok(Some(Changeset {
             revision: commit.revision.to_string(),
             committed_at: commit.committed_at,
-            author_name: commit.author_name.readable().into_owned(),
-            author_email: commit.author_email.readable().into_owned(),
-            branch: commit.branch.as_deref().map(str::to_owned),
-            message: commit.message.readable().into_owned(),
+            author_name: beginning(&commit.author_name, MAX_NAME),
+            author_email: beginning(&commit.author_email, MAX_NAME),
+            branch: commit.branch.as_deref().map(|branch| cut(branch, MAX_NAME).to_owned()),
+            message: beginning(&commit.message, MAX_MESSAGE),
             artifacts,
+            more_artifacts,
             changes: list,
             omitted,
         }))
@@ -81,7 +99,7 @@ impl Policy {
     /// Returns what a commit's message asks for, if it names an artifact. The branch's name asks for nothing.
     pub(crate) fn state_request(&self, commit: &Commit) -> Option<StateRequest> {
         let artifacts = self.mentions.find(commit.message.searchable());
-        let message = || commit.message.readable().into_owned();
+        let message = || beginning(&commit.message, MAX_MESSAGE);
         (!artifacts.is_empty()).then(|| StateRequest {
             revision: commit.revision.to_string(),
             message: message(),
@@ -89,17 +107,24 @@ impl Policy {
         })
     }
 
-    fn artifacts(&self, commit: &Commit) -> Vec<FormattedId> {
-        let mut artifacts = self.mentions.find(commit.message.searchable());
+    fn artifacts(&self, commit: &Commit) -> (Vec<FormattedId>, usize) {
+        let (mut artifacts, mut more) = self.mentions.find_and_count(commit.message.searchable());
         if self.from_branch_name {
-            let message = commit.message.readable();
+            let message = beginning(&commit.message, MAX_MESSAGE);
             for branch in commit.branch.as_deref().into_iter().chain(merged_branches(&message)) {
                 let named = self.mentions.find_in_branch(branch);
                 artifacts.extend(named.into_iter().filter(|id| !artifacts.contains(id)).collect::<Vec<_>>());
             }
+            more += artifacts.len().saturating_sub(MAX_ARTIFACTS);
+            artifacts.truncate(MAX_ARTIFACTS);
         }
-        artifacts
+        (artifacts, more)
     }
+}
+
+/// Returns the readable form of a text, or of its beginning.
+fn beginning(text: &Text, limit: usize) -> String {
+    cut(&text.beginning(limit).readable(), limit).to_owned()
 }
 
 /// Returns the names in the subject that Git gives a merge: `Merge branch 'a'`, `Merge branches 'a' and 'b' into c`
@@ -115,7 +140,7 @@ fn merged_branches(message: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::{Action, Text};
+    use crate::commit::Action;
 
     fn commit(message: &str) -> Commit<'_> {
         Commit {

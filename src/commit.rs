@@ -39,6 +39,14 @@ impl Text<'_> {
         }
     }
 
+    /// Returns about so many bytes of it: a message may have hundreds of megabytes.
+    pub(crate) fn beginning(&self, limit: usize) -> Text<'_> {
+        match self {
+            Text::Bytes(bytes) => Text::Bytes(text::whole_characters(bytes, limit)),
+            Text::Decoded(text) => Text::Bytes(text::cut(text, limit).as_bytes()),
+        }
+    }
+
     /// Returns the text, with bytes that are not UTF-8 in the form of [`text::readable`].
     pub(crate) fn readable(&self) -> Cow<'_, str> {
         match self {

@@ -68,7 +68,11 @@ impl LinkTemplates {
     }
 
     /// Returns the address of a file as the commit left it.
+    /// `None` for a path that browsers would take as one that leads out of the commit, which Git itself never writes.
     pub(crate) fn file(&self, revision: &str, path: &str) -> Option<String> {
+        if path.split('/').any(|part| matches!(part, "." | "..")) {
+            return None;
+        }
         let path = percent_encode(&text::bytes_of(path), ESCAPED).to_string();
         fill(self.file.as_ref()?, revision, &path)
     }
@@ -146,6 +150,15 @@ mod tests {
         assert_eq!(links.file("abc", "{revision}?#&").as_deref(), Some("https://h/r/blob/abc/%7Brevision%7D%3F%23%26"));
         assert_eq!(links.file("abc", r"caf\xE9").as_deref(), Some("https://h/r/blob/abc/caf%E9"));
         assert_eq!(links.file("abc", &"x".repeat(4000)), None);
+    }
+
+    #[test]
+    fn a_path_does_not_lead_elsewhere_on_the_web_server() {
+        let links = links(Links::Github, "https://h/r");
+        for path in ["..", ".", "../../x", "a/../../../x", "a/./b"] {
+            assert_eq!(links.file("abc", path), None, "{path}");
+        }
+        assert_eq!(links.file("abc", ".../..a/.b").as_deref(), Some("https://h/r/blob/abc/.../..a/.b"));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use crate::artifact::FormattedId;
+use crate::artifact::{FormattedId, MAX_ARTIFACTS};
 use crate::changeset::{Changeset, Policy, StateRequest};
 use crate::clock::{self, Deadline};
 use crate::commit::Tip;
@@ -18,8 +18,9 @@ use crate::refs::{RefPatterns, Watched};
 use crate::text::{plural, with_causes};
 use crate::vcs::{self, Item, NewCommits, Range, Refs, Repository, Updates};
 
-/// How many changesets go into one transaction.
+/// How many changesets go into one transaction, and how much text they hold together at most, in bytes.
 const PER_TRANSACTION: usize = 500;
+const SIZE_OF_TRANSACTION: usize = 8 * 1024 * 1024;
 /// What the seen tips of [`Walked::Commits`] are about.
 const EVERYTHING: &str = "all refs";
 
@@ -130,7 +131,7 @@ impl Recorder<'_> {
             settled.unreadable.push((unreadable.revision, reason));
         }
         let (repository, items, unreadable_tips) = (self.repository, new.items, settled.unreadable.clone());
-        let read = |work: Work, sink: Sink| repository.read(items, work, sink);
+        let read = |work: Work, sink: Sink| repository.read(items, deadline, work, sink);
         let mut recorded = self.read_and_store(read, &|| (), deadline, Some(settled))?;
         recorded.unreadable.extend(unreadable_tips);
         Ok(recorded)
@@ -156,7 +157,7 @@ impl Recorder<'_> {
     pub(crate) fn read_again(&mut self, revisions: &[String]) -> Result<Recorded, Error> {
         let items = revisions.iter().filter_map(|revision| Item::of_revision(revision)).collect();
         let repository = self.repository;
-        self.read_and_store(|work, sink| repository.read(items, work, sink), &|| (), None, None)
+        self.read_and_store(|work, sink| repository.read(items, None, work, sink), &|| (), None, None)
     }
 
     /// Returns the names of the watched refs whose commits are not all recorded.
@@ -232,6 +233,7 @@ impl Recorder<'_> {
         let requests: &mut Vec<StateRequest> = &mut settled.state_requests;
         self.repository.read(
             new.items,
+            deadline,
             &|commit, _| Ok(self.rules.policy.state_request(commit)),
             // One that cannot be read is reported where its Changeset is recorded.
             &mut |_, request| {
@@ -252,7 +254,7 @@ impl Recorder<'_> {
     ) -> Result<Recorded, Error> {
         let Recorder { queue, rules, report, .. } = self;
         let mut recorded = Recorded::default();
-        let (mut waiting, mut failed) = (Vec::new(), None);
+        let (mut waiting, mut size, mut failed) = (Vec::new(), 0, None);
         let mut store = |waiting: &mut Vec<Changeset>, settled: Option<&Settled>, recorded: &mut Recorded| {
             recorded.queued += queue.record(waiting, settled, &rules.destination, clock::now())?;
             recorded.artifacts.extend(waiting.drain(..).flat_map(|changeset| changeset.artifacts));
@@ -262,10 +264,15 @@ impl Recorder<'_> {
             recorded.commits += 1;
             progress();
             match read {
-                Ok(changeset) => waiting.extend(changeset.inspect(|changeset| report_omitted(changeset, *report))),
+                Ok(changeset) => waiting.extend(changeset.inspect(|changeset| {
+                    report_omitted(changeset, *report);
+                    size += changeset.size();
+                })),
+                Err(vcs::Error::OutOfTime) => {}
                 Err(error) => recorded.unreadable.push(unreadable_commit(revision, &error, *report)),
             }
-            if waiting.len() >= PER_TRANSACTION {
+            if waiting.len() >= PER_TRANSACTION || size >= SIZE_OF_TRANSACTION {
+                size = 0;
                 failed = store(&mut waiting, None, &mut recorded).err();
             }
             let is_over = deadline.is_some_and(|deadline| deadline.has_passed());
@@ -288,10 +295,17 @@ impl Recorder<'_> {
 }
 
 fn report_omitted(changeset: &Changeset, report: Reporter) {
-    if changeset.omitted > 0 {
-        let (revision, omitted) = (&changeset.revision, changeset.omitted);
-        let paths = plural(omitted, "changed path");
+    let Changeset { revision, omitted, more_artifacts, .. } = changeset;
+    if *omitted > 0 {
+        let paths = plural(*omitted, "changed path");
         report(Level::Warn, &format!("commit {revision}: left out {paths} beyond max_changes"));
+    }
+    if *more_artifacts > 0 {
+        let text = format!(
+            "commit {revision} names too many artifacts: it is linked to the first {MAX_ARTIFACTS}; {more_artifacts} \
+             further mentions are left out"
+        );
+        report(Level::Warn, &text);
     }
 }
 

@@ -24,12 +24,16 @@ pub(crate) struct StateChange {
 /// where one is named twice the last word counts.
 pub(crate) fn changes(message: &str, mentions: &Mentions, states: &States) -> Vec<StateChange> {
     let mut found: Vec<StateChange> = Vec::new();
+    let named = mentions.find(message.as_bytes());
     // What a revert names is not done any more, and what is quoted was said elsewhere.
     if message.starts_with("Revert \"") || message.contains("This reverts commit ") {
         return found;
     }
     for line in message.lines().filter(|line| !line.trim_start().starts_with('>')) {
-        for (artifact, word) in asked_for(&tokens(line, mentions, states)) {
+        // Only so many artifacts count.
+        for (artifact, word) in
+            asked_for(&tokens(line, mentions, states)).into_iter().filter(|(id, _)| named.contains(id))
+        {
             let Some(state) =
                 states.get(artifact.prefix()).and_then(|known| known.iter().find(|state| same_word(state, word)))
             else {
@@ -123,8 +127,8 @@ fn tokens<'s>(line: &str, mentions: &Mentions, states: &'s States) -> Vec<Token<
             (Token::Id(id), span.len())
         } else if is_word_char(c) {
             // The run may hold an ID (`x-US5`), which ends it: the ID is a token of its own.
-            let run = word_length(&line[index..]);
-            let run = ids.peek().map_or(run, |(span, _)| run.min(span.start - index));
+            let end = ids.peek().map_or(line.len(), |(span, _)| span.start);
+            let run = word_length(&line[index..end]);
             word(&line[index..], run, states)
         } else {
             (punctuation(c), c.len_utf8())

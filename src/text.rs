@@ -62,6 +62,19 @@ fn escaped_byte(after_backslash: &[u8]) -> Option<u8> {
     Some((digit(*high)? * 16 + digit(*low)?) as u8)
 }
 
+/// Returns the beginning of a text of at most so many bytes that ends with a whole character, if it is UTF-8.
+pub(crate) fn whole_characters(text: &[u8], limit: usize) -> &[u8] {
+    let is_within = |byte: u8| byte & 0b1100_0000 == 0b1000_0000;
+    match text.get(limit) {
+        None => text,
+        Some(next) if !is_within(*next) => &text[..limit],
+        Some(_) => {
+            let start = (limit.saturating_sub(3)..limit).rev().find(|at| !is_within(text[*at]));
+            &text[..start.unwrap_or(limit)]
+        }
+    }
+}
+
 /// Returns the text on one line and without anything that a terminal or a log would act on:
 /// control characters and the marks that reverse the direction of text become `?`, line breaks and tabs a space.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
@@ -177,6 +190,14 @@ mod tests {
         struct Told(&'static str, #[source] Option<Box<Told>>);
         let chain = Told("a: b", Some(Box::new(Told("b", Some(Box::new(Told("c", None)))))));
         assert_eq!(with_causes(&chain), "a: b: c");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let text = "aé€😀".as_bytes();
+        let cut = |limit| std::str::from_utf8(whole_characters(text, limit)).expect("whole characters");
+        assert_eq!([0, 1, 2, 3, 5, 6, 9, 10, 99].map(cut), ["", "a", "a", "aé", "aé", "aé€", "aé€", "aé€😀", "aé€😀"]);
+        assert_eq!((whole_characters(&[0x80; 9], 7).len(), whole_characters(&[0x80; 2], 1).len()), (7, 1));
     }
 
     proptest! {

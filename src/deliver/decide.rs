@@ -202,6 +202,7 @@ mod tests {
                 branch: None,
                 message: String::new(),
                 artifacts: vec![us1()],
+                more_artifacts: 0,
                 changes: ["a", "b", "c"].map(change).to_vec(),
                 omitted: 0,
             },

@@ -73,6 +73,7 @@ mod tests {
             branch: None,
             message: String::new(),
             artifacts: Vec::new(),
+            more_artifacts: 0,
             changes: Vec::new(),
             omitted: 0,
         }

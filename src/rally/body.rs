@@ -88,6 +88,7 @@ mod tests {
             branch: Some("main".into()),
             message: "Fixed DE1".into(),
             artifacts: Vec::new(),
+            more_artifacts: 0,
             changes: vec![
                 Change { action: Action::Deleted, path: "a b".into() },
                 Change { action: Action::Added, path: "c".into() },

@@ -50,6 +50,7 @@ pub(super) fn ask<T: Clone>(
                 }
                 match (error.verdict(), asked) {
                     (Verdict::Reject, [alone]) => refused.push((alone.clone(), error)),
+                    (Verdict::TooLarge, [alone]) if error.is_without_effect() => refused.push((alone.clone(), error)),
                     (Verdict::Reject, _) => continue,
                     // It was refused at once for its size. What ran out of time is not repeated at once.
                     (Verdict::TooLarge, [_, _, ..]) if error.is_without_effect() => continue,
@@ -105,6 +106,12 @@ mod tests {
     fn a_question_that_is_too_large_is_split_at_once() {
         let answer = |query: &str| if query.matches("N =").count() > 4 { Err(status(413)) } else { Ok(Vec::new()) };
         assert_eq!(asked(&Portion::default(), answer).0.expect("answered"), [] as [usize; 0]);
+    }
+
+    #[test]
+    fn a_term_that_alone_is_too_large_is_refused() {
+        let answer = |query: &str| if query.contains("\"7\"") { Err(status(413)) } else { Ok(Vec::new()) };
+        assert_eq!(asked(&Portion::default(), answer).0.expect("answered"), [7]);
     }
 
     #[test]

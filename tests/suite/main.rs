@@ -19,6 +19,7 @@ mod formats;
 mod history;
 mod hook;
 mod hook_process;
+mod hostile_pushes;
 mod hosts;
 mod install;
 mod large_pushes;

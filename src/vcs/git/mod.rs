@@ -56,6 +56,8 @@ pub(crate) enum Error {
     Damaged { id: ObjectId, kind: &'static str },
     #[error("tree {id} is nested too deeply: more than {} directories", tree_diff::MAX_DEPTH)]
     TooDeep { id: ObjectId },
+    #[error("object {id} is too large: {size} bytes; at most {} are read", objects::LARGEST)]
+    TooLarge { id: ObjectId, size: usize },
     #[error("tag {id} leads through too many other tags")]
     TooManyTags { id: ObjectId },
     #[error("cannot start a thread to read commits; this user may have no more processes or memory")]

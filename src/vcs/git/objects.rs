@@ -25,6 +25,10 @@ const LARGEST_RECENT: usize = 1024 * 1024;
 /// Larger commits are not handed on by a walk: many may be waiting at once.
 const LARGEST_HANDED_ON: usize = 16 * 1024;
 
+/// Larger commits, tags and trees are not read, in bytes: a tree of this size has some 400,000 entries. Each reader may
+/// hold several objects.
+pub(crate) const LARGEST: usize = 16 * 1024 * 1024;
+
 /// How many tags may lead from one to the next: more are not meant to lead to a commit.
 const MAX_TAGS: usize = 100;
 
@@ -33,6 +37,8 @@ pub(crate) struct Objects {
     odb: Odb<'static>,
     loose: Loose,
     recent: RefCell<Recent>,
+    /// What the tags that were read lead to: each of many may lead through all others.
+    tags: RefCell<HashMap<ObjectId, ObjectId>>,
     /// The file that lists the commits at which history was cut off.
     shallow_file: PathBuf,
     shallow: OnceCell<HashSet<ObjectId>>,
@@ -88,14 +94,18 @@ impl Objects {
             let path = dir.to_str().ok_or_else(|| Error::NotUtf8(dir.clone()))?;
             odb.add_disk_alternate(path).map_err(open)?;
         }
-        let (loose, recent) = (Loose::new(dirs), RefCell::default());
-        Ok(Objects { odb, loose, recent, shallow_file: git_dir.join("shallow"), shallow: OnceCell::new() })
+        let (loose, recent, tags) = (Loose::new(dirs), RefCell::default(), RefCell::default());
+        Ok(Objects { odb, loose, recent, tags, shallow_file: git_dir.join("shallow"), shallow: OnceCell::new() })
     }
 
     /// Returns the commit that the object is or, if it is an annotated tag, leads to; `None` for other objects.
     pub(crate) fn peel(&self, id: ObjectId) -> Result<Option<Dated>, Error> {
         let mut peeled = id;
         for _ in 0..MAX_TAGS {
+            if let Some(target) = self.tags.borrow().get(&peeled) {
+                peeled = *target;
+                continue;
+            }
             let object = self.read_often(peeled)?;
             match object.kind {
                 ObjectType::Commit => {
@@ -104,7 +114,9 @@ impl Objects {
                 }
                 ObjectType::Tag => {
                     let damaged = Error::Damaged { id: peeled, kind: "tag" };
-                    peeled = commit::tag_target(&object.data).ok_or(damaged)?;
+                    let target = commit::tag_target(&object.data).ok_or(damaged)?;
+                    self.tags.borrow_mut().insert(peeled, target);
+                    peeled = target;
                 }
                 _ => return Ok(None),
             }
@@ -117,7 +129,17 @@ impl Objects {
         if let Some((kind, data)) = loose {
             return Ok(Object { kind, data: data.into() });
         }
-        let packed = self.odb.read(id.oid()).map_err(|source| Error::Object { id, source })?;
+        let failed = |source| Error::Object { id, source };
+        // Some kilobytes of a pack may be an object of gigabytes.
+        let (size, kind) = self.odb.read_header(id.oid()).map_err(failed)?;
+        if kind == ObjectType::Blob {
+            // All that counts of a blob is that it is one.
+            return Ok(Object { kind, data: Arc::default() });
+        }
+        if size > LARGEST {
+            return Err(Error::TooLarge { id, size });
+        }
+        let packed = self.odb.read(id.oid()).map_err(failed)?;
         Ok(Object { kind: packed.kind(), data: packed.data().into() })
     }
 

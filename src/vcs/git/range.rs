@@ -97,7 +97,7 @@ impl Repository {
 
     /// Reads the commits of a range, the youngest first.
     pub(crate) fn read_range<T: Send>(&self, range: &Range, work: Work<T>, sink: Sink<T>) -> Result<(), Error> {
-        self.read_all(work, |objects, hand_over| feed(objects, range, hand_over), sink)
+        self.read_all(None, work, |objects, hand_over| feed(objects, range, hand_over), sink)
     }
 }
 

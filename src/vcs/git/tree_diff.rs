@@ -4,10 +4,12 @@
 //! parents are read. There is no rename detection: a rename is a deletion and an addition.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use super::Error;
 use super::id::ObjectId;
 use super::objects::Objects;
+use crate::clock::Deadline;
 use crate::commit::{Action, Change, Changes};
 use crate::text;
 
@@ -18,8 +20,13 @@ pub(crate) const MAX_DEPTH: usize = 2048;
 /// How many bytes of trees are compared for one commit: less than a second of work, and some millions of entries. Trees
 /// that hold each other twice, forty levels deep, take a few kilobytes and have more paths than anybody can count.
 const MAX_COMPARED: usize = 256 * 1024 * 1024;
-/// What a comparison of two directories counts for besides their bytes.
-const COMPARISON_COST: usize = 256;
+/// What a comparison counts for, for each directory in it, besides their bytes.
+const COMPARISON_COST: usize = 128;
+/// Longer paths are cut, in bytes: no file system takes them, and Rally holds less. A few kilobytes of trees have paths
+/// of gigabytes.
+const MAX_PATH: usize = 4096;
+/// How much text the paths of one commit may hold together, in bytes. The paths beyond it are counted.
+const MAX_PATHS: usize = 1024 * 1024;
 
 /// What a path must be compared to.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,19 +63,32 @@ impl Entry<'_> {
 
 /// Compares a commit's tree with those of its parents (none for a root commit, whose every path is added).
 /// Only the first `limit` paths are kept, the rest is counted.
-pub(crate) fn compare(objects: &Objects, tree: ObjectId, parents: &[ObjectId], limit: usize) -> Result<Changes, Error> {
+///
+/// # Errors
+/// If a tree cannot be read, or the deadline passes.
+pub(crate) fn compare(
+    objects: &Objects,
+    tree: ObjectId,
+    parents: &[ObjectId],
+    limit: usize,
+    deadline: Option<Deadline>,
+) -> Result<Changes, Error> {
     let mut walk = TreeDiff {
         objects,
         limit,
         path: Vec::new(),
         depth: 0,
         left: MAX_COMPARED,
+        found_size: 0,
+        deadline,
         id_length: tree.bytes().len(),
         found: Changes::default(),
     };
+    // The first parent decides between added and modified; which of the others is which does not matter.
+    let mut once = HashSet::new();
     let parents: Vec<Option<ObjectId>> = match parents {
         [] => vec![None],
-        parents => parents.iter().copied().map(Some).collect(),
+        parents => parents.iter().filter(|tree| once.insert(**tree)).copied().map(Some).collect(),
     };
     if !parents.contains(&Some(tree)) {
         walk.subtree(Some(tree), &parents)?;
@@ -84,6 +104,9 @@ struct TreeDiff<'a> {
     depth: usize,
     /// How many bytes may still be compared.
     left: usize,
+    /// How much text the paths that were found hold together, in bytes.
+    found_size: usize,
+    deadline: Option<Deadline>,
     /// The length of ids in trees, in bytes.
     id_length: usize,
     found: Changes,
@@ -92,13 +115,19 @@ struct TreeDiff<'a> {
 impl TreeDiff<'_> {
     /// Compares one directory; `None` stands for a side that does not have it.
     fn subtree(&mut self, ours_id: Option<ObjectId>, parents: &[Option<ObjectId>]) -> Result<(), Error> {
-        let objects = self.objects;
-        let read = |id: &Option<ObjectId>| id.map(|id| objects.read_tree(id)).transpose();
+        let (objects, deadline) = (self.objects, self.deadline);
+        let read = |id: &Option<ObjectId>| match deadline.is_some_and(Deadline::has_passed) {
+            true => Err(Error::OutOfTime),
+            false => id.map(|id| objects.read_tree(id)).transpose(),
+        };
         let our_tree = read(&ours_id)?;
         let parent_trees = parents.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let mut ours = Entries::of(our_tree.as_deref(), self.id_length);
         let size = parent_trees.iter().chain([&our_tree]).flatten().map(|tree| tree.len()).sum::<usize>();
-        let Some(left) = self.left.checked_sub(size + COMPARISON_COST) else {
+        // For each entry all sides are looked at.
+        let sides = parents.len() + 1;
+        let cost = size + size / self.id_length * sides.saturating_sub(2) + sides * COMPARISON_COST;
+        let Some(left) = self.left.checked_sub(cost) else {
             self.left = 0;
             self.found.omitted += 1;
             return Ok(());
@@ -143,7 +172,8 @@ impl TreeDiff<'_> {
     /// Notes a path that differs from all parents, or goes down into it.
     fn changed(&mut self, entry: &Entry, ours: Option<Entry>, theirs: &[Option<Entry>]) -> Result<(), Error> {
         let length = self.path.len();
-        self.path.extend_from_slice(entry.name);
+        let room = (MAX_PATH + 1).saturating_sub(length);
+        self.path.extend_from_slice(&entry.name[..entry.name.len().min(room)]);
         if entry.kind == Kind::Tree {
             self.path.push(b'/');
             let parents: Vec<Option<ObjectId>> = theirs.iter().map(|entry| entry.map(|entry| entry.id)).collect();
@@ -153,13 +183,15 @@ impl TreeDiff<'_> {
             self.depth += 1;
             self.subtree(ours.map(|entry| entry.id), &parents)?;
             self.depth -= 1;
-        } else if self.found.list.len() < self.limit {
+        } else if self.found.list.len() < self.limit && self.found_size < MAX_PATHS {
             let action = match (ours, theirs[0]) {
                 (None, _) => Action::Deleted,
                 (Some(_), None) => Action::Added,
                 (Some(_), Some(_)) => Action::Modified,
             };
-            self.found.list.push(Change { action, path: text::readable(&self.path).into_owned() });
+            let path = text::readable(text::whole_characters(&self.path, MAX_PATH)).into_owned();
+            self.found_size += path.len();
+            self.found.list.push(Change { action, path });
         } else {
             self.found.omitted += 1;
         }
