@@ -68,6 +68,21 @@ fn a_hooks_path_of_an_included_configuration_is_where_install_writes() {
 }
 
 #[test]
+fn a_relative_hooks_path_of_a_repository_with_a_work_tree_begins_at_its_git_directory() {
+    let server = Server::without_hook();
+    git(server.path(), &["clone", "--quiet", "payments.git", "checkout"]);
+    let checkout = server.path().join("checkout");
+    fs::copy(server.git_dir.join("rally-hook.toml"), checkout.join(".git/rally-hook.toml")).expect("a file");
+    fs::copy(server.git_dir.join("api-key"), checkout.join(".git/api-key")).expect("a file");
+    git(&checkout, &["config", "core.hooksPath", "own-hooks"]);
+    run_in(&checkout, &["install"]).succeeds();
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    let seen = clone.push(&["../checkout", "main:side"]);
+    assert!(seen.contains("1 commit queued for US1"), "{seen}");
+}
+
+#[test]
 fn a_link_of_any_name_that_a_dispatcher_runs_is_a_hook() {
     let server = with_unseen_commit();
     let dispatched = server.git_dir.join("hooks/post-receive.d");

@@ -154,11 +154,8 @@ pub(crate) fn hooks_dir(git_dir: &Path) -> Result<PathBuf, Error> {
     let configured = git(git_dir).args(["config", "--type=path", "--get", "core.hooksPath"]).output();
     let output = configured.map_err(Error::RunGit)?;
     match output.status.code() {
-        Some(0) => {
-            // Relative to where hooks run: the Git directory, or the work tree's top.
-            let base = if git_dir.ends_with(".git") { git_dir.parent().unwrap_or(git_dir) } else { git_dir };
-            Ok(base.join(path_of(&output.stdout)))
-        }
+        // Relative to where the hooks of a push run: the Git directory, even if there is a work tree (`git help hooks`).
+        Some(0) => Ok(git_dir.join(path_of(&output.stdout))),
         Some(1) => Ok(git_dir.join("hooks")),
         _ => Err(Error::Git { path: git_dir.to_owned(), message: message(&output.stderr) }),
     }
