@@ -221,6 +221,17 @@ fn a_lack_of_file_descriptors_passes() {
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
 
+#[test]
+fn bare_repositories_are_read_where_git_accepts_only_those_that_are_named() {
+    let server = Server::delivering_later("");
+    server.receive(&["US1"]);
+    let config = server.path().join("explicit");
+    fs::write(&config, "[safe]\nbareRepository = explicit\n").expect("a file");
+    let mut backfill = server.command(&["backfill", "--all", "--dry-run", "--json"]);
+    backfill.env("GIT_CONFIG_GLOBAL", &config);
+    assert!(ran(backfill).succeeds().stdout.contains("US1"));
+}
+
 /// Runs the program in the repository as another user, with this `safe.directory` in a global configuration.
 fn catch_up_as_another_user(server: &Server, safe: &str) -> Ran {
     let config = server.path().join("safe");
