@@ -1,6 +1,9 @@
 //! Every repository that Git can read: formats, object stores, shallow and damaged history.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use crate::support::{Server, expected, git, is_new_format, name_of};
@@ -112,6 +115,12 @@ fn alternates_may_be_quoted_relative_and_nested() {
         borrow(&server, &place.join(name), &alternates.replace("PLACE", &place.display().to_string()));
         push_onto_borrowed(&server);
     }
+    // A directory's name that is not UTF-8, quoted as Git quotes it.
+    let server = Server::delivering_later("");
+    let place = server.path().canonicalize().expect("it exists");
+    let pool = place.join(OsStr::from_bytes(b"caf\xe9"));
+    borrow(&server, &pool, &format!("\"{}/caf\\351\"\n", place.display()));
+    push_onto_borrowed(&server);
     let server = Server::delivering_later("");
     let (far, near) = (server.path().join("far"), server.path().join("near"));
     fs::create_dir_all(near.join("info")).expect("a directory");
@@ -148,6 +157,22 @@ fn object_directories_of_the_environment_count_in_the_hook() {
     let input = format!("{old} {new} refs/heads/main\n");
     let seen = crate::support::output_of(hook, input.as_bytes());
     assert!(seen.contains("1 commit queued for US2"), "{seen}");
+}
+
+#[test]
+fn a_repository_below_a_path_that_is_not_utf8_is_served() {
+    let server = Server::delivering_later("");
+    let place = server.path().join(OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&place).expect("a directory");
+    let moved = place.join(OsStr::from_bytes(b"pay\xe9.git"));
+    fs::rename(&server.git_dir, &moved).expect("it can be moved");
+    // The tests, and clones, go on to use the name that is text.
+    symlink(&moved, &server.git_dir).expect("a link");
+    push_and_deliver(&server);
+    server.git(&["repack", "-adq"]);
+    let history = server.run(&["backfill", "--all", "--dry-run", "--json"]).succeeds().stdout;
+    assert_eq!(history.lines().count(), 4);
+    assert!(!server.run(&["doctor"]).succeeds().stdout.contains("WRONG"));
 }
 
 /// Returns the file of a loose object.

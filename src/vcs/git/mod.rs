@@ -46,8 +46,8 @@ pub(crate) enum Error {
     RunGit(#[source] std::io::Error),
     #[error("cannot open the repository {}", path.display())]
     Open { path: PathBuf, source: git2::Error },
-    #[error("the path {} is not UTF-8; move the repository", .0.display())]
-    NotUtf8(PathBuf),
+    #[error("the path {} is not UTF-8 and cannot be reached through /proc; rename it, or mount /proc", path.display())]
+    NotUtf8 { path: PathBuf, source: std::io::Error },
     #[error("cannot read object {id}")]
     Object { id: ObjectId, source: git2::Error },
     #[error("cannot read object {id}")]

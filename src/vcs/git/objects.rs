@@ -2,8 +2,11 @@
 //! is several times faster than libgit2's higher layers. Replace refs and grafts are not followed: what was pushed is
 //! posted.
 
+use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +38,8 @@ const MAX_TAGS: usize = 100;
 /// The objects of a repository.
 pub(crate) struct Objects {
     odb: Odb<'static>,
+    /// Directories that `odb` reaches through these: see [`text_path`].
+    _opened: Vec<File>,
     loose: Loose,
     recent: RefCell<Recent>,
     /// What the tags that were read lead to: each of many may lead through all others.
@@ -90,12 +95,13 @@ impl Objects {
         tune_libgit2();
         let open = |source| Error::Open { path: git_dir.to_owned(), source };
         let odb = Odb::new_ext(format).map_err(open)?;
+        let mut opened = Vec::new();
         for dir in &dirs {
-            let path = dir.to_str().ok_or_else(|| Error::NotUtf8(dir.clone()))?;
-            odb.add_disk_alternate(path).map_err(open)?;
+            odb.add_disk_alternate(&text_path(dir, &mut opened)?).map_err(open)?;
         }
         let (loose, recent, tags) = (Loose::new(dirs), RefCell::default(), RefCell::default());
-        Ok(Objects { odb, loose, recent, tags, shallow_file: git_dir.join("shallow"), shallow: OnceCell::new() })
+        let shallow_file = git_dir.join("shallow");
+        Ok(Objects { odb, _opened: opened, loose, recent, tags, shallow_file, shallow: OnceCell::new() })
     }
 
     /// Returns the commit that the object is or, if it is an annotated tag, leads to; `None` for other objects.
@@ -197,6 +203,21 @@ impl Objects {
         let parents = if self.is_shallow(id) { Vec::new() } else { commit.parents };
         Ok(Node { time: commit.committed_at, parents, data })
     }
+}
+
+/// Returns a path of the directory that is text, as git2 takes no other. If its own path is not UTF-8, the directory is
+/// opened, and is found below `/proc` (`man proc_pid_fd`) as long as it stays open.
+fn text_path<'d>(dir: &'d Path, opened: &mut Vec<File>) -> Result<Cow<'d, str>, Error> {
+    if let Some(path) = dir.to_str() {
+        return Ok(path.into());
+    }
+    let unreachable = |source| Error::NotUtf8 { path: dir.to_owned(), source };
+    let file = File::open(dir).map_err(unreachable)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // libgit2 takes a directory that does not exist for an empty one.
+    fs::metadata(&path).map_err(unreachable)?;
+    opened.push(file);
+    Ok(path.into())
 }
 
 fn tune_libgit2() {
