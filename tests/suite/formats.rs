@@ -249,6 +249,19 @@ fn assert_later_pushes_are_posted(server: &Server, clone: &Path) {
 }
 
 #[test]
+fn a_commit_whose_file_is_damaged_is_read_from_the_pack_that_holds_it_too() {
+    let server = Server::delivering_later("");
+    let clone = server.new_clone();
+    clone.push_commits(&["US1: a", "US2: b", "US3: c"]);
+    server.git(&["repack", "-aq"]);
+    let file = loose(&server, &clone.git(&["rev-parse", "HEAD~1"]));
+    fs::remove_file(&file).expect("it is loose");
+    fs::write(&file, "").expect("a file");
+    let history = server.run(&["backfill", "--all", "--dry-run", "--json"]).succeeds().stdout;
+    assert_eq!(history.lines().count(), 3);
+}
+
+#[test]
 fn a_damaged_commit_below_a_delivered_tip_holds_up_no_later_push() {
     let server = Server::delivering_later("");
     let clone = server.new_clone();

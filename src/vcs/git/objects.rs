@@ -16,6 +16,7 @@ use super::Error;
 use super::commit::{self, RawCommit};
 use super::id::{Dated, ObjectId};
 use super::loose::Loose;
+use super::place;
 use super::walk::Node;
 use crate::files::{self, Links};
 
@@ -44,8 +45,8 @@ pub(crate) struct Objects {
     recent: RefCell<Recent>,
     /// What the tags that were read lead to: each of many may lead through all others.
     tags: RefCell<HashMap<ObjectId, ObjectId>>,
-    /// The file that lists the commits at which history was cut off.
-    shallow_file: PathBuf,
+    git_dir: PathBuf,
+    /// The commits at which history was cut off.
     shallow: OnceCell<HashSet<ObjectId>>,
 }
 
@@ -100,8 +101,8 @@ impl Objects {
             odb.add_disk_alternate(&text_path(dir, &mut opened)?).map_err(open)?;
         }
         let (loose, recent, tags) = (Loose::new(dirs), RefCell::default(), RefCell::default());
-        let shallow_file = git_dir.join("shallow");
-        Ok(Objects { odb, _opened: opened, loose, recent, tags, shallow_file, shallow: OnceCell::new() })
+        let git_dir = git_dir.to_owned();
+        Ok(Objects { odb, _opened: opened, loose, recent, tags, git_dir, shallow: OnceCell::new() })
     }
 
     /// Returns the commit that the object is or, if it is an annotated tag, leads to; `None` for other objects.
@@ -131,10 +132,14 @@ impl Objects {
     }
 
     fn read(&self, id: ObjectId) -> Result<Object, Error> {
-        let loose = self.loose.read(id).map_err(|source| Error::Loose { id, source })?;
-        if let Some((kind, data)) = loose {
-            return Ok(Object { kind, data: data.into() });
+        match self.loose.read(id) {
+            Ok(Some((kind, data))) => Ok(Object { kind, data: data.into() }),
+            Ok(None) => self.read_packed(id),
+            Err(source) => self.read_with_git(id).ok_or(Error::Loose { id, source }),
         }
+    }
+
+    fn read_packed(&self, id: ObjectId) -> Result<Object, Error> {
         let failed = |source| Error::Object { id, source };
         // Some kilobytes of a pack may be an object of gigabytes.
         let (size, kind) = self.odb.read_header(id.oid()).map_err(failed)?;
@@ -147,6 +152,16 @@ impl Objects {
         }
         let packed = self.odb.read(id.oid()).map_err(failed)?;
         Ok(Object { kind: packed.kind(), data: packed.data().into() })
+    }
+
+    /// Reads an object whose own file is damaged. Git finds it if it is in a pack too; libgit2 might never return.
+    fn read_with_git(&self, id: ObjectId) -> Option<Object> {
+        let cat = |what: &str| place::ask(&self.git_dir, &["cat-file", what, &id.to_string()]).ok();
+        let text = |what: &str| Some(String::from_utf8(cat(what)?).ok()?.trim_end().to_owned());
+        let (name, size) = (text("-t")?, text("-s")?.parse::<usize>().ok()?);
+        let kind = ObjectType::from_str(&name)?;
+        (size <= LARGEST).then(|| cat(&name)).flatten().map(|data| Object { kind, data: data.into() })
+    }
     }
 
     /// Reads an object that may well have been read just before, or will be again.
@@ -178,7 +193,7 @@ impl Objects {
     /// Tells whether history was cut off at this commit: its parents were never fetched.
     pub(crate) fn is_shallow(&self, id: ObjectId) -> bool {
         let read = || {
-            let listed = files::read(&self.shallow_file, MAX_SHALLOW, Links::Follow).unwrap_or_default();
+            let listed = files::read(&self.git_dir.join("shallow"), MAX_SHALLOW, Links::Follow).unwrap_or_default();
             String::from_utf8_lossy(&listed).lines().filter_map(|line| line.parse().ok()).collect()
         };
         self.shallow.get_or_init(read).contains(&id)
