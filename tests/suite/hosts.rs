@@ -222,6 +222,14 @@ fn a_lack_of_file_descriptors_passes() {
 }
 
 #[test]
+fn a_file_that_names_the_git_directory_may_be_given_in_its_place() {
+    let server = Server::without_hook();
+    fs::write(server.path().join("link.git"), "gitdir: payments.git\n").expect("a file");
+    run_in(server.path(), &["install", "--repo", "link.git"]).succeeds();
+    assert!(server.hook().is_file());
+}
+
+#[test]
 fn bare_repositories_are_read_where_git_accepts_only_those_that_are_named() {
     let server = Server::delivering_later("");
     server.receive(&["US1"]);
