@@ -162,7 +162,6 @@ impl Objects {
         let kind = ObjectType::from_str(&name)?;
         (size <= LARGEST).then(|| cat(&name)).flatten().map(|data| Object { kind, data: data.into() })
     }
-    }
 
     /// Reads an object that may well have been read just before, or will be again.
     fn read_often(&self, id: ObjectId) -> Result<Object, Error> {

@@ -149,12 +149,12 @@ fn format_of(name: &str) -> ObjectFormat {
 
 /// Returns the full name of the branch that HEAD names.
 pub(crate) fn head_branch(git_dir: &Path) -> Option<String> {
-    let head = files::read(&git_dir.join("HEAD"), MAX_LINE, Links::Follow).ok()?;
-    let name = head.strip_prefix(b"ref: ")?.trim_ascii();
-    if name != b"refs/heads/.invalid" {
+    let head = files::read(&git_dir.join("HEAD"), MAX_LINE, Links::Follow).unwrap_or_default();
+    let name = head.strip_prefix(b"ref:").map(<[u8]>::trim_ascii);
+    if let Some(name) = name.filter(|name| *name != b"refs/heads/.invalid") {
         return Some(readable(name).into_owned());
     }
-    // With reftable, HEAD is not kept in that file.
+    // With reftable, HEAD is not kept in that file. It may also be a symbolic link.
     let answer = ask(git_dir, &["symbolic-ref", "HEAD"]).ok()?;
     Some(readable(answer.trim_ascii()).into_owned())
 }
@@ -192,6 +192,28 @@ pub(crate) fn is_shared(git_dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_branch_of_head_is_found_in_every_form_that_git_reads() {
+        let repository = crate::vcs::testing::TestRepository::new();
+        repository.commit("main", "a");
+        let head = repository.path().join("HEAD");
+        for text in ["ref: refs/heads/main\n", "ref:refs/heads/main", "ref:\trefs/heads/main\n"] {
+            fs::write(&head, text).expect("a file");
+            assert_eq!(head_branch(repository.path()).as_deref(), Some("refs/heads/main"), "{text:?}");
+        }
+        fs::remove_file(&head).expect("it is there");
+        std::os::unix::fs::symlink("refs/heads/unborn", &head).expect("a link");
+        assert_eq!(head_branch(repository.path()).as_deref(), Some("refs/heads/unborn"));
+    }
+
+    #[test]
+    fn a_detached_head_is_no_branch() {
+        let repository = crate::vcs::testing::TestRepository::new();
+        let revision = repository.commit("main", "a");
+        fs::write(repository.path().join("HEAD"), revision).expect("a file");
+        assert_eq!(head_branch(repository.path()), None);
+    }
 
     #[test]
     fn the_reason_is_told_without_warnings() {
