@@ -151,7 +151,10 @@ fn hook(git_dir: &Path) -> Finding {
         return Wrong(format!("{name} is not executable, so Git ignores it; run: chmod +x {name}"));
     }
     if process::is_on_noexec_mount(&hook) {
-        return Wrong(format!("{name} lies on a file system mounted noexec; set core.hooksPath to another directory"));
+        return Wrong(format!(
+            "{name} lies on a file system mounted noexec, so Git ignores it; set core.hooksPath to a directory on another \
+             one, then run: rally-hook install"
+        ));
     }
     if program_in(&hook).is_some_and(|program| !program.exists()) {
         return Wrong(format!("{name} calls a program that does not exist any more; run: rally-hook install"));

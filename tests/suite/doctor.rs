@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::fault::status;
-use crate::support::{Server, copy_program, hermetic, ran};
+use crate::support::{Server, copy_program, hermetic, program, ran};
 
 /// Runs the doctor, which ends with this exit code, and returns what it says about a subject.
 fn finding(server: &Server, code: i32, subject: &str) -> String {
@@ -174,6 +174,26 @@ fn a_hook_that_is_not_executable_is_reported() {
     let server = Server::without_hook();
     fs::write(server.hook(), "#!/bin/sh\n").expect("a hook");
     assert!(finding(&server, 1, "hook").contains(&format!("run: chmod +x {}", server.hook().display())));
+}
+
+#[test]
+fn a_hook_on_a_noexec_mount_is_reported() {
+    let server = Server::new();
+    // The mount is in a namespace of its own and goes away with it.
+    let mount = "mount --bind hooks hooks && mount -o remount,bind,noexec hooks";
+    let in_namespace = |script: &str| {
+        let mut command = hermetic("unshare");
+        command.args(["--mount", "sh", "-c", &format!("{mount} && {script}")]).arg(program());
+        command.current_dir(&server.git_dir);
+        ran(command)
+    };
+    let mounted = in_namespace("true");
+    if !mounted.success {
+        eprintln!("skipped: this user may not mount: {}", mounted.stderr.trim());
+        return;
+    }
+    let found = in_namespace("exec \"$0\" doctor").fails_with(1).stdout;
+    assert!(found.contains("WRONG hook") && found.contains("mounted noexec, so Git ignores it"), "{found}");
 }
 
 #[test]
