@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::support::{Ran, Server, expected, git, hermetic, name_of, output_of, program, ran};
@@ -23,7 +23,7 @@ fn with_unseen_commit() -> Server {
 }
 
 #[test]
-fn a_home_that_cannot_be_read_and_a_broken_user_configuration_are_no_obstacle() {
+fn a_broken_user_configuration_that_git_does_not_read_is_no_obstacle() {
     let server = Server::delivering_later("");
     let home = server.path().join("home");
     fs::create_dir(&home).expect("a directory");
@@ -80,6 +80,37 @@ fn a_relative_hooks_path_of_a_repository_with_a_work_tree_begins_at_its_git_dire
     clone.commit("US1", &[("a", Some("1"))]);
     let seen = clone.push(&["../checkout", "main:side"]);
     assert!(seen.contains("1 commit queued for US1"), "{seen}");
+}
+
+#[test]
+fn a_hook_works_where_the_command_line_of_receive_pack_names_its_directory() {
+    let (server, hooks) = with_hooks_of_the_command_line();
+    let clone = server.new_clone();
+    clone.commit("US1", &[("a", Some("1"))]);
+    let receive_pack = format!("git -c core.hooksPath={} receive-pack", hooks.display());
+    let seen = clone.push(&["--receive-pack", &receive_pack, "origin", "main"]);
+    assert!(seen.contains("1 commit queued for US1"), "{seen}");
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
+
+#[test]
+fn doctor_finds_a_hook_of_the_command_line_if_it_is_given_the_same_setting() {
+    let (server, hooks) = with_hooks_of_the_command_line();
+    let missing = server.run(&["doctor"]).fails_with(1).stdout;
+    assert!(missing.contains("hooks/post-receive does not exist"), "{missing}");
+    let mut doctor = server.command(&["doctor"]);
+    doctor.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "core.hooksPath").env("GIT_CONFIG_VALUE_0", &hooks);
+    let found = ran(doctor).succeeds().stdout;
+    assert!(found.contains(&format!("ok    hook           {}/post-receive", hooks.display())), "{found}");
+}
+
+/// Sets up a server whose hook lies in a directory that no configuration file names.
+fn with_hooks_of_the_command_line() -> (Server, PathBuf) {
+    let server = Server::delivering_later("");
+    let hooks = server.path().join("hooks-of-the-command-line");
+    fs::rename(server.git_dir.join("hooks"), &hooks).expect("they can be moved");
+    (server, hooks)
 }
 
 #[test]

@@ -73,6 +73,26 @@ fn the_hook_works_for_several_users_of_one_group() {
 }
 
 #[test]
+fn a_home_of_another_user_is_no_obstacle() {
+    let server = Server::without_hook();
+    server.configure_later("");
+    server.new_clone().commit("US1", &[("a", Some("1"))]);
+    if !server.give_to(USERS[0]) {
+        return;
+    }
+    // As where `sudo -u git` keeps root's.
+    let home = server.path().join("home");
+    fs::create_dir(&home).expect("a directory");
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).expect("a mode");
+    server.run_as(USERS[0], "HOME=../home; $0 install").succeeds();
+    let push = server.run_as(USERS[0], "HOME=$PWD/../home; unset GIT_DIR; cd ../clone0; git push origin main");
+    let warned = push.stderr.contains("home/") && push.stderr.contains("Permission denied");
+    assert!(warned && push.stderr.contains("1 commit queued for US1"), "{push:?}");
+    server.run_as(USERS[0], "HOME=../home; $0 deliver --wait").succeeds();
+    assert_eq!(server.changesets().len(), 1);
+}
+
+#[test]
 fn a_push_succeeds_although_delivery_cannot_start_threads() {
     let server = Server::without_hook();
     server.configure("[queue]\ndeliver = \"inline\"\n");

@@ -229,7 +229,7 @@ fn text_path<'d>(dir: &'d Path, opened: &mut Vec<File>) -> Result<Cow<'d, str>, 
     let file = File::open(dir).map_err(unreachable)?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     // libgit2 takes a directory that does not exist for an empty one.
-    fs::metadata(&path).map_err(unreachable)?;
+    Path::new(&path).metadata().map_err(unreachable)?;
     opened.push(file);
     Ok(path.into())
 }

@@ -31,8 +31,8 @@ pub(crate) enum Named {
 /// If there is none, or Git refuses to work in it, since it belongs to somebody else and `safe.directory` does not name it.
 pub(crate) fn discover(dir: &Path, named: Named) -> Result<PathBuf, Error> {
     let missing = || Error::NoRepository(dir.to_owned());
-    let named = named_by_file(dir);
-    let dir = named.as_deref().unwrap_or(dir);
+    let by_file = named_by_file(dir);
+    let dir = by_file.as_deref().unwrap_or(dir);
     let found = if dir.join("HEAD").exists() && dir.join("objects").is_dir() {
         // A Git directory, as hooks are given it: no process is started for it.
         dir.to_owned()
@@ -58,7 +58,7 @@ pub(crate) fn discover(dir: &Path, named: Named) -> Result<PathBuf, Error> {
 
 /// Returns the Git directory that a file called `.git` names (`git help gitrepository-layout`), if this is one.
 fn named_by_file(file: &Path) -> Option<PathBuf> {
-    let text = file.is_file().then(|| fs::read(file).ok())??;
+    let text = files::read(file, MAX_LINE, Links::Follow).ok()?;
     Some(file.with_file_name("").join(path_of(text.strip_prefix(b"gitdir: ")?)))
 }
 

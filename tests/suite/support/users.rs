@@ -12,10 +12,10 @@ pub const GROUP: u32 = 61_000;
 pub const USERS: [u32; 2] = [61_001, 61_002];
 
 impl Server {
-    /// Gives the repository to another user. Returns false, and says so, where that is not permitted.
+    /// Gives the repository and its clones to another user. Returns false, and says so, where that is not permitted.
     pub fn give_to(&self, user: u32) -> bool {
         let mut own = Command::new("chown");
-        own.args(["-R", &format!("{user}:{GROUP}")]).arg(&self.git_dir);
+        own.args(["-R", &format!("{user}:{GROUP}")]).arg(self.path());
         if !ran(own).success {
             eprintln!("skipped: this user may not give files away");
             return false;
