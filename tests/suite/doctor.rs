@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::fault::status;
-use crate::support::{Server, copy_program, hermetic, program, ran};
+use crate::support::{Server, copy_program, hermetic, program, ran, skipped};
 
 /// Runs the doctor, which ends with this exit code, and returns what it says about a subject.
 fn finding(server: &Server, code: i32, subject: &str) -> String {
@@ -189,7 +189,7 @@ fn a_hook_on_a_noexec_mount_is_reported() {
     };
     let mounted = in_namespace("true");
     if !mounted.success {
-        eprintln!("skipped: this user may not mount: {}", mounted.stderr.trim());
+        skipped(&format!("this user may not mount: {}", mounted.stderr.trim()));
         return;
     }
     let found = in_namespace("exec \"$0\" doctor").fails_with(1).stdout;

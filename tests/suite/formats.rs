@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::support::{Server, expected, git, is_new_format, name_of};
+use crate::support::{Server, expected, git, is_new_format, name_of, skipped};
 
 /// Pushes twice, delivers, and compares with what Git lists.
 fn push_and_deliver(server: &Server) {
@@ -37,7 +37,7 @@ fn commits_of_every_object_and_ref_format_are_posted() {
     ];
     for format in formats {
         if !is_known_to_git(&format) {
-            eprintln!("skipped: this git does not know {}", format.join(" "));
+            skipped(&format!("this git does not know {}", format.join(" ")));
             continue;
         }
         let server = Server::with_repository(&format);

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::support::{Ran, Server, expected, git, hermetic, name_of, output_of, program, ran};
+use crate::support::{Ran, Server, expected, git, hermetic, name_of, output_of, program, ran, skipped};
 
 /// Runs a hook's command with the update of one new branch.
 fn run_for_push(server: &Server, mut command: std::process::Command) -> String {
@@ -294,7 +294,7 @@ fn git_decides_whose_repository_may_be_read() {
     let mut user = hermetic("setpriv");
     user.args(["--reuid=65534", "--clear-groups", "true"]);
     if !user.status().is_ok_and(|status| status.success()) {
-        eprintln!("skipped: this user may not become another one");
+        skipped("this user may not become another one");
         return;
     }
     let refused = catch_up_as_another_user(&server, "/nowhere").fails_with(1);

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
 use crate::support::users::{GROUP, USERS};
-use crate::support::{DELIVER_LATER, Server, hermetic, program, ran};
+use crate::support::{DELIVER_LATER, Server, hermetic, program, ran, skipped};
 
 /// Runs nothing else, so that the limit on its processes means this test alone.
 const LIMITED: u32 = 61_003;
@@ -115,7 +115,7 @@ fn a_push_succeeds_although_delivery_cannot_start_threads() {
 fn root_creates_nothing_in_a_repository_of_another_user() {
     let server = Server::without_hook();
     if chown(&server.git_dir, Some(65534), None).is_err() {
-        eprintln!("skipped: this user may not give files away");
+        skipped("this user may not give files away");
         return;
     }
     for command in ["install", "deliver"] {

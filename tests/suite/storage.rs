@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Clone, DELIVER_LATER, Server, expected, git, ran};
+use crate::support::{Clone, DELIVER_LATER, Server, expected, git, ran, skipped};
 
 /// Sets up a repository of which two commits are delivered and one waits.
 fn with_queue() -> (Server, Clone) {
@@ -161,7 +161,7 @@ fn a_queue_of_another_user_is_refused_and_not_touched() {
     let elsewhere = move_queue(&server);
     fs::copy(&elsewhere, database(&server)).expect("it can be copied");
     if chown(database(&server), Some(65534), None).is_err() {
-        eprintln!("skipped: this user may not give files away");
+        skipped("this user may not give files away");
         return;
     }
     assert_not_touched(&server, &clone, &elsewhere, "belongs to user 65534");
@@ -268,7 +268,7 @@ impl<'p> SmallDisk<'p> {
         command.args(["-t", "tmpfs", "-o", "size=400k,mode=0700", "tmpfs"]).arg(path);
         let mounted = ran(command);
         if !mounted.success {
-            eprintln!("skipped: this user may not mount a small disk: {}", mounted.stderr.trim());
+            skipped(&format!("this user may not mount a small disk: {}", mounted.stderr.trim()));
         }
         mounted.success.then_some(SmallDisk(path))
     }

@@ -11,7 +11,7 @@ use rally_simulator::Action;
 
 use crate::support::process::{deliverers, wait_for};
 use crate::support::users::{GROUP, USERS};
-use crate::support::{DELIVER_LATER, Ran, Server, hermetic, ran};
+use crate::support::{DELIVER_LATER, Ran, Server, hermetic, ran, skipped};
 
 /// A file with a word that must not be seen anywhere.
 const CANARY: &str = "canary-of-another-file";
@@ -107,7 +107,7 @@ fn a_repositorys_file_of_another_user_is_refused_and_the_push_is_kept() {
     let server = Server::new();
     let path = server.git_dir.join("rally-hook.toml");
     if chown(&path, Some(USERS[0]), None).is_err() {
-        eprintln!("skipped: this user may not give files away");
+        skipped("this user may not give files away");
         return;
     }
     let clone = server.new_clone();

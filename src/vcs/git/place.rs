@@ -192,6 +192,7 @@ pub(crate) fn is_shared(git_dir: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn the_branch_of_head_is_found_in_every_form_that_git_reads() {

@@ -1,9 +1,10 @@
 //! Commands in a known environment: the program under test, Git, and other tools.
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 /// Returns the path of the program under test.
 pub fn program() -> &'static Path {
@@ -127,4 +128,11 @@ pub fn output_of(mut command: Command, input: &[u8]) -> String {
     let mut child = command.spawn().expect("the program can be run");
     child.stdin.take().expect("a pipe").write_all(input).expect("the program reads its input");
     Ran::from(child.wait_with_output().expect("the program ends")).succeeds().stderr
+}
+
+/// Says that a test, or a part of it, is skipped: past the test runner, which does not show what a test that passes prints.
+pub fn skipped(why: &str) {
+    let thread = thread::current();
+    let test = thread.name().unwrap_or("a test");
+    writeln!(io::stderr(), "{test} is skipped: {why}").expect("standard error can be written");
 }

@@ -12,7 +12,7 @@ use rally_simulator::{Changeset, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Clone, Expected, Ran, git, hermetic, program, ran, system_configuration};
+use super::{Clone, Expected, Ran, git, hermetic, program, ran, skipped, system_configuration};
 
 /// A Git server: a bare repository with the hook installed, configured for a simulated Rally of its own.
 pub struct Server {
@@ -168,7 +168,7 @@ impl Server {
             ran(command)
         };
         if !with_system(&["--version"]).success {
-            eprintln!("skipped: this user may not mount over /etc");
+            skipped("this user may not mount over /etc");
             return None;
         }
         Some(with_system(arguments))

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use super::{Ran, Server, copy_program, hermetic, ran};
+use super::{Ran, Server, copy_program, hermetic, ran, skipped};
 
 /// The group of the users below.
 pub const GROUP: u32 = 61_000;
@@ -17,7 +17,7 @@ impl Server {
         let mut own = Command::new("chown");
         own.args(["-R", &format!("{user}:{GROUP}")]).arg(self.path());
         if !ran(own).success {
-            eprintln!("skipped: this user may not give files away");
+            skipped("this user may not give files away");
             return false;
         }
         fs::set_permissions(self.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
