@@ -40,7 +40,7 @@ pub(crate) fn parse(data: &[u8]) -> Option<RawCommit<'_>> {
     loop {
         let (line, after) = split_line(rest);
         if line.is_empty() {
-            commit.message = after.split(|&byte| byte == 0).next().unwrap_or_default();
+            commit.message = memchr::memchr(0, after).map_or(after, |end| &after[..end]);
             return Some(commit);
         }
         if let Some(author) = line.strip_prefix(b"author ") {
@@ -96,7 +96,7 @@ fn id_line<'d>(data: &'d [u8], key: &[u8]) -> Option<(ObjectId, &'d [u8])> {
 }
 
 fn split_line(data: &[u8]) -> (&[u8], &[u8]) {
-    match data.iter().position(|&byte| byte == b'\n') {
+    match memchr::memchr(b'\n', data) {
         Some(at) => (&data[..at], &data[at + 1..]),
         None => (data, b""),
     }
@@ -104,7 +104,7 @@ fn split_line(data: &[u8]) -> (&[u8], &[u8]) {
 
 /// Splits off the time and zone behind `name <email>`. Names may hold any bytes, so the last `>` counts.
 fn before_time(signature: &[u8]) -> &[u8] {
-    let end = signature.iter().rposition(|&byte| byte == b'>').map_or(signature.len(), |at| at + 1);
+    let end = memchr::memrchr(b'>', signature).map_or(signature.len(), |at| at + 1);
     &signature[..end]
 }
 

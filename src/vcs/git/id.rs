@@ -77,16 +77,10 @@ impl FromStr for ObjectId {
         if !is_long && hex.len() != 2 * SHA1 {
             return Err(());
         }
-        // Several names are read for each commit of a history, so this is in its time.
-        let digit = |digit: u8| match digit {
-            b'0'..=b'9' => Ok(digit - b'0'),
-            b'a'..=b'f' => Ok(digit - b'a' + 10),
-            b'A'..=b'F' => Ok(digit - b'A' + 10),
-            _ => Err(()),
-        };
+        let digit = |byte: u8| char::from(byte).to_digit(16).ok_or(());
         let mut id = ObjectId { bytes: [0; LONGEST], is_long };
         for (byte, pair) in id.bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
         }
         Ok(id)
     }
