@@ -8,7 +8,7 @@ use super::id::{Dated, ObjectId};
 use super::objects::Objects;
 use super::place;
 use super::read::Item;
-use super::walk::Walk;
+use super::walk::{Found, Walk};
 use super::{Error, Repository};
 use crate::time::CommitTime;
 use crate::vcs::{Sink, Work};
@@ -115,26 +115,22 @@ fn feed(objects: &Objects, range: &Range, hand_over: &mut dyn FnMut(Item) -> boo
         }
     }
     let is_young = |commit: Dated| range.not_before.is_none_or(|time| commit.time >= time);
-    if hidden.is_empty() {
-        // Nothing can turn out to be hidden, so no commit has to wait for the end of the walk.
-        let mut nothing = std::iter::empty();
-        let mut walk = Walk::new(|id| objects.node_with_data(id), &mut nothing);
-        tips.into_iter().try_for_each(|tip| walk.start(tip))?;
-        while let Some(found) = walk.next_new()?.filter(|found| is_young(found.commit)) {
-            if !hand_over(Item::with_data(found.commit.id, found.data)) {
-                break;
-            }
-        }
-    } else {
-        let mut hidden = hidden.into_iter();
-        let mut walk = Walk::new(|id| objects.node(id), &mut hidden);
-        let mut found = Vec::new();
+    let is_hiding = !hidden.is_empty();
+    let mut hidden = hidden.into_iter();
+    let mut walk = Walk::new(|id| objects.node_with_data(id), &mut hidden);
+    let mut found = Vec::new();
+    // With nothing hidden all tips are walked at once, by time, and the first commit that is too old ends that.
+    let mut take = |Found { commit, data }| match is_young(commit) {
+        true => hand_over(Item::with_data(commit.id, data)),
+        false => is_hiding,
+    };
+    if let Some(last) = tips.pop() {
         for tip in tips {
-            found.extend(walk.new_commits(tip)?);
+            if is_hiding { found.extend(walk.new_commits(tip)?) } else { walk.start(tip)? }
         }
-        let mut wanted = found.into_iter().rev().filter(|commit| is_young(*commit));
-        let _ = wanted.all(|commit| hand_over(Item::new(commit.id, None)));
+        found.extend(walk.hand_over_new(last, &mut take)?);
     }
+    let _ = found.into_iter().rev().map(Found::from).all(take);
     broken.map_or(Ok(()), Err)
 }
 

@@ -59,6 +59,12 @@ pub(crate) struct Found {
     pub data: Option<Arc<[u8]>>,
 }
 
+impl From<Dated> for Found {
+    fn from(commit: Dated) -> Self {
+        Found { commit, data: None }
+    }
+}
+
 /// A walk over the history. It keeps what it learned, so that several tips can be asked for one after the other;
 /// a commit is new only once. Each commit is read once.
 pub(crate) struct Walk<'a> {
@@ -120,14 +126,40 @@ impl<'a> Walk<'a> {
     pub(crate) fn new_commits(&mut self, tip: Dated) -> Result<Vec<Dated>, Error> {
         self.start(tip)?;
         let mut found = Vec::new();
-        let mut oldest = CommitTime::MAX;
         while let Some(Found { commit, .. }) = self.next_new()? {
-            oldest = oldest.min(commit.time);
             found.push(commit);
         }
-        self.paint_late(&mut found, oldest)?;
-        found.reverse();
-        Ok(found)
+        self.settle(found)
+    }
+
+    /// Finds the new commits that this tip reaches. As soon as nothing is left that could hide them they are handed
+    /// over, the youngest first, until `hand_over` returns false. The others are returned, the oldest first.
+    ///
+    /// For that, the walk paints one more hidden commit for each new one. In a range that is longer than the history
+    /// before it, all commits are certain long before the walk ends.
+    ///
+    /// # Errors
+    /// [`Error::OutOfTime`].
+    pub(crate) fn hand_over_new(
+        &mut self,
+        tip: Dated,
+        hand_over: &mut dyn FnMut(Found) -> bool,
+    ) -> Result<Vec<Dated>, Error> {
+        self.start(tip)?;
+        let mut found = Vec::new();
+        loop {
+            self.paint_one()?;
+            let Some(next) = self.next_new()? else { break };
+            if self.youngest_hidden().is_some() {
+                found.push(next.commit);
+                continue;
+            }
+            let certain = found.drain(..).filter(|commit| self.is_new(commit)).map(Found::from);
+            if !certain.chain([next]).all(&mut *hand_over) {
+                break;
+            }
+        }
+        self.settle(found)
     }
 
     /// Returns the commits, hidden or found for another tip, that new commits build on directly.
@@ -140,13 +172,13 @@ impl<'a> Walk<'a> {
         self.broken
     }
 
-    /// Adds a tip from which [`Self::next_new`] goes on.
+    /// Adds a tip from which the walk goes on.
     pub(crate) fn start(&mut self, tip: Dated) -> Result<(), Error> {
         self.visit(tip.id, tip.time).map(drop)
     }
 
-    /// Returns the next commit that is new as far as is known by now. With nothing hidden that is final.
-    pub(crate) fn next_new(&mut self) -> Result<Option<Found>, Error> {
+    /// Returns the next commit that is new as far as is known by now.
+    fn next_new(&mut self) -> Result<Option<Found>, Error> {
         while let Some(waiting) = self.open.pop() {
             self.paint_down_to(waiting.commit.time)?;
             if self.marks.get(&waiting.commit.id) == Some(&Mark::Hidden) {
@@ -228,13 +260,19 @@ impl<'a> Walk<'a> {
         Ok(corrected)
     }
 
-    /// Goes on painting as long as that may still reach a commit that was found, and takes back those it reaches.
-    fn paint_late(&mut self, found: &mut Vec<Dated>, oldest: CommitTime) -> Result<(), Error> {
+    fn is_new(&self, commit: &Dated) -> bool {
+        self.marks.get(&commit.id) == Some(&Mark::New)
+    }
+
+    /// Goes on painting as long as that may still reach a commit that was found, and takes back those it reaches. Returns
+    /// the others, the oldest first.
+    fn settle(&mut self, mut found: Vec<Dated>) -> Result<Vec<Dated>, Error> {
+        let oldest = found.iter().map(|commit| commit.time).min();
         // A walk that ran past the border, because clocks were wrong there, comes to the beginning of history. Then, as
         // with a new root, all that is hidden is painted; else in proportion to what was found.
         let allowance = if self.reached_root { usize::MAX } else { found.len().max(MIN_SLOP) };
         let mut slop = allowance;
-        while !found.is_empty()
+        while let Some(oldest) = oldest
             && let Some(youngest) = self.youngest_hidden()
         {
             let in_range = youngest >= oldest;
@@ -244,8 +282,9 @@ impl<'a> Walk<'a> {
             slop = if self.paint_one()? { allowance } else { slop.saturating_sub(usize::from(!in_range)) };
         }
         self.reached_root = false;
-        found.retain(|commit| self.marks.get(&commit.id) == Some(&Mark::New));
-        Ok(())
+        found.retain(|commit| self.is_new(commit));
+        found.reverse();
+        Ok(found)
     }
 
     /// Reads a commit that is hidden. It does not matter if that fails: nothing of it is to be posted.
@@ -289,11 +328,15 @@ mod tests {
             Dated { time: CommitTime::from_seconds(time), id: id(number) }
         }
 
+        fn seen(&self, numbers: &[u8]) -> impl Iterator<Item = Dated> {
+            let mut seen: Vec<Dated> = numbers.iter().map(|number| self.dated(*number)).collect();
+            seen.sort_unstable_by(|a, b| b.cmp(a));
+            seen.into_iter()
+        }
+
         /// Returns what is new of each tip, in turn, and the commits that these join.
         fn walked(&self, seen: &[u8], tips: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
-            let mut seen: Vec<Dated> = seen.iter().map(|number| self.dated(*number)).collect();
-            seen.sort_unstable_by(|a, b| b.cmp(a));
-            let mut seen = seen.into_iter();
+            let mut seen = self.seen(seen);
             let mut walk = Walk::new(|id| self.read(id), &mut seen);
             let number = |id: ObjectId| id.bytes()[0];
             let new = tips.iter().map(|tip| {
@@ -302,6 +345,20 @@ mod tests {
             });
             let new = new.collect();
             (new, walk.joined().iter().map(|id| number(*id)).collect())
+        }
+
+        /// Returns the new commits of a tip that are handed over early, and the others.
+        fn handed_over(&self, seen: &[u8], tip: u8) -> (Vec<u8>, Vec<u8>) {
+            let mut seen = self.seen(seen);
+            let mut walk = Walk::new(|id| self.read(id), &mut seen);
+            let number = |commit: Dated| commit.id.bytes()[0];
+            let mut early = Vec::new();
+            let mut take = |found: Found| {
+                early.push(number(found.commit));
+                true
+            };
+            let rest = walk.hand_over_new(self.dated(tip), &mut take).expect("readable");
+            (early, rest.into_iter().map(number).collect())
         }
     }
 
@@ -353,6 +410,30 @@ mod tests {
         // The seen tip 3 seems to be far older than its own ancestors, so the walk comes to them first.
         let late = Graph(&[(1, 100, &[]), (2, 200, &[1]), (3, 1, &[2]), (4, 300, &[2])]);
         assert_eq!(late.walked(&[3], &[4]).0, [vec![4]]);
+    }
+
+    #[test]
+    fn commits_are_handed_over_once_all_that_is_hidden_is_known() {
+        assert_eq!(DIAMOND.handed_over(&[], 6), (vec![6, 5, 4, 3, 2, 1], vec![]));
+        assert_eq!(DIAMOND.handed_over(&[1], 6), (vec![6, 5, 4, 3, 2], vec![]));
+        assert_eq!(DIAMOND.handed_over(&[5], 6), (vec![], vec![4, 6]));
+    }
+
+    #[test]
+    fn what_turns_out_to_be_hidden_is_not_handed_over() {
+        // The seen tip 9 seems to be far older than its ancestors 1 and 2, which are found before it leads to them.
+        let late = Graph(&[
+            (1, 100, &[]),
+            (2, 200, &[1]),
+            (3, 1, &[2]),
+            (8, 1, &[3]),
+            (9, 1, &[8]),
+            (7, 30, &[]),
+            (6, 40, &[7]),
+            (5, 50, &[6]),
+            (4, 300, &[2, 5]),
+        ]);
+        assert_eq!(late.handed_over(&[9], 4), (vec![4, 5, 6, 7], vec![]));
     }
 
     #[test]
