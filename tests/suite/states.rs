@@ -260,7 +260,7 @@ fn deliver_reports_state_changes_that_wait() {
     server.new_clone().push_commits(&["Fixed DE1"]);
     server.fail_next_at("POST", "/defect/", status(503));
     let ran = server.run(&["deliver"]).fails_with(1);
-    assert!(ran.stderr.contains("1 with state changes waiting"), "{ran:?}");
+    assert!(ran.stderr.contains("1 with queued state changes"), "{ran:?}");
     server.deliver_all();
     assert_eq!(updated(&server), ["DE1"]);
 }
