@@ -315,7 +315,7 @@ fn proxy(rally: &Rally) -> Finding {
 fn rights(client: &Client) -> Finding {
     let nothing = wsapi::Write { path: "/changeset/1".into(), body: serde_json::json!({"Changeset": {}}) };
     match client.write(&nothing) {
-        Err(error) if error.verdict() == Verdict::Stop => wrong(&error),
+        Err(error) if matches!(error.verdict(), Verdict::Stop | Verdict::Refused) => wrong(&error),
         _ => Fine("writes are not refused".into()),
     }
 }

@@ -76,10 +76,11 @@ impl Default for Trust {
 impl Trust {
     /// Reads the file that a key names.
     fn read(&self, key: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+        let path = self.git_dir.as_deref().unwrap_or(Path::new("")).join(path);
         let within = self.git_dir.as_deref().filter(|dir| path.starts_with(dir));
         let read = match within {
-            Some(dir) => files::read_within(dir, path, MAX_SIZE, self.owners),
-            None => files::read_trusted(path, MAX_SIZE, Links::Follow, self.owners),
+            Some(dir) => files::read_within(dir, &path, MAX_SIZE, self.owners),
+            None => files::read_trusted(&path, MAX_SIZE, Links::Follow, self.owners),
         };
         read.map_err(|source| Error::NamedFile { key, source })
     }

@@ -54,10 +54,10 @@ pub(crate) fn load(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Resu
     for file in files {
         let is_repositorys = *file == repository_file;
         let mut source = read(file, if is_repositorys { Links::Refuse } else { Links::Follow }, owners)?;
+        anchor(&mut source.table, file);
         if is_repositorys {
             confine(&source, git_dir)?;
         }
-        anchor(&mut source.table, file);
         sources.push(source);
     }
     let (table, withheld) = merge::merged(&sources);
@@ -85,7 +85,7 @@ fn confine(source: &Source, git_dir: &Path) -> Result<(), Error> {
     let is_outside = |key: &&str| {
         let (section, name) = key.split_once('.').expect("a section and a key");
         let dir = if *key == LOG_FILE { git_dir.join(crate::PROGRAM) } else { git_dir.to_owned() };
-        named(section, name).is_some_and(|path| !is_within(&git_dir.join(path), &dir))
+        named(section, name).is_some_and(|path| !is_within(&real(git_dir.join(path)), &dir))
     };
     let Some(key) = FILES.iter().copied().chain([LOG_FILE]).find(is_outside) else { return Ok(()) };
     let where_to = if key == LOG_FILE { "below rally-hook/ in its Git directory" } else { "in its Git directory" };
@@ -103,16 +103,22 @@ fn holds_secret(table: &toml::Table) -> bool {
     })
 }
 
-/// Makes paths absolute that are relative to their file: the delivery in the background has another current directory
-/// than the person who tries the configuration out.
+/// Makes paths absolute that are relative to their file, and resolves links to their directories: the delivery in the
+/// background has another current directory than the person who tries the configuration out.
 fn anchor(table: &mut toml::Table, file: &Path) {
     let Some(dir) = std::path::absolute(file).ok().and_then(|file| file.parent().map(Path::to_owned)) else { return };
     for (section, key) in FILES.iter().filter_map(|key| key.split_once('.')) {
         let value = table.get_mut(section).and_then(|section| section.get_mut(key));
         if let Some(toml::Value::String(path)) = value
-            && let Some(whole) = dir.join(&path).to_str()
+            && let Some(text) = real(dir.join(&path)).to_str()
         {
-            *path = whole.to_owned();
+            *path = text.to_owned();
         }
     }
+}
+
+/// Resolves the links that lead to a file's directory, if it is there.
+fn real(path: PathBuf) -> PathBuf {
+    let resolved = path.parent().and_then(|dir| Some(dir.canonicalize().ok()?.join(path.file_name()?)));
+    resolved.unwrap_or(path)
 }

@@ -13,6 +13,9 @@ use crate::wsapi::Verdict;
 /// If Rally does not find a Changeset, and its first failed attempt is more than this many lags old, it was deleted.
 const GONE_AFTER_LAGS: u32 = 6;
 
+/// A write that is refused while no other is sent is tried so many times before that counts as everything's fault.
+const ALONE_TRIES: u32 = 2;
+
 /// Where a changeset stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -136,10 +139,21 @@ pub(super) fn fate(
     random: f64,
 ) -> Fate {
     match verdict {
-        Verdict::Stop | Verdict::Unavailable => Fate::StopAll,
+        Verdict::Stop | Verdict::Refused | Verdict::Unavailable => Fate::StopAll,
         Verdict::Reject => Fate::GiveUp,
         _ if retry.is_over(attempts.first.unwrap_or(now), now) => Fate::GiveUp,
         _ => Fate::TryAgain(now + retry.wait(attempts.failed + 1, random, retry_after)),
+    }
+}
+
+/// Decides about a write that was refused to this user although it was sent alone. If another succeeded at the time,
+/// that is this one's own fault. If several were refused and none succeeded, it is everything's. One that stands alone
+/// is tried again before all others have to wait for it.
+pub(super) fn fate_of_refused(attempts: &Attempts, others_succeeded: bool, refused: usize) -> Verdict {
+    match (others_succeeded, refused) {
+        (true, _) => Verdict::Reject,
+        (false, 1) if attempts.failed < ALONE_TRIES => Verdict::Retry,
+        (false, _) => Verdict::Stop,
     }
 }
 
@@ -303,7 +317,7 @@ mod tests {
     fn each_verdict_has_its_fate() {
         let attempts = |first: Option<Time>| Attempts { first, ..entry(None, Writes::Answered).attempts };
         let fate = |verdict, first| fate(&attempts(first), verdict, None, &RETRY, at(0), 0.0);
-        for verdict in [Verdict::Stop, Verdict::Unavailable] {
+        for verdict in [Verdict::Stop, Verdict::Refused, Verdict::Unavailable] {
             assert_eq!(fate(verdict, Some(at(-9999))), Fate::StopAll);
         }
         assert_eq!(fate(Verdict::Reject, None), Fate::GiveUp);
@@ -312,6 +326,18 @@ mod tests {
             assert_eq!(fate(verdict, Some(at(-1000))), Fate::TryAgain(at(100)));
             assert_eq!(fate(verdict, Some(at(-1001))), Fate::GiveUp);
         }
+    }
+
+    #[test]
+    fn a_refusal_is_one_rows_fault_until_all_rows_are_refused() {
+        let failed = |failed| Attempts { failed, ..entry(None, Writes::Answered).attempts };
+        assert_eq!(fate_of_refused(&failed(0), true, 1), Verdict::Reject);
+        assert_eq!(fate_of_refused(&failed(0), true, 7), Verdict::Reject);
+        assert_eq!(fate_of_refused(&failed(0), false, 2), Verdict::Stop);
+        assert_eq!(
+            [0, 1, 2].map(|n| fate_of_refused(&failed(n), false, 1)),
+            [Verdict::Retry, Verdict::Retry, Verdict::Stop]
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Sends many writes over a few connections, in batches where the server takes them.
 //!
-//! Linking a Changeset writes to its artifacts too, so writes that name the same artifact are never under way at
-//! the same time: they would only conflict. The size of a batch adapts to what the server bears.
+//! Linking a Changeset writes to its artifacts too, and a Change to its Changeset, so writes that name the same object are
+//! never under way in two requests: they would only conflict. The size of a batch adapts to what the server bears.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ use crate::wsapi::{Client, Created, Error, Verdict, Write};
 /// The size of the first batch. No limit is documented; Rally's own clients send more.
 const FIRST_BATCH: usize = 25;
 /// The largest batch. Rally ends a request after some minutes, and makes about ten objects a second at its worst.
-const LARGEST_BATCH: usize = 100;
+pub(super) const LARGEST_BATCH: usize = 100;
 
 /// One write, for the entry at place `entry`.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Failure {
     pub(super) fn verdict(&self) -> Verdict {
         match self.error.verdict() {
             // One bad entry may have failed them all.
-            Verdict::Reject | Verdict::Missing if self.together > 1 => Verdict::Retry,
+            Verdict::Reject | Verdict::Missing | Verdict::Refused if self.together > 1 => Verdict::Retry,
             verdict => verdict,
         }
     }
@@ -205,9 +205,13 @@ impl Schedule {
         } else if matches!(error.verdict(), Verdict::TooLarge | Verdict::Retry | Verdict::Reject) {
             self.limits.batch = self.limits.batch.map(|size| (size.min(group.len()) / 2).max(1));
         }
-        let another_way = self.limits.batch.is_none() || error.verdict() == Verdict::TooLarge;
+        // What one of them names may be refused to all. Sent with fewer, and in the end alone, it shows itself.
+        let is_refused = error.verdict() == Verdict::Refused && group.len() > 1;
+        let another_way = self.limits.batch.is_none() || error.verdict() == Verdict::TooLarge || is_refused;
         if another_way && error.is_without_effect() {
-            group.into_iter().rev().for_each(|job| self.waiting.push_front(job));
+            for job in group.into_iter().rev() {
+                self.waiting.push_front(Job { failed: job.failed + u32::from(is_refused), ..job });
+            }
             return Vec::new();
         }
         let failure = Failure { error, together: group.len() };
@@ -291,6 +295,22 @@ mod tests {
         let group = schedule.take_group();
         assert!(schedule.take_back(group, Err(status(413))).is_empty());
         assert_eq!(entries(&schedule.take_group()), [0, 1]);
+    }
+
+    #[test]
+    fn a_batch_that_is_refused_is_split_until_the_culprit_stands_alone() {
+        let mut schedule = schedule((0..11).map(|entry| job(entry, &[], 0)).collect(), 1, Some(25));
+        let (mut refused, mut requests) = (Vec::new(), 0);
+        while !schedule.waiting.is_empty() {
+            let group = schedule.take_group();
+            requests += 1;
+            let outcome = if entries(&group).contains(&7) { Err(status(403)) } else { all_created(&group) };
+            let done = schedule.take_back(group, outcome);
+            refused.extend(done.into_iter().filter(|done| done.result.is_err()).map(|done| done.job.entry));
+        }
+        assert_eq!(refused, [7]);
+        assert!(requests < 11, "{requests} requests");
+        assert!(schedule.limits.batch >= Some(25), "the server bears batches");
     }
 
     #[test]

@@ -13,18 +13,58 @@ pub(crate) type Observer<'o> = &'o mut dyn FnMut(&Event);
 /// One event. Its text is a line for the log.
 #[derive(Debug)]
 pub(crate) enum Event<'e> {
-    Due { changesets: usize, state_requests: usize },
+    Due {
+        changesets: usize,
+        state_requests: usize,
+    },
     ChangesetsAreHidden,
-    ArtifactsMissing { revision: &'e str, missing: &'e [String] },
-    Unlinked { revision: &'e str, missing: &'e [String] },
-    Completing { revision: &'e str },
-    Finished { revision: &'e str, outcome: Outcome },
-    PutOff { revision: &'e str, error: &'e str },
-    GivenUp { revision: &'e str, error: &'e str },
-    Paused { pause: &'e Pause, wait: Duration },
-    StateSet { revision: &'e str, artifact: &'e str, state: &'e str },
-    StateKept { revision: &'e str, artifact: &'e str, error: &'e str },
-    StatesGivenUp { revision: &'e str, error: &'e str },
+    ArtifactsMissing {
+        revision: &'e str,
+        missing: &'e [String],
+    },
+    Unlinked {
+        revision: &'e str,
+        missing: &'e [String],
+    },
+    /// This user may not write to an artifact, so the commit is posted without it.
+    LeftOut {
+        revision: &'e str,
+        artifact: &'e str,
+        error: &'e str,
+    },
+    Completing {
+        revision: &'e str,
+    },
+    Finished {
+        revision: &'e str,
+        outcome: Outcome,
+    },
+    PutOff {
+        revision: &'e str,
+        error: &'e str,
+    },
+    GivenUp {
+        revision: &'e str,
+        error: &'e str,
+    },
+    Paused {
+        pause: &'e Pause,
+        wait: Duration,
+    },
+    StateSet {
+        revision: &'e str,
+        artifact: &'e str,
+        state: &'e str,
+    },
+    StateKept {
+        revision: &'e str,
+        artifact: &'e str,
+        error: &'e str,
+    },
+    StatesGivenUp {
+        revision: &'e str,
+        error: &'e str,
+    },
 }
 
 impl Event<'_> {
@@ -37,6 +77,7 @@ impl Event<'_> {
             | Event::StateSet { .. } => Level::Info,
             Event::ChangesetsAreHidden
             | Event::PutOff { .. }
+            | Event::LeftOut { .. }
             | Event::StateKept { .. }
             | Event::StatesGivenUp { .. } => Level::Warn,
             Event::GivenUp { .. } | Event::Paused { .. } => Level::Error,
@@ -60,6 +101,9 @@ impl fmt::Display for Event<'_> {
             }
             Event::Unlinked { revision, missing } => {
                 write!(f, "commit {revision} is not posted: Rally has no {}", missing.join(", "))
+            }
+            Event::LeftOut { revision, artifact, error } => {
+                write!(f, "commit {revision} is posted without {artifact}: {error}")
             }
             Event::Completing { revision } => write!(f, "commit {revision} was in Rally without all of its Changes"),
             Event::Finished { revision, outcome } => write!(f, "{} commit {revision}", outcome.name()),

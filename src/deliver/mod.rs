@@ -8,6 +8,7 @@ mod decide;
 mod dispatch;
 mod event;
 mod pass;
+mod refused;
 mod states;
 
 use crate::artifact::Mentions;

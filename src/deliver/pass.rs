@@ -14,11 +14,11 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::decide::{self, Choice, Fate, Stage};
-use super::dispatch::{Done, Failure, Job, dispatch};
+use super::dispatch::{Done, Failure, Job, LARGEST_BATCH, dispatch};
 use super::{Delivery, Event};
 use crate::artifact::FormattedId;
 use crate::backoff::random;
-use crate::queue::{Entry, Outcome, Writes};
+use crate::queue::{Attempts, Entry, Outcome, Writes};
 use crate::rally::{Artifact, Error, Rally, posted_path};
 use crate::time::Time;
 use crate::wsapi::{self, Verdict};
@@ -28,8 +28,8 @@ use crate::wsapi::{self, Verdict};
 const STRIKES: u32 = 5;
 
 /// A changeset of the pass.
-struct PassEntry {
-    entry: Entry,
+pub(super) struct PassEntry {
+    pub(super) entry: Entry,
     stage: Stage,
     /// Whether a write has failed that may have taken effect.
     unclear: bool,
@@ -42,13 +42,23 @@ struct PassEntry {
 pub(super) fn run(delivery: &mut Delivery, rally: &Rally, entries: Vec<Entry>) -> Result<(), Error> {
     let item = |entry| PassEntry { entry, stage: Stage::New, unclear: false };
     let items = entries.into_iter().map(item).collect();
-    let mut pass = Pass { delivery, rally, items, artifacts: HashMap::new(), strikes: 0, halt: None };
+    let mut pass = Pass {
+        delivery,
+        rally,
+        items,
+        artifacts: HashMap::new(),
+        strikes: 0,
+        has_written: false,
+        refused: Vec::new(),
+        halt: None,
+    };
     let steps = [
         Pass::look_up,
         Pass::create_changesets,
         Pass::find_missing_changes,
         Pass::create_changes,
         Pass::write_receipts,
+        Pass::settle_refused,
     ];
     for step in steps {
         step(&mut pass)?;
@@ -59,19 +69,28 @@ pub(super) fn run(delivery: &mut Delivery, rally: &Rally, entries: Vec<Entry>) -
     Ok(())
 }
 
-struct Pass<'p, 'd> {
-    delivery: &'p mut Delivery<'d>,
-    rally: &'p Rally<'p>,
-    items: Vec<PassEntry>,
-    artifacts: HashMap<FormattedId, Artifact>,
+/// Returns how many failures count against an entry when it shares a batch. Conflicts are with others.
+fn blamed(attempts: &Attempts) -> u32 {
+    if attempts.last_error.as_deref().is_some_and(wsapi::is_conflict) { 0 } else { attempts.failed }
+}
+
+pub(super) struct Pass<'p, 'd> {
+    pub(super) delivery: &'p mut Delivery<'d>,
+    pub(super) rally: &'p Rally<'p>,
+    pub(super) items: Vec<PassEntry>,
+    pub(super) artifacts: HashMap<FormattedId, Artifact>,
     /// Requests in a row that failed by the server's fault.
     strikes: u32,
+    /// Whether a write has succeeded.
+    pub(super) has_written: bool,
+    /// The entries one of whose writes was refused to this user when it was sent alone, each with the reason.
+    pub(super) refused: Vec<(usize, wsapi::Error)>,
     /// Why nothing more is sent.
-    halt: Option<wsapi::Error>,
+    pub(super) halt: Option<wsapi::Error>,
 }
 
 impl Pass<'_, '_> {
-    fn now(&self) -> Time {
+    pub(super) fn now(&self) -> Time {
         (self.delivery.now)()
     }
 
@@ -144,12 +163,16 @@ impl Pass<'_, '_> {
         let mut jobs = Vec::new();
         for (&index, author) in to_create.iter().zip(&authors) {
             let entry = &self.items[index].entry;
-            let known: Vec<&FormattedId> =
-                entry.changeset.artifacts.iter().filter(|id| self.artifacts.contains_key(id)).collect();
+            let mut known = Vec::new();
+            for id in entry.changeset.artifacts.iter().filter(|id| self.artifacts.contains_key(id)) {
+                if !rally.is_left_out(queue, &entry.changeset.revision, id, now())? {
+                    known.push(id);
+                }
+            }
             let refs: Vec<&str> = known.iter().map(|id| self.artifacts[*id].rally_ref.as_str()).collect();
             let write = rally.changeset_write(&entry.changeset, &repository, author.as_deref(), &refs, branch);
             let touches = known.iter().map(|id| id.to_string()).collect();
-            jobs.push(Job { entry: index, change: 0, write, touches, failed: entry.attempts.failed });
+            jobs.push(Job { entry: index, change: 0, write, touches, failed: blamed(&entry.attempts) });
         }
         self.send(jobs, Self::changesets_answered)
     }
@@ -246,7 +269,7 @@ impl Pass<'_, '_> {
             }
             jobs.extend(missing.iter().map(|&change| {
                 let write = self.rally.change_write(changeset, change, rally_ref);
-                Job { entry: index, change, write, touches: Vec::new(), failed: attempts.failed }
+                Job { entry: index, change, write, touches: vec![rally_ref.clone()], failed: blamed(attempts) }
             }));
         }
         self.send(jobs, Self::changes_answered)
@@ -268,7 +291,7 @@ impl Pass<'_, '_> {
                     }
                 }
                 // One failure is enough to put the changeset off, but each may leave something unclear.
-                Err(failure) if self.items[index].stage == Stage::Left => self.note_unclear(index, &failure.error),
+                Err(failure) if self.items[index].stage == Stage::Left => self.note_unclear(index, &failure),
                 Err(failure) => self.failed(index, &failure)?,
             }
         }
@@ -293,18 +316,22 @@ impl Pass<'_, '_> {
             return Ok(());
         }
         let sent: BTreeSet<usize> = jobs.iter().map(|job| job.entry).collect();
-        let until = self.now() + self.lag();
         let before: Vec<(usize, Writes)> = sent.iter().map(|&index| (index, self.items[index].entry.writes)).collect();
-        for &index in &sent {
-            self.items[index].entry.writes = Writes::Unanswered { until };
-        }
-        self.save(&sent)?;
         let (client, mut limits) = (&self.rally.client, self.delivery.pace.limits.clone());
+        let largest = limits.batch.map_or(1, |_| jobs.len().min(LARGEST_BATCH));
+        self.note_sent(sent.iter().copied().collect(), largest)?;
+        let mut noted = self.now();
         let mut broken = None;
         let unsent = dispatch(client, &mut limits, jobs, |group| {
             self.count_strikes(&group);
+            self.has_written |= group.iter().any(|done| done.result.is_ok());
             if let Err(error) = answered(self, group) {
                 broken = Some(error);
+            }
+            if self.now().since(noted) > self.timeout() {
+                noted = self.now();
+                let waiting = sent.iter().copied().filter(|&index| self.is_under_way(index)).collect();
+                broken = self.note_sent(waiting, largest).err().or(broken.take());
             }
             if broken.is_some() || self.halt.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -325,17 +352,41 @@ impl Pass<'_, '_> {
         self.save(&known)
     }
 
+    /// Notes, before requests are sent, until when their outcome is unknown if this process ends without an answer. That
+    /// is noted again after each time limit, so a request may be sent, and answered, up to two of them later.
+    fn note_sent(&mut self, entries: BTreeSet<usize>, writes: usize) -> Result<(), Error> {
+        let until = self.delivery.settings.rally.sent_now(writes, self.now()) + self.timeout() * 2;
+        for &index in &entries {
+            self.items[index].entry.writes = Writes::Unanswered { until };
+        }
+        self.save(&entries)
+    }
+
+    /// Tells whether a write of the entry is still to be sent or answered, as far as is known.
+    fn is_under_way(&self, index: usize) -> bool {
+        let PassEntry { entry, stage, unclear } = &self.items[index];
+        !unclear
+            && matches!(stage, Stage::New | Stage::ToChange(_))
+            && matches!(entry.writes, Writes::Unanswered { .. })
+    }
+
+    fn timeout(&self) -> Duration {
+        self.delivery.settings.rally.rally.timeout
+    }
+
     /// Notes until when a failed write may take effect unseen, unless it is clear that it did not. Of several the
     /// latest counts.
-    fn note_unclear(&mut self, index: usize, error: &wsapi::Error) {
+    fn note_unclear(&mut self, index: usize, failure: &Failure) {
+        let error = &failure.error;
         if error.is_without_effect() {
             return;
         }
-        let until = self.delivery.settings.rally.settles_at(error, self.now());
+        let until = self.delivery.settings.rally.settles_at(error, failure.together.max(1), self.now());
         let item = &mut self.items[index];
         let until = match item.entry.writes {
-            Writes::Unanswered { until: other } => until.max(other),
-            Writes::Answered | Writes::ChangesUnknown => until,
+            // What was noted before the request was sent is known better now.
+            Writes::Unanswered { until: other } if item.unclear => until.max(other),
+            _ => until,
         };
         (item.unclear, item.entry.writes) = (true, Writes::Unanswered { until });
     }
@@ -343,7 +394,13 @@ impl Pass<'_, '_> {
     /// Decides what becomes of a changeset one of whose writes failed.
     fn failed(&mut self, index: usize, failure: &Failure) -> Result<(), Error> {
         self.items[index].stage = Stage::Left;
-        self.note_unclear(index, &failure.error);
+        self.note_unclear(index, failure);
+        if let Some(id) = failure.error.unwritable().and_then(|oid| self.artifact_to_leave_out(index, oid)) {
+            return self.leave_out(index, &id, failure);
+        }
+        if failure.verdict() == Verdict::Refused {
+            return self.note_refused(index, &failure.error);
+        }
         let (now, lag) = (self.now(), self.lag());
         if failure.verdict() == Verdict::Missing {
             let entry = &mut self.items[index].entry;
@@ -357,7 +414,7 @@ impl Pass<'_, '_> {
     }
 
     /// Counts a failed attempt, which the caller saves.
-    fn count_attempt(&mut self, index: usize, verdict: Verdict, error: &wsapi::Error, text: &str) {
+    pub(super) fn count_attempt(&mut self, index: usize, verdict: Verdict, error: &wsapi::Error, text: &str) {
         let (retry, now) = (&self.delivery.settings.retry, self.now());
         let Entry { attempts, changeset, .. } = &mut self.items[index].entry;
         let revision = changeset.revision.as_str();
@@ -380,7 +437,11 @@ impl Pass<'_, '_> {
     fn count_strikes(&mut self, group: &[Done]) {
         let is_by_server = |done: &Done| {
             let failure = done.result.as_ref().err();
-            failure.is_some_and(|failure| failure.together > 1 || !matches!(failure.error, wsapi::Error::Rejected(_)))
+            let is_own_fault = |failure: &Failure| {
+                failure.together <= 1
+                    && (matches!(failure.error, wsapi::Error::Rejected(_)) || failure.verdict() == Verdict::Refused)
+            };
+            failure.is_some_and(|failure| !is_own_fault(failure))
         };
         self.strikes = if group.iter().all(is_by_server) { self.strikes + 1 } else { 0 };
         let last = group.last().and_then(|done| done.result.as_ref().err());
@@ -389,7 +450,7 @@ impl Pass<'_, '_> {
         }
     }
 
-    fn save(&mut self, places: &BTreeSet<usize>) -> Result<(), Error> {
+    pub(super) fn save(&mut self, places: &BTreeSet<usize>) -> Result<(), Error> {
         Ok(self.delivery.queue.save(places.iter().map(|&index| &self.items[index].entry))?)
     }
 

@@ -116,7 +116,12 @@ fn settle(
             continue;
         };
         let (text, retry_after) = (failure.to_string(), failure.error.retry_after());
-        match decide::fate(attempts, failure.verdict(), retry_after, &delivery.settings.retry, now, random()) {
+        let verdict = match failure.verdict() {
+            // Of one artifact; a key that may not write at all has stopped the changesets.
+            Verdict::Refused => Verdict::Retry,
+            verdict => verdict,
+        };
+        match decide::fate(attempts, verdict, retry_after, &delivery.settings.retry, now, random()) {
             Fate::StopAll => halt = Some(failure.error),
             Fate::TryAgain(next) => decide::note_failure(attempts, Some(next), &text, now),
             Fate::GiveUp => {

@@ -34,7 +34,9 @@ impl Error {
     /// Tells whether nothing will succeed before a person has acted, as opposed to a service that is down.
     pub(crate) fn needs_person(&self) -> bool {
         match self {
-            Error::Api(error) | Error::CreateRepository(error) => error.verdict() == Verdict::Stop,
+            Error::Api(error) | Error::CreateRepository(error) => {
+                matches!(error.verdict(), Verdict::Stop | Verdict::Refused)
+            }
             Error::Unsettled { .. } | Error::Queue(_) => false,
             Error::Config(_) | Error::NoWorkspace { .. } | Error::NoProject { .. } | Error::NoRepository { .. } => true,
         }

@@ -40,11 +40,10 @@ const NOBODY_KEPT: Duration = Duration::from_secs(3600);
 /// What stands in the cache for a user that Rally does not have.
 const NOBODY: &str = "";
 
-/// A request that ran into our time limit may be at work in Rally for this many times as long: five minutes at the
-/// default of 30 s, when Rally ends any request (docs/wsapi.md, 6.1).
-const TIMEOUT_SETTLES_AFTER: u32 = 10;
-/// However long the time limit is, Rally is not at work on a request for longer than this.
-const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
+/// A request may be at work in Rally for this many times our time limit, whether or not we wait for it.
+const AT_WORK: u32 = 10;
+/// Rally ends every request by then (docs/wsapi.md, 6.1).
+const LONGEST_REQUEST: Duration = Duration::from_secs(300);
 
 /// What the configuration says about Rally.
 #[derive(Debug, Clone, Copy)]
@@ -57,12 +56,18 @@ pub(crate) struct Settings<'c> {
 }
 
 impl Settings<'_> {
+    /// Returns until when a look-up may miss the effect of a request of so many writes that is sent now.
+    pub(crate) fn sent_now(&self, writes: usize, now: Time) -> Time {
+        let more_time = Duration::from_secs(writes as u64 - 1);
+        let at_work = (self.rally.timeout * AT_WORK + more_time).min(LONGEST_REQUEST);
+        now + at_work + self.rally.read_lag
+    }
+
     /// Returns until when a look-up may miss the effect of a write that ended with this error.
-    pub(crate) fn settles_at(&self, error: &wsapi::Error, now: Time) -> Time {
-        let lag = self.rally.read_lag;
-        match error.is_timeout() {
-            true => now + (self.rally.timeout * TIMEOUT_SETTLES_AFTER).min(LONGEST_REQUEST).max(lag),
-            false => now + lag,
+    pub(crate) fn settles_at(&self, error: &wsapi::Error, writes: usize, now: Time) -> Time {
+        match error.may_be_at_work() {
+            true => self.sent_now(writes, now),
+            false => now + self.rally.read_lag,
         }
     }
 }
@@ -233,6 +238,28 @@ impl<'c> Rally<'c> {
             queue.remember("no-branch", &[(self.scope.clone(), "ignored".into())], now)?;
         }
         Ok(())
+    }
+
+    /// Remembers that an artifact may not be written to, and so is left out of a commit's Changeset.
+    pub(crate) fn leave_out(
+        &self,
+        queue: &mut Queue,
+        revision: &str,
+        id: &FormattedId,
+        now: Time,
+    ) -> Result<(), Error> {
+        Ok(queue.remember("left-out", &[(self.key(&format!("{revision} {id}")), String::new())], now)?)
+    }
+
+    pub(crate) fn is_left_out(
+        &self,
+        queue: &Queue,
+        revision: &str,
+        id: &FormattedId,
+        now: Time,
+    ) -> Result<bool, Error> {
+        let key = self.key(&format!("{revision} {id}"));
+        Ok(queue.cached("left-out", &key, now - ANSWERS_KEPT)?.is_some())
     }
 
     fn key(&self, key: &str) -> String {

@@ -50,16 +50,17 @@ impl Rally<'_> {
         if !projects.is_empty() {
             body["Projects"] = projects.iter().map(|project| json!({"_ref": project})).collect();
         }
-        self.note_unsettled(queue, now() + settings.rally.read_lag, now())?;
+        self.note_unsettled(queue, settings.sent_now(1, now()), now())?;
         match self.client.write(&Write { path: "/scmrepository/create".into(), body: json!({"SCMRepository": body}) }) {
             Ok(created) => {
                 queue.remember("repository", &[(self.repository_key(), created.rally_ref.clone())], now())?;
+                queue.forget(UNSETTLED, Some(&self.repository_key()))?;
                 Ok(created.rally_ref)
             }
             Err(error) => {
                 match error.is_without_effect() {
                     true => queue.forget(UNSETTLED, Some(&self.repository_key()))?,
-                    false => self.note_unsettled(queue, settings.settles_at(&error, now()), now())?,
+                    false => self.note_unsettled(queue, settings.settles_at(&error, 1, now()), now())?,
                 }
                 Err(Error::CreateRepository(error))
             }

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+/// Stands before the type and the ObjectID of an artifact.
+const NOT_AUTHORIZED: &str = "Not authorized to update: ";
+
 /// How much of an answer that makes no sense is shown, in bytes.
 const EXCERPT: usize = 200;
 
@@ -24,9 +27,7 @@ pub(crate) enum Error {
     NotWsapi { url: String, excerpt: String },
     #[error("Rally refused: {}", .0.join("; "))]
     Rejected(Vec<String>),
-    #[error(
-        "Rally refused twice: {}; the API key may be read-only, or its user may not write; replace it", .0.join("; ")
-    )]
+    #[error("Rally refused: {}; the API key may be read-only, or its user may not write; replace it", .0.join("; "))]
     KeyRefused(Vec<String>),
     #[error("Rally's batch endpoint gave no result for each entry: {0}")]
     OddBatch(String),
@@ -45,6 +46,8 @@ pub(crate) enum Verdict {
     Missing,
     /// This write will never succeed: a dead letter.
     Reject,
+    /// The user may not do this. That is the fault of what the write names, unless every other write fails so too.
+    Refused,
     /// No write will succeed until a person has done something: everything stops.
     Stop,
 }
@@ -52,7 +55,7 @@ pub(crate) enum Verdict {
 impl Error {
     pub(crate) fn verdict(&self) -> Verdict {
         match self {
-            Error::KeyRefused(_) => Verdict::Stop,
+            Error::KeyRefused(_) => Verdict::Refused,
             // A lack of files or memory passes.
             Error::Setup(_) | Error::Connect { .. } | Error::NotWsapi { .. } => Verdict::Unavailable,
             Error::Timeout { .. } => Verdict::TooLarge,
@@ -73,7 +76,7 @@ impl Error {
     /// Tells whether the write certainly did not take place.
     pub(crate) fn is_without_effect(&self) -> bool {
         match self {
-            Error::Setup(_) | Error::Connect { .. } | Error::KeyRefused(_) => true,
+            Error::Setup(_) | Error::Connect { .. } => true,
             Error::Status { code, .. } => matches!(code, 300..=399 | 401 | 403 | 404 | 405 | 407 | 413 | 429),
             Error::Rejected(_) => self.is_about_batch_itself(),
             _ => false,
@@ -90,9 +93,22 @@ impl Error {
         }
     }
 
-    /// Tells whether the request ran into our own time limit: it may still be at work in Rally.
-    pub(crate) fn is_timeout(&self) -> bool {
-        matches!(self, Error::Timeout { .. })
+    /// Tells whether Rally may still be at work on the request, because it did not answer itself.
+    pub(crate) fn may_be_at_work(&self) -> bool {
+        match self {
+            Error::Timeout { .. } | Error::Broken { .. } => true,
+            // What stands in front of Rally has given up.
+            Error::Status { code, .. } => matches!(code, 408 | 502 | 504 | 524),
+            _ => false,
+        }
+    }
+
+    /// Returns the ObjectID of the artifact that this user may not write to, if that is what Rally says (docs/wsapi.md, 8).
+    pub(crate) fn unwritable(&self) -> Option<&str> {
+        let Error::Rejected(texts) = self else { return None };
+        let named = |text: &'_ String| text.find(NOT_AUTHORIZED).map(|at| at + NOT_AUTHORIZED.len());
+        let text = texts.iter().find_map(|text| Some(&text[named(text)?..]))?;
+        text.split_whitespace().nth(1).filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
     }
 
     pub(super) fn excerpt(body: &str) -> String {
@@ -108,7 +124,8 @@ pub(super) fn is_invalid_key(refusal: &[String]) -> bool {
 fn status_verdict(code: u16) -> Verdict {
     match code {
         // A redirect is not followed: the credentials are for the configured server only.
-        300..=399 | 401 | 403 | 404 | 405 | 407 => Verdict::Stop,
+        300..=399 | 401 | 404 | 405 | 407 => Verdict::Stop,
+        403 => Verdict::Refused,
         408 | 429 | 503 => Verdict::Unavailable,
         409 => Verdict::Retry,
         // Rally ends a request after some minutes with one of the last three.
@@ -118,13 +135,19 @@ fn status_verdict(code: u16) -> Verdict {
     }
 }
 
+/// Tells whether an error's text is about a conflict with another write (docs/wsapi.md, 8).
+pub(crate) fn is_conflict(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let conflict = ["concurrency conflict", "concurrencyconflictexception", "modified since", "unit of work"];
+    conflict.iter().any(|part| text.contains(part))
+}
+
 fn rejected_verdict(text: &str) -> Verdict {
     let says = |part: &str| text.to_ascii_lowercase().contains(part);
-    let conflict = ["concurrency conflict", "concurrencyconflictexception", "modified since", "unit of work"];
-    if conflict.iter().any(|part| says(part)) {
+    if is_conflict(text) {
         Verdict::Retry
     } else if says("invalid key") || says("not authorized to create") || says("not authorized to perform") {
-        Verdict::Stop
+        Verdict::Refused
     } else if says("could not read referenced object") || says("cannot find object to read") {
         Verdict::Missing
     } else {
@@ -166,7 +189,7 @@ mod tests {
             (status(302), Verdict::Stop),
             (status(400), Verdict::Reject),
             (status(401), Verdict::Stop),
-            (status(403), Verdict::Stop),
+            (status(403), Verdict::Refused),
             (status(404), Verdict::Stop),
             (status(408), Verdict::Unavailable),
             (status(409), Verdict::Retry),
@@ -178,7 +201,9 @@ mod tests {
             (status(524), Verdict::TooLarge),
             (rejected("Concurrency conflict: [Object has been modified since being read]"), Verdict::Retry),
             (rejected("Could not update: Could not write changes in Unit Of Work"), Verdict::Retry),
-            (rejected("Not authorized to perform action: Invalid key"), Verdict::Stop),
+            (rejected("Not authorized to perform action: Invalid key"), Verdict::Refused),
+            (rejected("Not authorized to create: Changeset"), Verdict::Refused),
+            (Error::KeyRefused(vec!["Invalid key".into()]), Verdict::Refused),
             (rejected("Not authorized to update: Defect 700017"), Verdict::Reject),
             (rejected("Could not read: Could not read referenced object 42"), Verdict::Missing),
             (rejected("Cannot find object to read"), Verdict::Missing),
@@ -186,6 +211,19 @@ mod tests {
         ];
         for (error, verdict) in cases {
             assert_eq!(error.verdict(), verdict, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_artifact_that_may_not_be_written_is_named() {
+        let unwritable = |text: &str| Error::Rejected(vec![text.to_owned()]).unwritable().map(str::to_owned);
+        assert_eq!(unwritable("Not authorized to update: Defect 700017").as_deref(), Some("700017"));
+        for other in [
+            "Not authorized to update: Defect",
+            "Not authorized to update: Defect x1",
+            "Not authorized to create: Change 1",
+        ] {
+            assert_eq!(unwritable(other), None, "{other}");
         }
     }
 

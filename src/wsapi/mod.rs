@@ -13,7 +13,7 @@ mod session;
 
 pub(crate) use client::relative;
 pub(crate) use client::{Client, Created, Write};
-pub(crate) use error::{Error, Verdict};
+pub(crate) use error::{Error, Verdict, is_conflict};
 pub(crate) use query::Query;
 
 /// The longest text that Message, Uri and PathAndFilename take (TypeDefinitions of Changeset and Change).

@@ -181,7 +181,7 @@ fn changes_beyond_the_limit_are_counted_and_not_posted() {
     assert_eq!(held.changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>(), first);
     assert_eq!(held.message, "US1 all at once\n\n[rally-hook: 9000 more changed paths are not listed]");
     assert_eq!(server.count("omitted_changes"), 9000);
-    assert!(server.log().contains(&format!("commit {revision}: 9000 changed paths beyond max_changes")));
+    assert!(server.log().contains(&format!("commit {revision}: left out 9000 changed paths beyond max_changes")));
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn the_pusher_sees_one_short_line_however_many_artifacts_are_named() {
     clone.commit(&many.join(" "), &[("a", Some("1"))]);
     let seen = clone.push(&["origin", "main"]);
     assert_eq!(seen.matches("rally: ").count(), 1, "{seen}");
-    assert!(seen.contains("US1, US2, US3, US4, US5, 394 more") && seen.len() < 300, "{seen}");
+    assert!(seen.contains("US1, US2, US3, US4, US5, 95 more") && seen.len() < 300, "{seen}");
     server.deliver_all();
     assert_eq!(server.changesets()[0].artifacts.len(), 9, "those that Rally has");
 }
@@ -114,7 +114,7 @@ fn a_push_that_cannot_be_read_in_time_is_read_in_the_background() {
 }
 
 #[test]
-fn a_message_may_name_a_hundred_thousand_artifacts() {
+fn a_message_may_name_a_hundred_thousand_artifacts_of_which_a_hundred_count() {
     let server = Server::delivering_later("[log]\nlevel = \"error\"\n");
     let clone = server.new_clone();
     let many: String = (1..100_000).map(|number| format!("US{number} ")).collect();
@@ -124,7 +124,7 @@ fn a_message_may_name_a_hundred_thousand_artifacts() {
     server.run(&["catch-up"]).succeeds();
     assert_eq!((server.count("pending"), server.count("unread_pushes")), (1, 0));
     let shown = server.run(&["backfill", "main", "--dry-run", "--json"]).succeeds().stdout;
-    assert_eq!(shown.matches("\"US").count(), 99_999);
+    assert_eq!(shown.matches("\"US").count(), 100);
 }
 
 #[test]

@@ -72,6 +72,7 @@ fn a_relative_hooks_path_of_a_repository_with_a_work_tree_begins_at_its_git_dire
     let server = Server::without_hook();
     git(server.path(), &["clone", "--quiet", "payments.git", "checkout"]);
     let checkout = server.path().join("checkout");
+    server.write_configuration(server.configuration().credentials("api_key_file = \"api-key\""));
     fs::copy(server.git_dir.join("rally-hook.toml"), checkout.join(".git/rally-hook.toml")).expect("a file");
     fs::copy(server.git_dir.join("api-key"), checkout.join(".git/api-key")).expect("a file");
     git(&checkout, &["config", "core.hooksPath", "own-hooks"]);

@@ -119,12 +119,7 @@ fn root_creates_nothing_in_a_repository_of_another_user() {
         return;
     }
     for command in ["install", "deliver"] {
-        let refused = server.run(&[command]).fails_with(1);
-        assert!(refused.stderr.contains("dubious ownership"), "{refused:?}");
-        let safe = [("GIT_CONFIG_COUNT", "1"), ("GIT_CONFIG_KEY_0", "safe.directory"), ("GIT_CONFIG_VALUE_0", "*")];
-        let mut allowed = server.command(&[command]);
-        allowed.envs(safe);
-        let ran = ran(allowed).fails_with(1);
+        let ran = server.run(&[command]).fails_with(1);
         assert!(ran.stderr.contains("belongs to user 65534"), "{ran:?}");
     }
     assert!(!server.git_dir.join("rally-hook").exists());

@@ -179,9 +179,13 @@ impl Server {
         self.run(&["deliver", "--wait"]).succeeds();
     }
 
-    /// Makes everything due that waits for its next attempt.
+    /// Makes everything due that waits for its next attempt, and lets Rally be done with every request it got.
     pub fn let_time_pass(&self) {
-        self.change_queue("UPDATE changeset SET next_attempt = 0 WHERE dead = 0");
+        self.change_queue(
+            "UPDATE changeset SET next_attempt = 0, settles_at = iif(settles_at > 0, 1, settles_at) WHERE dead = 0;
+             DELETE FROM cache WHERE kind = 'repository-settles-at';
+             DELETE FROM meta WHERE key = 'pause'",
+        );
     }
 
     /// Changes the queue's database directly.
