@@ -98,6 +98,7 @@ fn the_next_delivery_completes_one_killed_anywhere() {
             kill_after(spawn(command), some_delay(&mut random, whole));
             server.assert_counts_add_up();
         }
+        server.let_time_pass();
         assert_all_there(&server);
     });
 }
@@ -135,6 +136,7 @@ fn kill_at_each_request(action: &Action, batch: &str) {
         }
         kill(child);
         server.assert_counts_add_up();
+        server.let_time_pass();
         assert_all_there(&server);
     }
 }

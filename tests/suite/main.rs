@@ -36,3 +36,4 @@ mod settings;
 mod states;
 mod storage;
 mod trust;
+mod unknown_outcomes;
