@@ -92,7 +92,7 @@ def changesets(rally, story, defect):
         "Branch": "main",
         "Artifacts": [story.ref, defect.ref],
     })
-    check("creates a changeset", changeset.Name == f"9f2c0d6e4b1a:fix jam {defect.FormattedID}")
+    check("creates a changeset", changeset.Name == "core:9f2c0d6e4b1a")
     for action, path in (("M", "src/a.c"), ("A", "src/ü b.c")):
         rally.create("Change", {"Changeset": changeset.ref, "Action": action, "PathAndFilename": path})
     query = ['SCMRepository.Name = "core"', 'Revision = "9f2c0d6e4b1a"']

@@ -81,8 +81,16 @@ impl Call<'_> {
         self.parameters.get(name).map(String::as_str)
     }
 
-    pub fn render(&self, object: &Object) -> Map<String, Value> {
-        let fetch = Fetch::parse(self.parameter("fetch"));
+    /// Returns the fields that the client asked for, or this if it did not ask.
+    pub fn fetch_or(&self, default: Fetch) -> Fetch {
+        match self.parameter("fetch") {
+            None => default,
+            given => Fetch::parse(given),
+        }
+    }
+
+    pub fn render(&self, object: &Object, default: Fetch) -> Map<String, Value> {
+        let fetch = self.fetch_or(default);
         Renderer { world: self.world, base: &self.base, fetch: &fetch }.object(object)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::call::{Call, Outcome};
 use crate::reference::Reference;
+use crate::render::Fetch;
 use crate::schema::{self, Attribute, Type};
 use crate::write;
 use serde_json::{Map, Value, json};
@@ -22,7 +23,7 @@ pub fn edit(call: &mut Call, at: Reference, attribute: &'static Attribute, edit:
         Ok(items) => {
             call.world.commit();
             let found = items.iter().filter_map(|item| call.world.find(item.kind, item.id));
-            let shown = found.map(|object| Value::Object(call.render(object)));
+            let shown = found.map(|object| Value::Object(call.render(object, Fetch::Shell)));
             Outcome::with("Results", shown.collect::<Vec<_>>())
         }
         Err(errors) => {

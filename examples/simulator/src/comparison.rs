@@ -24,6 +24,8 @@ pub struct Among {
     /// FormattedIDs that are compared by their number alone.
     pub numbers: HashSet<u64>,
     pub null: bool,
+    /// The keys are in lower case, and so is what they are compared with.
+    pub ignores_case: bool,
 }
 
 impl Comparison {
@@ -68,6 +70,7 @@ impl Among {
         match value {
             Value::Null => self.null,
             Value::Array(members) if members.is_empty() => self.null,
+            Value::String(text) if self.ignores_case => self.keys.contains(&text.to_lowercase()),
             Value::String(text) => self.keys.contains(text) || self.has_number_of(text),
             other => keys_of(other).iter().any(|key| self.keys.contains(key)),
         }

@@ -149,7 +149,7 @@ fn single(values: Vec<Literal>) -> String {
 fn find_path(names: &[String], mut kind: &'static Type) -> Result<Vec<&'static Attribute>, String> {
     let mut path = Vec::new();
     for (at, name) in names.iter().enumerate() {
-        let attribute = kind.attribute(name).ok_or_else(|| unknown_attribute(name, kind))?;
+        let attribute = kind.attribute_in_any_case(name).ok_or_else(|| unknown_attribute(name, kind))?;
         path.push(attribute);
         if at + 1 < names.len() {
             kind = attribute
@@ -171,7 +171,8 @@ fn unknown_attribute(name: &str, kind: &Type) -> String {
 }
 
 fn among(values: Vec<Literal>, attribute: &Attribute, ids: FormattedIds) -> Result<Among, String> {
-    let mut among = Among::default();
+    // Seen for this attribute alone.
+    let mut among = Among { ignores_case: attribute.name == "TypePath", ..Among::default() };
     for value in values {
         match value {
             Literal::Null => among.null = true,
@@ -204,6 +205,7 @@ fn key(text: &str, attribute: &Attribute) -> Result<String, String> {
             let number: Option<f64> = text.parse().ok();
             Ok(number.map_or_else(|| text.to_owned(), |number| number.to_string()))
         }
+        _ if attribute.name == "TypePath" => Ok(text.to_lowercase()),
         _ => Ok(text.to_owned()),
     }
 }
@@ -275,7 +277,10 @@ mod tests {
             ("Defect", "(FormattedID = DE11)", vec!["DE11"]),
             ("Defect", "(FormattedID = 11)", vec!["DE11"]),
             ("Defect", "(FormattedID = \"US11\")", vec![]),
+            ("Defect", "(formattedid = DE11)", vec!["DE11"]),
             ("Defect", "(Name contains DEFECT)", vec!["DE11"]),
+            ("TypeDefinition", "(TypePath = defect)", vec!["Defect"]),
+            ("TypeDefinition", "((TypePath = task) OR (typepath = \"DEFECT\"))", vec!["Defect", "Task"]),
             ("Defect", "(Name !contains DEFECT)", vec![]),
             ("Defect", "(Owner = null)", vec!["DE11"]),
             ("Defect", "(Owner != null)", vec![]),

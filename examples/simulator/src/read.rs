@@ -16,7 +16,7 @@ const DEFAULT_PAGE_SIZE: usize = 20;
 /// Answers a query for objects of a type.
 pub fn query(call: &Call, kind: &'static Type) -> Outcome {
     let rows = select(call, kind).and_then(|rows| page(call, kind, rows));
-    listed(call, rows, &fetch_or(call, Fetch::Shell))
+    listed(call, rows, &call.fetch_or(Fetch::Shell))
 }
 
 /// Reads one object: its type, and its fields.
@@ -25,7 +25,7 @@ pub fn object(call: &Call, kind: &Type, id: u64) -> (&'static str, Outcome) {
     let Some(object) = found else {
         return ("OperationResult", Outcome::failed("Cannot find object to read"));
     };
-    let fetch = fetch_or(call, Fetch::All);
+    let fetch = call.fetch_or(Fetch::All);
     let renderer = Renderer { world: call.world, base: &call.base, fetch: &fetch };
     let members = renderer.object(object);
     (object.kind.element_name, Outcome { members, ..Outcome::default() })
@@ -35,7 +35,7 @@ pub fn object(call: &Call, kind: &Type, id: u64) -> (&'static str, Outcome) {
 pub fn collection(call: &Call, at: Reference, attribute: &'static Attribute) -> Outcome {
     let rows = members(call, at, attribute);
     // Rally's Python toolkit reads the fields of members without having asked for them.
-    listed(call, rows, &fetch_or(call, Fetch::All))
+    listed(call, rows, &call.fetch_or(Fetch::All))
 }
 
 fn members<'a>(call: &'a Call, at: Reference, attribute: &'static Attribute) -> Result<Page<'a>, String> {
@@ -60,13 +60,6 @@ struct Page<'a> {
     total: usize,
     start: usize,
     size: usize,
-}
-
-fn fetch_or(call: &Call, default: Fetch) -> Fetch {
-    match call.parameter("fetch") {
-        None => default,
-        given => Fetch::parse(given),
-    }
 }
 
 fn listed(call: &Call, page: Result<Page, String>, fetch: &Fetch) -> Outcome {
@@ -215,7 +208,9 @@ fn order<'a>(call: &Call, kind: &'a Type) -> Result<Vec<(&'a Attribute, bool)>, 
     parts
         .map(|part| {
             let (name, direction) = part.split_once(' ').unwrap_or((part, "ASC"));
-            let attribute = kind.attribute(name);
+            // An artifact's rank is hidden; here a new one has the lowest.
+            let attribute = if name == "Rank" && kind.is_artifact() { "ObjectID" } else { name };
+            let attribute = kind.attribute(attribute);
             let attribute = attribute.ok_or_else(|| format!("Cannot sort using unknown attribute {name}"))?;
             Ok((attribute, direction.trim().eq_ignore_ascii_case("DESC")))
         })

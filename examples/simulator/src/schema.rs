@@ -86,6 +86,12 @@ impl Type {
         self.attributes.binary_search_by(|attribute| attribute.name.cmp(name)).ok().map(|at| &self.attributes[at])
     }
 
+    /// Returns an attribute that a query names: there the case does not matter.
+    pub fn attribute_in_any_case(&self, name: &str) -> Option<&Attribute> {
+        let same = |attribute: &&Attribute| attribute.name.eq_ignore_ascii_case(name);
+        self.attribute(name).or_else(|| self.attributes.iter().find(same))
+    }
+
     /// States whether this is `other` or a descendant of it.
     pub fn is_a(&self, other: &Type) -> bool {
         self.number == other.number || self.parent.is_some_and(|parent| SCHEMA[parent].is_a(other))

@@ -251,9 +251,16 @@ impl World {
             "Workspace" if object.workspace != 0 => json!(object.workspace),
             "LastUpdateDate" if object.get(name).is_null() => json!(object.created),
             "Recycled" | "Custom" | "Hidden" => json!(false),
-            "Name" if object.kind.element_name == "Changeset" => json!(changeset_name(object)),
+            "Name" if object.kind.element_name == "Changeset" => json!(self.changeset_name(object)),
             _ => return Cow::Borrowed(object.get(name)),
         })
+    }
+
+    /// Returns the derived name of a changeset.
+    fn changeset_name(&self, object: &Object) -> String {
+        let repository = object.reference("SCMRepository");
+        let repository = repository.and_then(|id| self.find(schema::known("SCMRepository"), id));
+        format!("{}:{}", repository.map_or("", |repository| repository.text("Name")), object.text("Revision"))
     }
 
     /// Returns the ObjectIDs that a collection holds.
@@ -322,12 +329,6 @@ fn of_type_named<'a>(definitions: &'a Table, of_type: u64, name: &str) -> Option
         .iter()
         .filter_map(|&id| definitions.get(id))
         .find(|definition| definition.text("ElementName") == name)
-}
-
-/// Returns the derived name of a changeset.
-fn changeset_name(object: &Object) -> String {
-    let whole = format!("{}:{}", object.text("Revision"), object.text("Message"));
-    whole.chars().take(4000).collect()
 }
 
 /// Tells the letters of a FormattedID from its number.

@@ -3,6 +3,7 @@
 use crate::call::{Call, Outcome};
 use crate::check::{Fields, checked, plain, unwrap};
 use crate::reference::Reference;
+use crate::render::Fetch;
 use crate::schema::{self, Attribute, Type};
 use crate::world::Update;
 use serde_json::{Map, Value, json};
@@ -22,7 +23,7 @@ pub fn create_from(call: &mut Call, kind: &'static Type, given: &Map<String, Val
         Ok(id) => {
             call.created += 1;
             let object = call.world.find(kind, id).expect("it was just made");
-            outcome.members.insert("Object".to_owned(), call.render(object).into());
+            outcome.members.insert("Object".to_owned(), call.render(object, Fetch::All).into());
         }
         Err(errors) => outcome.errors = errors,
     }
@@ -35,7 +36,7 @@ pub fn update(call: &mut Call, at: Reference, body: &Value) -> Outcome {
     match try_update(call, at, body, &mut outcome.warnings) {
         Ok(()) => {
             let object = call.world.find(at.kind, at.id).expect("it was just changed");
-            outcome.members.insert("Object".to_owned(), call.render(object).into());
+            outcome.members.insert("Object".to_owned(), call.render(object, Fetch::Shell).into());
         }
         Err(errors) => outcome.errors = errors,
     }

@@ -28,9 +28,22 @@ fn a_changeset_is_created_linked_and_read_back() {
     assert_eq!(paths, ["a.c", "b.c"]);
     let row = get(&simulator, &reference).inside("Changeset");
     assert_eq!((&row["Changes"]["Count"], &row["Errors"]), (&json!(2), &json!([])));
-    assert_eq!(row["_refObjectName"], "9f2c:US1 log in\n\nmore");
+    assert_eq!((&row["_refObjectName"], &row["Name"]), (&json!("core:9f2c"), &json!("core:9f2c")));
     let linked = get(&simulator, &format!("/hierarchicalrequirement/{story}/Changesets?fetch=Revision"));
     assert_eq!(linked.inside("QueryResult")["Results"][0]["Revision"], "9f2c");
+}
+
+#[test]
+fn a_create_without_fetch_answers_with_the_whole_object() {
+    let simulator = Simulator::start();
+    let repository = create_repository(&simulator, "core");
+    let body = json!({"Changeset": changeset(&repository, "9f2c")});
+    let object = |target: &str| post(&simulator, target, &body).inside("CreateResult")["Object"].clone();
+    let whole = object("/changeset/create");
+    assert_eq!((&whole["Name"], &whole["Changes"]["Count"]), (&json!("core:9f2c"), &json!(0)));
+    assert_eq!(whole["SCMRepository"]["_refObjectName"], "core");
+    let named = object("/changeset/create?fetch=Revision");
+    assert_eq!((&named["Revision"], named.get("Name")), (&json!("9f2c"), None));
 }
 
 #[test]
@@ -48,6 +61,7 @@ fn pages_begin_at_one_and_have_a_maximum_size() {
         ("&start=41&pagesize=20", 41, 20, "US41", 5),
         ("&pagesize=5000", 1, 30, "US1", 30),
         ("&order=Name DESC&pagesize=2", 1, 2, "US45", 2),
+        ("&order=Rank DESC&pagesize=2", 1, 2, "US45", 2),
     ] {
         let target = format!("/hierarchicalrequirement?fetch=FormattedID{parameters}");
         let result = get(&simulator, &target).inside("QueryResult");
