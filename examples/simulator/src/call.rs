@@ -19,7 +19,7 @@ pub struct Call<'a> {
     pub parameters: &'a BTreeMap<String, String>,
     /// Such as `http://127.0.0.1:80/slm/webservice/v2.0`.
     pub base: String,
-    /// Artifacts that another request writes at this moment.
+    /// Artifacts, and Changesets if the settings say so, that another request writes at this moment.
     pub busy: &'a HashSet<u64>,
     /// Objects from this ObjectID on cannot be referred to: they came with the same batch.
     pub newest: u64,
@@ -135,17 +135,26 @@ impl Call<'_> {
         found.is_some_and(|workspace| workspace.text("State") == "Closed")
     }
 
-    /// Fails if a write of this artifact collides with another one.
+    /// Fails if a write of this artifact collides with another one, or by chance.
     pub fn avoid_conflict(&mut self, artifact: Reference) -> Result<(), String> {
-        let is_busy = self.busy.contains(&artifact.id);
-        if !is_busy && !self.dice.hits(self.settings.conflict_percent) {
-            return Ok(());
+        self.avoid_overlap(artifact)?;
+        match self.dice.hits(self.settings.conflict_percent) {
+            true => Err(conflict(artifact)),
+            false => Ok(()),
         }
-        Err(format!(
-            "Concurrency conflict: [Object has been modified since being read for update in this context] - \
-             ConcurrencyConflictException : Modified since read on update : \
-             Object Class : com.f4tech.slm.domain.{} : ObjectID : {}",
-            artifact.kind.element_name, artifact.id
-        ))
     }
+
+    /// Fails if another request writes this object at this moment.
+    pub fn avoid_overlap(&self, object: Reference) -> Result<(), String> {
+        if self.busy.contains(&object.id) { Err(conflict(object)) } else { Ok(()) }
+    }
+}
+
+fn conflict(object: Reference) -> String {
+    format!(
+        "Concurrency conflict: [Object has been modified since being read for update in this context] - \
+         ConcurrencyConflictException : Modified since read on update : \
+         Object Class : com.f4tech.slm.domain.{} : ObjectID : {}",
+        object.kind.element_name, object.id
+    )
 }

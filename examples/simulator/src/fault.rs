@@ -31,6 +31,8 @@ pub enum Action {
     Delay(Duration),
     /// No effect and no answer until the client leaves.
     Hang,
+    /// No answer; the effect comes so long after the client has left, as where Rally works on.
+    EffectAfterLeave(Duration),
     /// The effect, but no answer until the client leaves.
     HangAfter,
     /// This answer, without the effect.

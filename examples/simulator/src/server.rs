@@ -197,6 +197,10 @@ impl Shared {
             return Outgoing::Whole(self.outside(request));
         }
         let action = self.arrive(request);
+        if let Some(Action::EffectAfterLeave(time)) = &action {
+            wait_for_leave(stream);
+            self.pause(*time);
+        }
         let outgoing = self.work(request, action);
         if matches!(outgoing, Outgoing::Hang) {
             wait_for_leave(stream);
@@ -248,7 +252,7 @@ impl Shared {
         let response = self.effect(request, &route, action.as_ref());
         match action {
             Some(Action::HangAfter) => Outgoing::Hang,
-            Some(Action::CutAfter) => Outgoing::Cut,
+            Some(Action::CutAfter | Action::EffectAfterLeave(_)) => Outgoing::Cut,
             Some(Action::CutMidBody) => Outgoing::Half(response),
             Some(Action::SlowBody(time)) => Outgoing::Slow(response, time),
             Some(Action::GarbageAfter) => Outgoing::Whole(Response::html(200, MAINTENANCE_PAGE)),

@@ -23,6 +23,8 @@ pub struct Settings {
     pub conflict_seed: u64,
     /// Of two writes in work at one moment that name the same artifact, the second conflicts.
     pub detect_parallel_artifact_writes: bool,
+    /// So does the second of two that make Changes of one Changeset. Nobody knows whether Rally does this.
+    pub detect_parallel_changes: bool,
     /// A security token is good for that many writes.
     pub token_lifetime: Option<usize>,
     /// `/changeset/OID/Changes/add` creates new objects.
@@ -62,6 +64,7 @@ impl Default for Settings {
             conflict_percent: 0,
             conflict_seed: 1,
             detect_parallel_artifact_writes: true,
+            detect_parallel_changes: false,
             token_lifetime: None,
             changes_add: true,
             max_url: 8192,

@@ -1,4 +1,4 @@
-//! Requests side by side: at most so many for each user, and no two writes of one artifact.
+//! Requests side by side: at most so many for each user, and no two writes of one object.
 
 use crate::http::Request;
 use crate::reference::Reference;
@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
 
-/// Artifacts that are written at this moment, with the number of requests that write them.
+/// Objects that are written at this moment, with the number of requests that write them.
 #[derive(Debug, Default)]
 pub struct Claims(HashMap<u64, usize>);
 
@@ -17,10 +17,10 @@ pub struct Turn<'a> {
     user: u64,
 }
 
-/// The artifacts that a request writes; given back when dropped.
+/// The objects that a request writes; given back when dropped.
 pub struct Claim<'a> {
     shared: &'a Shared,
-    artifacts: HashSet<u64>,
+    written: HashSet<u64>,
     /// Those of them that another request was writing before.
     pub busy: HashSet<u64>,
 }
@@ -44,67 +44,84 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Claims the artifacts that a write names.
+/// The objects that a write names, of the kinds that must not be written side by side.
+#[derive(Default)]
+struct Named {
+    artifacts: HashSet<u64>,
+    changesets: HashSet<u64>,
+}
+
+/// Claims the objects that a write names.
 pub fn claim<'a>(shared: &'a Shared, request: &Request) -> Claim<'a> {
-    let mut artifacts = HashSet::new();
+    let mut named = Named::default();
     let mut state = shared.lock();
-    let is_write = effective_method(request) != "GET";
-    if is_write && state.settings.detect_parallel_artifact_writes {
-        add_from_path(&request.path, &mut artifacts);
+    if effective_method(request) != "GET" {
+        named.add_from_path(&request.path);
         if let Ok(body) = serde_json::from_str(&request.body) {
-            add_from_body(&body, &mut artifacts);
+            named.add_from_body(&body);
         }
     }
-    let claims = &mut state.claims.0;
-    let busy = artifacts.iter().copied().filter(|id| claims.contains_key(id)).collect();
-    for &artifact in &artifacts {
-        *claims.entry(artifact).or_default() += 1;
+    let mut written = HashSet::new();
+    if state.settings.detect_parallel_artifact_writes {
+        written.extend(named.artifacts);
     }
-    Claim { shared, artifacts, busy }
+    if state.settings.detect_parallel_changes {
+        written.extend(named.changesets);
+    }
+    let claims = &mut state.claims.0;
+    let busy = written.iter().copied().filter(|id| claims.contains_key(id)).collect();
+    for &object in &written {
+        *claims.entry(object).or_default() += 1;
+    }
+    Claim { shared, written, busy }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let claims = &mut self.shared.lock().claims.0;
-        for artifact in &self.artifacts {
-            if let Some(count) = claims.get_mut(artifact) {
+        for object in &self.written {
+            if let Some(count) = claims.get_mut(object) {
                 *count -= 1;
                 if *count == 0 {
-                    claims.remove(artifact);
+                    claims.remove(object);
                 }
             }
         }
     }
 }
 
-/// Finds `/defect/7` at the beginning of a path such as `/defect/7/changesets/add`.
-fn add_from_path(path: &str, artifacts: &mut HashSet<u64>) {
-    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-    for end in ends {
-        add(&path[..end], artifacts);
+impl Named {
+    /// Finds `/defect/7` at the beginning of a path such as `/defect/7/changesets/add`.
+    fn add_from_path(&mut self, path: &str) {
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        ends.for_each(|end| self.add(&path[..end]));
     }
-}
 
-/// Finds every reference to an artifact, however deep: entries of a batch have bodies of their own.
-fn add_from_body(value: &Value, artifacts: &mut HashSet<u64>) {
-    match value {
-        Value::String(text) => add(text, artifacts),
-        Value::Array(items) => items.iter().for_each(|item| add_from_body(item, artifacts)),
-        Value::Object(fields) => {
-            for (name, field) in fields {
-                match field.as_str() {
-                    Some(path) if name == "Path" => add_from_path(path, artifacts),
-                    _ => add_from_body(field, artifacts),
+    /// Finds every reference, however deep: entries of a batch have bodies of their own.
+    fn add_from_body(&mut self, value: &Value) {
+        match value {
+            Value::String(text) => self.add(text),
+            Value::Array(items) => items.iter().for_each(|item| self.add_from_body(item)),
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    match field.as_str() {
+                        Some(path) if name == "Path" => self.add_from_path(path),
+                        _ => self.add_from_body(field),
+                    }
                 }
             }
+            _ => {}
         }
-        _ => {}
     }
-}
 
-fn add(text: &str, artifacts: &mut HashSet<u64>) {
-    let reference = Reference::parse(text).filter(|found| found.kind.is_artifact());
-    artifacts.extend(reference.map(|found| found.id));
+    fn add(&mut self, text: &str) {
+        let Some(Reference { kind, id }) = Reference::parse(text) else { return };
+        if kind.is_artifact() {
+            self.artifacts.insert(id);
+        } else if kind.element_name == "Changeset" {
+            self.changesets.insert(id);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -113,20 +130,18 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn artifacts_are_found_in_paths_and_bodies() {
-        let mut found = HashSet::new();
-        add_from_path("/defect/7/changesets/add", &mut found);
-        add_from_path("/portfolioitem/feature/8", &mut found);
-        add_from_path("/changeset/9", &mut found);
-        add_from_body(
-            &json!({"Batch": [
-                {"Entry": {"Path": "/task/10", "Body": {"task": {"State": "Completed"}}}},
-                {"Entry": {"Path": "/changeset/create", "Body": {"Changeset": {
-                    "SCMRepository": "/scmrepository/11", "Message": "x",
-                    "Artifacts": [{"_ref": "/hierarchicalrequirement/12"}, "defect/13"]}}}},
-            ]}),
-            &mut found,
-        );
-        assert_eq!(found, HashSet::from([7, 8, 10, 12, 13]));
+    fn artifacts_and_changesets_are_found_in_paths_and_bodies() {
+        let mut found = Named::default();
+        found.add_from_path("/defect/7/changesets/add");
+        found.add_from_path("/portfolioitem/feature/8");
+        found.add_from_path("/changeset/9");
+        found.add_from_body(&json!({"Batch": [
+            {"Entry": {"Path": "/task/10", "Body": {"task": {"State": "Completed"}}}},
+            {"Entry": {"Path": "/changeset/create", "Body": {"Changeset": {
+                "SCMRepository": "/scmrepository/11", "Message": "x",
+                "Artifacts": [{"_ref": "/hierarchicalrequirement/12"}, "defect/13"]}}}},
+        ]}));
+        assert_eq!(found.artifacts, HashSet::from([7, 8, 10, 12, 13]));
+        assert_eq!(found.changesets, HashSet::from([9]));
     }
 }

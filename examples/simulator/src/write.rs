@@ -86,6 +86,9 @@ fn try_create(
     for artifact in &linked {
         call.avoid_conflict(*artifact).map_err(|error| vec![error])?;
     }
+    if let Some(changeset) = changeset(&fields) {
+        call.avoid_overlap(changeset).map_err(|error| vec![error])?;
+    }
     let stored = fields.into_iter().filter(|(attribute, _)| attribute.name != "Workspace");
     let stored = stored.map(|(attribute, value)| (attribute.name, plain(value))).collect();
     let id = call.world.insert_now(kind, workspace, stored);
@@ -163,14 +166,17 @@ fn linked(fields: &Fields) -> Vec<Reference> {
         .collect()
 }
 
+/// Returns the changeset that a change belongs to.
+fn changeset(fields: &Fields) -> Option<Reference> {
+    let (_, value) = fields.iter().find(|(attribute, _)| attribute.name == "Changeset")?;
+    Some(Reference { kind: schema::known("Changeset"), id: plain(value.clone()).as_u64()? })
+}
+
 fn workspace_of(call: &Call, fields: &Fields) -> Result<u64, String> {
-    let field = |name| {
-        let found = fields.iter().find(|(attribute, _)| attribute.name == name);
-        found.and_then(|(_, value)| plain(value.clone()).as_u64())
-    };
     // A change lives where its changeset does.
-    let changeset = field("Changeset").and_then(|id| call.world.find(schema::known("Changeset"), id));
-    match (changeset, field("Workspace")) {
+    let changeset = changeset(fields).and_then(|at| call.world.find(at.kind, at.id));
+    let workspace = fields.iter().find(|(attribute, _)| attribute.name == "Workspace");
+    match (changeset, workspace.and_then(|(_, value)| plain(value.clone()).as_u64())) {
         (Some(changeset), _) => Ok(changeset.workspace),
         (None, Some(workspace)) => Ok(workspace),
         (None, None) => call.workspace(),

@@ -117,6 +117,44 @@ fn parallel_writes_to_one_artifact_conflict() {
 }
 
 #[test]
+fn parallel_creates_of_changes_of_one_changeset_conflict_if_told_so() {
+    for (detect, expected) in [(false, 0), (true, 1)] {
+        let simulator = Simulator::start();
+        let repository = create_repository(&simulator, "core");
+        let [first, other] =
+            ["1", "2"].map(|revision| create(&simulator, "changeset", changeset(&repository, revision)));
+        simulator.settings(|settings| {
+            settings.detect_parallel_changes = detect;
+            settings.latency = Duration::from_millis(200);
+        });
+        let add = |parent: &str| {
+            let change = json!({"Change": {"Changeset": parent, "PathAndFilename": "a"}});
+            post(&simulator, "/change/create", &change).inside("CreateResult")["Errors"].clone()
+        };
+        let errors: Vec<_> = thread::scope(|scope| {
+            let threads = [&first, &first, &other].map(|parent| scope.spawn(|| add(parent)));
+            threads.map(|thread| thread.join().expect("no panic")).into()
+        });
+        let conflicts = errors.iter().filter(|errors| errors.to_string().contains("Concurrency conflict: "));
+        assert_eq!(conflicts.count(), expected, "{errors:?}");
+        assert_eq!(errors[2], json!([]), "of another changeset");
+    }
+}
+
+#[test]
+fn a_request_can_take_effect_after_its_client_has_left() {
+    let simulator = Simulator::start();
+    plant(&simulator, Action::EffectAfterLeave(Duration::from_millis(20)));
+    let mut stream = connect(&simulator);
+    let body = json!({"SCMRepository": {"Name": "core", "SCMType": "Git"}}).to_string();
+    write(&mut stream, "POST", "/scmrepository/create", &[KEY], &body);
+    simulator.wait_for_requests("the request", |requests| requests.len() == 1);
+    assert_eq!(simulator.world(|world| world.repositories().len()), 0);
+    drop(stream);
+    simulator.wait_until("its effect", |world| world.repositories().len() == 1);
+}
+
+#[test]
 fn conflicts_come_in_the_same_order_in_every_run() {
     let run = || {
         let simulator = Simulator::start();
