@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn status(code: u16) -> Error {
-        Error::Status { url: String::new(), code, retry_after: None, excerpt: String::new() }
+        Error::Status { request: String::new(), code, retry_after: None, excerpt: String::new() }
     }
 
     fn all_created(group: &[Job]) -> Result<Vec<Result<Created, Error>>, Error> {
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_refusal_counts_against_a_job_only_if_it_was_sent_alone() {
-        let refused = Error::Rejected(vec!["Validation error".into()]);
+        let refused = Error::Rejected { request: String::new(), texts: vec!["Validation error".into()] };
         assert_eq!(Failure { error: refused.clone(), together: 2 }.verdict(), Verdict::Retry);
         assert_eq!(Failure { error: refused, together: 1 }.verdict(), Verdict::Reject);
         assert_eq!(Failure { error: status(401), together: 2 }.verdict(), Verdict::Stop);

@@ -439,7 +439,7 @@ impl Pass<'_, '_> {
             let failure = done.result.as_ref().err();
             let is_own_fault = |failure: &Failure| {
                 failure.together <= 1
-                    && (matches!(failure.error, wsapi::Error::Rejected(_)) || failure.verdict() == Verdict::Refused)
+                    && (matches!(failure.error, wsapi::Error::Rejected { .. }) || failure.verdict() == Verdict::Refused)
             };
             failure.is_some_and(|failure| !is_own_fault(failure))
         };

@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn status(code: u16) -> Error {
-        Error::Status { url: String::new(), code, retry_after: None, excerpt: String::new() }
+        Error::Status { request: String::new(), code, retry_after: None, excerpt: String::new() }
     }
 
     #[test]
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn after_a_time_out_the_next_call_asks_for_less() {
         let portion = Portion::default();
-        let late = |_: &str| Err(Error::Timeout { url: String::new(), after: Duration::ZERO });
+        let late = |_: &str| Err(Error::Timeout { request: String::new(), after: Duration::ZERO });
         assert_eq!(asked(&portion, late).1, [10]);
         assert_eq!(asked(&portion, |_| Ok(Vec::new())).1, [5, 5]);
     }

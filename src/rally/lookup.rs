@@ -157,6 +157,6 @@ impl Rally<'_> {
 }
 
 pub(super) fn object_ref(row: &Value) -> Result<String, Error> {
-    let missing = || Error::NotWsapi { url: "a query".into(), excerpt: "a row without _ref".into() };
+    let missing = || Error::NotWsapi { request: "a query".into(), excerpt: "a row without _ref".into() };
     row["_ref"].as_str().and_then(relative).ok_or_else(missing)
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::error::is_invalid_key;
+use super::page::excerpt;
 use super::repair::repair;
 use super::session::{Session, errors, texts};
 use super::{Error, Query};
@@ -41,6 +42,13 @@ pub(crate) struct Write {
 pub(crate) struct Created {
     pub rally_ref: String,
     pub warnings: Vec<String>,
+}
+
+impl Write {
+    /// Returns the method and path.
+    fn request(&self) -> String {
+        format!("POST {}", self.path)
+    }
 }
 
 impl Client {
@@ -91,7 +99,7 @@ impl Client {
                 0..MAX_URL => session.get(path, &parameters)?,
                 _ => session.get_by_post(path, &parameters)?,
             };
-            let odd = |excerpt: String| Error::NotWsapi { url: path.to_owned(), excerpt };
+            let odd = |excerpt: String| Error::NotWsapi { request: format!("GET {path}"), excerpt };
             let Some(Value::Array(results)) = page.get_mut("Results").map(Value::take) else {
                 return Err(odd("a query's answer without Results".into()));
             };
@@ -118,7 +126,7 @@ impl Client {
 
     fn repaired(&self, write: &Write, result: Result<Created, Error>) -> Result<Created, Error> {
         let repaired = match &result {
-            Err(Error::Rejected(texts)) => repair(write, texts),
+            Err(Error::Rejected { texts, .. }) => repair(write, texts),
             _ => None,
         };
         match repaired {
@@ -142,7 +150,7 @@ impl Client {
                 let answered = writes.iter().zip(results);
                 Ok(answered.map(|(write, result)| self.repaired(write, self.created(write, result))).collect())
             }
-            _ => Err(Error::OddBatch(Error::excerpt(&answer.to_string()))),
+            _ => Err(Error::OddBatch(excerpt(&answer.to_string()))),
         }
     }
 
@@ -151,11 +159,13 @@ impl Client {
     fn post(&self, path: &str, body: &Value, entries: usize) -> Result<Value, Error> {
         let session = self.session()?;
         let post = |session: &Session| match session.post(path, &self.parameters(&[]), body, entries) {
-            Err(Error::Rejected(texts)) if is_invalid_key(&texts) => Err(Error::KeyRefused(texts)),
+            Err(Error::Rejected { request, texts }) if is_invalid_key(&texts) => {
+                Err(Error::KeyRefused { request, texts })
+            }
             other => other,
         };
         match post(&session) {
-            Err(Error::KeyRefused(_)) if matches!(self.access.credentials, Credentials::Basic { .. }) => {
+            Err(Error::KeyRefused { .. }) if matches!(self.access.credentials, Credentials::Basic { .. }) => {
                 self.renew(&session);
                 post(&*self.session()?)
             }
@@ -190,7 +200,7 @@ impl Client {
 fn created(server: &str, write: &Write, answer: &Value) -> Result<Created, Error> {
     let refused = errors(answer);
     if !refused.is_empty() {
-        return Err(Error::Rejected(refused));
+        return Err(Error::Rejected { request: write.request(), texts: refused });
     }
     let warnings = texts(answer, "Warnings");
     let Some(kind) = write.path.strip_suffix("/create") else {
@@ -199,7 +209,7 @@ fn created(server: &str, write: &Write, answer: &Value) -> Result<Created, Error
         return if is_answer {
             Ok(Created { rally_ref: write.path.clone(), warnings })
         } else {
-            Err(not_a_result(answer))
+            Err(not_a_result(write, answer))
         };
     };
     // Anything else than an object of this type on this server is not what was asked for.
@@ -207,12 +217,12 @@ fn created(server: &str, write: &Write, answer: &Value) -> Result<Created, Error
     let rally_ref = answer["Object"]["_ref"].as_str().filter(|rally_ref| is_on(server, rally_ref));
     match rally_ref.and_then(relative).filter(is_of_kind) {
         Some(rally_ref) => Ok(Created { rally_ref, warnings }),
-        None => Err(not_a_result(answer)),
+        None => Err(not_a_result(write, answer)),
     }
 }
 
-fn not_a_result(answer: &Value) -> Error {
-    Error::NotWsapi { url: "a write".into(), excerpt: Error::excerpt(&answer.to_string()) }
+fn not_a_result(write: &Write, answer: &Value) -> Error {
+    Error::NotWsapi { request: write.request(), excerpt: excerpt(&answer.to_string()) }
 }
 
 /// Tells whether a ref names an object on this server. One without a host does.
@@ -298,7 +308,7 @@ mod tests {
         let created = |answer: &Value| created("https://h", &write, answer);
         assert_eq!(created(&ok).expect("made"), Created { rally_ref: "/change/1".into(), warnings: vec!["w".into()] });
         assert!(
-            matches!(created(&json!({"Errors": ["no"], "Object": {}})), Err(Error::Rejected(texts)) if texts == ["no"])
+            matches!(created(&json!({"Errors": ["no"], "Object": {}})), Err(Error::Rejected { request, texts }) if request == "POST /change/create" && texts == ["no"])
         );
         assert!(matches!(created(&json!({"Errors": [], "Object": {}})), Err(Error::NotWsapi { .. })));
     }

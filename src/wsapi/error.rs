@@ -8,27 +8,29 @@ use std::time::Duration;
 /// Stands before the type and the ObjectID of an artifact.
 const NOT_AUTHORIZED: &str = "Not authorized to update: ";
 
-/// How much of an answer that makes no sense is shown, in bytes.
-const EXCERPT: usize = 200;
-
+/// A failure. `request` names the method and path, such as `POST /changeset/create`, and where the server matters also
+/// the server; never the query, which may hold a token.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Error {
     #[error("cannot prepare the connection to Rally: {0}")]
     Setup(String),
-    #[error("cannot reach {url}: {reason}")]
-    Connect { url: String, reason: String },
-    #[error("{url} did not answer within {}", humantime::format_duration(*.after))]
-    Timeout { url: String, after: Duration },
-    #[error("the connection to {url} broke: {reason}")]
-    Broken { url: String, reason: String },
-    #[error("{url} answered HTTP {code}{}", hint(*code, excerpt))]
-    Status { url: String, code: u16, retry_after: Option<Duration>, excerpt: String },
-    #[error("{url} answered with something that is not WSAPI's JSON: {excerpt}")]
-    NotWsapi { url: String, excerpt: String },
-    #[error("Rally refused: {}", .0.join("; "))]
-    Rejected(Vec<String>),
-    #[error("Rally refused: {}; the API key may be read-only, or its user may not write; replace it", .0.join("; "))]
-    KeyRefused(Vec<String>),
+    #[error("cannot reach {server} for {request}: {reason}")]
+    Connect { server: String, request: String, reason: String },
+    #[error("{request} was not answered within {}", humantime::format_duration(*.after))]
+    Timeout { request: String, after: Duration },
+    #[error("the connection broke during {request}: {reason}")]
+    Broken { request: String, reason: String },
+    #[error("{request} was answered with HTTP {code}{}", hint(*code, excerpt))]
+    Status { request: String, code: u16, retry_after: Option<Duration>, excerpt: String },
+    #[error("{request} was answered with something that is not WSAPI's JSON: {excerpt}")]
+    NotWsapi { request: String, excerpt: String },
+    #[error("Rally refused {request}: {}", texts.join("; "))]
+    Rejected { request: String, texts: Vec<String> },
+    #[error(
+        "Rally refused {request}: {}; the API key may be read-only, or its user may not write; replace it",
+        texts.join("; ")
+    )]
+    KeyRefused { request: String, texts: Vec<String> },
     #[error("Rally's batch endpoint gave no result for each entry: {0}")]
     OddBatch(String),
 }
@@ -55,13 +57,13 @@ pub(crate) enum Verdict {
 impl Error {
     pub(crate) fn verdict(&self) -> Verdict {
         match self {
-            Error::KeyRefused(_) => Verdict::Refused,
+            Error::KeyRefused { .. } => Verdict::Refused,
             // A lack of files or memory passes.
             Error::Setup(_) | Error::Connect { .. } | Error::NotWsapi { .. } => Verdict::Unavailable,
             Error::Timeout { .. } => Verdict::TooLarge,
             Error::Broken { .. } | Error::OddBatch(_) => Verdict::Retry,
             Error::Status { code, .. } => status_verdict(*code),
-            Error::Rejected(texts) => rejected_verdict(&texts.join("; ")),
+            Error::Rejected { texts, .. } => rejected_verdict(&texts.join("; ")),
         }
     }
 
@@ -78,7 +80,7 @@ impl Error {
         match self {
             Error::Setup(_) | Error::Connect { .. } => true,
             Error::Status { code, .. } => matches!(code, 300..=399 | 401 | 403 | 404 | 405 | 407 | 413 | 429),
-            Error::Rejected(_) => self.is_about_batch_itself(),
+            Error::Rejected { .. } => self.is_about_batch_itself(),
             _ => false,
         }
     }
@@ -88,7 +90,9 @@ impl Error {
         match self {
             Error::OddBatch(_) => true,
             Error::Status { code, .. } => matches!(code, 404 | 405 | 501),
-            Error::Rejected(texts) => texts.iter().any(|text| text.contains("type name") && text.contains("batch")),
+            Error::Rejected { texts, .. } => {
+                texts.iter().any(|text| text.contains("type name") && text.contains("batch"))
+            }
             _ => false,
         }
     }
@@ -105,14 +109,10 @@ impl Error {
 
     /// Returns the ObjectID of the artifact that this user may not write to, if that is what Rally says (docs/wsapi.md, 8).
     pub(crate) fn unwritable(&self) -> Option<&str> {
-        let Error::Rejected(texts) = self else { return None };
+        let Error::Rejected { texts, .. } = self else { return None };
         let named = |text: &'_ String| text.find(NOT_AUTHORIZED).map(|at| at + NOT_AUTHORIZED.len());
         let text = texts.iter().find_map(|text| Some(&text[named(text)?..]))?;
         text.split_whitespace().nth(1).filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
-    }
-
-    pub(super) fn excerpt(body: &str) -> String {
-        crate::text::printable(crate::text::cut(body.trim(), EXCERPT)).into_owned()
     }
 }
 
@@ -155,18 +155,26 @@ fn rejected_verdict(text: &str) -> Verdict {
     }
 }
 
-/// Says what to do about a status that an administrator can do something about.
+/// Says what the server says, and what to do about a status that an administrator can do something about. Maintenance
+/// looks like some of them (docs/wsapi.md, 8.1).
 fn hint(code: u16, excerpt: &str) -> String {
     let advice = match code {
-        300..=399 => "it redirects; set rally.server to the address that it redirects to",
-        401 => "the API key or password is wrong or switched off; replace it",
-        403 => "the user has no access, the address is not allowed, or a proxy refuses; ask a Rally administrator",
+        300..=399 => {
+            "if Rally has moved, set rally.server to its new address; if not, this may be a log-in page or maintenance"
+        }
+        401 => {
+            "the API key or password may be wrong, locked or switched off, and must be replaced then; or it is Rally's \
+             maintenance, which passes"
+        }
+        403 => {
+            "the user may have no access, the address may not be allowed, or a proxy refuses: ask a Rally administrator; \
+             or it is Rally's maintenance, which passes"
+        }
         404 => "there is no WSAPI at that address; check rally.server",
         407 => "the proxy wants credentials; put them into rally.proxy",
         _ => "",
     };
-    let separator = |text: &str| if text.is_empty() { "" } else { ": " };
-    format!("{}{advice}{}{excerpt}", separator(advice), separator(excerpt))
+    [excerpt, advice].iter().filter(|text| !text.is_empty()).map(|text| format!(": {text}")).collect()
 }
 
 #[cfg(test)]
@@ -174,18 +182,21 @@ mod tests {
     use super::*;
 
     fn status(code: u16) -> Error {
-        Error::Status { url: "u".into(), code, retry_after: None, excerpt: String::new() }
+        Error::Status { request: "GET /x".into(), code, retry_after: None, excerpt: String::new() }
+    }
+
+    fn rejected(text: &str) -> Error {
+        Error::Rejected { request: String::new(), texts: vec![text.to_owned()] }
     }
 
     #[test]
     fn each_failure_has_its_verdict() {
-        let rejected = |text: &str| Error::Rejected(vec![text.to_owned()]);
-        let url = || "u".to_owned();
+        let request = String::new;
         let cases = [
-            (Error::Connect { url: url(), reason: String::new() }, Verdict::Unavailable),
-            (Error::Timeout { url: url(), after: Duration::from_secs(1) }, Verdict::TooLarge),
-            (Error::Broken { url: url(), reason: String::new() }, Verdict::Retry),
-            (Error::NotWsapi { url: url(), excerpt: String::new() }, Verdict::Unavailable),
+            (Error::Connect { server: String::new(), request: request(), reason: String::new() }, Verdict::Unavailable),
+            (Error::Timeout { request: request(), after: Duration::from_secs(1) }, Verdict::TooLarge),
+            (Error::Broken { request: request(), reason: String::new() }, Verdict::Retry),
+            (Error::NotWsapi { request: request(), excerpt: String::new() }, Verdict::Unavailable),
             (status(302), Verdict::Stop),
             (status(400), Verdict::Reject),
             (status(401), Verdict::Stop),
@@ -203,7 +214,7 @@ mod tests {
             (rejected("Could not update: Could not write changes in Unit Of Work"), Verdict::Retry),
             (rejected("Not authorized to perform action: Invalid key"), Verdict::Refused),
             (rejected("Not authorized to create: Changeset"), Verdict::Refused),
-            (Error::KeyRefused(vec!["Invalid key".into()]), Verdict::Refused),
+            (Error::KeyRefused { request: request(), texts: vec!["Invalid key".into()] }, Verdict::Refused),
             (rejected("Not authorized to update: Defect 700017"), Verdict::Reject),
             (rejected("Could not read: Could not read referenced object 42"), Verdict::Missing),
             (rejected("Cannot find object to read"), Verdict::Missing),
@@ -216,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_artifact_that_may_not_be_written_is_named() {
-        let unwritable = |text: &str| Error::Rejected(vec![text.to_owned()]).unwritable().map(str::to_owned);
+        let unwritable = |text: &str| rejected(text).unwritable().map(str::to_owned);
         assert_eq!(unwritable("Not authorized to update: Defect 700017").as_deref(), Some("700017"));
         for other in [
             "Not authorized to update: Defect",
@@ -231,6 +242,13 @@ mod tests {
     fn only_an_answer_that_precedes_the_work_is_without_effect() {
         assert!(status(401).is_without_effect() && status(429).is_without_effect());
         assert!(!status(500).is_without_effect() && !status(503).is_without_effect());
-        assert!(!Error::Rejected(vec!["x".into()]).is_without_effect());
+        assert!(!rejected("x").is_without_effect());
+    }
+
+    #[test]
+    fn what_may_be_maintenance_says_so() {
+        for (code, is_said) in [(302, true), (401, true), (403, true), (404, false), (500, false)] {
+            assert_eq!(status(code).to_string().contains("maintenance"), is_said, "{code}");
+        }
     }
 }

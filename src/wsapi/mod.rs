@@ -7,6 +7,7 @@
 
 mod client;
 mod error;
+mod page;
 mod query;
 mod repair;
 mod session;

@@ -6,14 +6,17 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::blocking::{self, RequestBuilder};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Proxy, redirect};
+use reqwest::{Certificate, Method, Proxy, Url, redirect};
 use serde_json::Value;
 
-use super::Error;
+use super::{Error, page};
 use crate::clock::{self, Deadline};
 use crate::config::{Access, Credentials, Rally};
 use crate::text::cut;
 use crate::time::Time;
+
+/// Where WSAPI begins on a server.
+pub(super) const API: &str = "/slm/webservice/v2.0";
 
 /// Longer answers are refused, in bytes after decompression: what JSON takes in memory is a multiple of it. A page of
 /// rows, or the answer to the largest batch, has some hundred thousand.
@@ -29,7 +32,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Session {
     http: blocking::Client,
-    base: String,
+    server: String,
     access: Arc<Access>,
     /// Goes with writes; bound to the cookies of this session (docs/wsapi.md, 3.2).
     token: Option<String>,
@@ -40,12 +43,14 @@ impl Session {
     /// Prepares the connection and, for basic authentication, fetches the security token.
     pub(super) fn start(rally: &Rally, access: &Arc<Access>) -> Result<Self, Error> {
         let http = http_client(rally, access.certificates.as_deref()).map_err(Error::Setup)?;
-        let base = format!("{}/slm/webservice/v2.0", rally.server.trim_end_matches('/'));
-        let mut session = Session { http, base, access: Arc::clone(access), token: None, timeout: rally.timeout };
+        let server = rally.server.trim_end_matches('/').to_owned();
+        let mut session = Session { http, server, access: Arc::clone(access), token: None, timeout: rally.timeout };
         if matches!(access.credentials, Credentials::Basic { .. }) {
-            let answer = session.send(session.http.get(format!("{}/security/authorize", session.base)), 1)?;
+            let path = "/security/authorize";
+            let answer = session.get(path, &[])?;
             let Some(token) = answer["SecurityToken"].as_str() else {
-                return Err(Error::NotWsapi { url: session.base, excerpt: "an answer without SecurityToken".into() });
+                let excerpt = "an answer without SecurityToken".into();
+                return Err(Error::NotWsapi { request: session.at_server(&format!("GET {path}")), excerpt });
             };
             session.token = Some(token.to_owned());
         }
@@ -53,13 +58,13 @@ impl Session {
     }
 
     pub(super) fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
-        self.send(self.http.get(format!("{}{path}", self.base)).query(parameters), 1)
+        self.send(self.request(Method::GET, path).query(parameters), &format!("GET {path}"), 1)
     }
 
     /// Sends a query as a form, for one that is too long for an address (docs/wsapi.md, 4.3).
     pub(super) fn get_by_post(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
         let form: Vec<(&str, &str)> = parameters.iter().copied().chain([("_method", "GET")]).collect();
-        self.send(self.with_token(self.http.post(format!("{}{path}", self.base))).form(&form), 1)
+        self.send(self.request(Method::POST, path).form(&form), &format!("POST {path}"), 1)
     }
 
     /// Writes something. `entries` is how many objects that makes, which gives it more time.
@@ -70,19 +75,21 @@ impl Session {
         body: &Value,
         entries: usize,
     ) -> Result<Value, Error> {
-        let request = self.with_token(self.http.post(format!("{}{path}", self.base))).query(parameters);
-        self.send(request.json(body), entries)
+        self.send(self.request(Method::POST, path).query(parameters).json(body), &format!("POST {path}"), entries)
     }
 
-    fn with_token(&self, request: RequestBuilder) -> RequestBuilder {
-        match &self.token {
+    /// Begins a request. All but reads have the token.
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let token = self.token.as_ref().filter(|_| method != Method::GET);
+        let request = self.http.request(method, format!("{}{API}{path}", self.server));
+        match token {
             Some(token) => request.query(&[("key", token)]),
             None => request,
         }
     }
 
-    /// Sends a request and returns what the one key of the answer's envelope holds.
-    fn send(&self, request: RequestBuilder, entries: usize) -> Result<Value, Error> {
+    /// Sends a request and returns what the one key of the answer's envelope holds. `name` is its method and path.
+    fn send(&self, request: RequestBuilder, name: &str, entries: usize) -> Result<Value, Error> {
         let request = match &self.access.credentials {
             Credentials::ApiKey(key) => request.header(HeaderName::from_static("zsessionid"), sensitive(key.expose())?),
             Credentials::Basic { username, password } => request.basic_auth(username, Some(password.expose())),
@@ -90,63 +97,98 @@ impl Session {
         // A whole batch may take longer than a single call (docs/wsapi.md, 6.1).
         let timeout = self.timeout + Duration::from_secs(entries as u64 - 1);
         let deadline = Deadline::after(timeout);
-        let response = request.timeout(timeout).send().map_err(|error| self.transport_error(&error, timeout))?;
+        let response = request.timeout(timeout).send().map_err(|error| self.transport_error(name, &error, timeout))?;
         let status = response.status();
-        let retry_after = response
-            .headers()
-            .get("retry-after")
-            .and_then(|value| parse_retry_after(value.to_str().ok()?, clock::now()));
-        let body = self.body(response, deadline, timeout)?;
-        let url = self.base.clone();
+        let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let retry_after = header("retry-after").and_then(|value| parse_retry_after(value, clock::now()));
+        let target = header("location").filter(|_| status.is_redirection()).map(|location| self.target(location));
+        let body = self.body(name, response, deadline, timeout)?;
         if !status.is_success() {
             // A validation error may come with a status; what the server says is then in its usual form.
-            let excerpt = Error::excerpt(&match envelope(&body) {
-                Some(answer) => errors(&answer).join("; "),
-                None => String::new(),
-            });
-            return Err(Error::Status { url, code: status.as_u16(), retry_after, excerpt });
+            let texts = envelope(&body).map(|answer| errors(&answer)).filter(|texts| !texts.is_empty());
+            let excerpt = match (target, texts) {
+                (Some(target), _) => format!("it redirects to {target}"),
+                (None, Some(texts)) => page::excerpt(&texts.join("; ")),
+                (None, None) => self.said(&body),
+            };
+            return Err(Error::Status { request: self.at_server(name), code: status.as_u16(), retry_after, excerpt });
         }
-        let answer = envelope(&body).ok_or_else(|| Error::NotWsapi { url, excerpt: Error::excerpt(&body) })?;
+        let not_wsapi = || Error::NotWsapi { request: self.at_server(name), excerpt: self.said(&body) };
+        let answer = envelope(&body).ok_or_else(not_wsapi)?;
         match errors(&answer) {
             texts if texts.is_empty() => Ok(answer),
-            texts => Err(Error::Rejected(texts)),
+            texts => Err(Error::Rejected { request: name.to_owned(), texts }),
         }
     }
 
     /// Reads an answer up to its limits. The client's own time limit begins anew with each part that arrives.
-    fn body(&self, mut response: blocking::Response, deadline: Deadline, timeout: Duration) -> Result<String, Error> {
-        let url = || self.base.clone();
+    fn body(
+        &self,
+        name: &str,
+        mut response: blocking::Response,
+        deadline: Deadline,
+        after: Duration,
+    ) -> Result<String, Error> {
+        let request = || self.at_server(name);
         let mut body = Vec::new();
         let mut chunk = vec![0; CHUNK];
         loop {
             let length = response.read(&mut chunk).map_err(|error| match error.kind() {
-                io::ErrorKind::TimedOut => Error::Timeout { url: url(), after: timeout },
-                _ => Error::Broken { url: url(), reason: root_cause(&error) },
+                io::ErrorKind::TimedOut => Error::Timeout { request: request(), after },
+                _ => Error::Broken { request: request(), reason: root_cause(&error) },
             })?;
             body.extend_from_slice(&chunk[..length]);
             match () {
                 () if length == 0 => return Ok(String::from_utf8_lossy(&body).into_owned()),
                 () if body.len() > MAX_ANSWER => {
                     let excerpt = format!("an answer of more than {MAX_ANSWER} bytes");
-                    return Err(Error::NotWsapi { url: url(), excerpt });
+                    return Err(Error::NotWsapi { request: request(), excerpt });
                 }
-                () if deadline.has_passed() => return Err(Error::Timeout { url: url(), after: timeout }),
+                () if deadline.has_passed() => return Err(Error::Timeout { request: request(), after }),
                 () => {}
             }
         }
     }
 
     /// Describes a failure without the address's query, which may hold the token.
-    fn transport_error(&self, error: &reqwest::Error, after: Duration) -> Error {
-        let url = self.base.clone();
-        let reason = root_cause(error);
+    fn transport_error(&self, name: &str, error: &reqwest::Error, after: Duration) -> Error {
+        let (request, reason) = (self.at_server(name), root_cause(error));
         if error.is_connect() {
-            Error::Connect { url, reason }
+            Error::Connect { server: self.server.clone(), request: name.to_owned(), reason }
         } else if error.is_timeout() {
-            Error::Timeout { url, after }
+            Error::Timeout { request, after }
         } else {
-            Error::Broken { url, reason }
+            Error::Broken { request, reason }
         }
+    }
+
+    fn at_server(&self, name: &str) -> String {
+        format!("{name} at {}", self.server)
+    }
+
+    /// Returns what a page says. A proxy's may repeat the address with its token, or the headers.
+    fn said(&self, body: &str) -> String {
+        let key = match &self.access.credentials {
+            Credentials::ApiKey(key) => Some(key.expose()),
+            Credentials::Basic { .. } => None,
+        };
+        let secrets = key.into_iter().chain(self.token.as_deref()).filter(|secret| !secret.is_empty());
+        page::said(&secrets.fold(body.to_owned(), |body, secret| body.replace(secret, "(hidden)")))
+    }
+
+    /// Returns where a redirect leads, without what may be confidential: user, query, and a session in the path.
+    fn target(&self, location: &str) -> String {
+        let Some(mut url) = Url::parse(&self.server).and_then(|server| server.join(location)).ok() else {
+            return "what is not an address".into();
+        };
+        let path = url.path().split(';').next().unwrap_or_default().to_owned();
+        url.set_path(&path);
+        url.set_query(None);
+        url.set_fragment(None);
+        // These fail only for addresses that have no host.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        page::excerpt(url.as_str())
     }
 }
 

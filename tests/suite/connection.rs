@@ -7,6 +7,7 @@ use std::thread;
 
 use rally_simulator::Action;
 
+use crate::support::fault::redirect;
 use crate::support::{Clone, Configuration, DELIVER_LATER, Server, expected, ran, tls};
 
 /// Sets up a server with one queued commit and these lines of `[rally]`.
@@ -52,15 +53,59 @@ fn assert_delivered(server: &Server) {
 fn redirects_are_not_followed() {
     let (server, _) = with_queued_commit("");
     let (elsewhere, url) = listen();
-    let headers = vec![("Location".to_owned(), format!("{url}/"))];
     for code in [302, 307, 308] {
-        server.fail_next(Action::Status { code, headers: headers.clone(), body: String::new() });
+        server.fail_next(redirect(code, &format!("{url}/")));
         let ran = server.run(&["deliver"]).fails_with(1);
-        assert!(ran.stderr.contains(&format!("HTTP {code}")), "{ran:?}");
+        assert!(ran.stderr.contains(&format!("HTTP {code}: it redirects to {url}/: ")), "{ran:?}");
     }
     assert_nobody_connected(&elsewhere);
     server.deliver_all();
     assert_delivered(&server);
+}
+
+#[test]
+fn the_target_of_a_redirect_is_shown_without_what_is_confidential() {
+    let (server, _) = with_queued_commit("");
+    for location in
+        ["https://joe:secret@sso.example/log%20in;jsessionid=secret?ticket=secret#secret", "//sso.example/log%20in"]
+    {
+        server.fail_next(redirect(302, location));
+        let ran = server.run(&["deliver"]).fails_with(1);
+        assert!(ran.stderr.contains("://sso.example/log%20in: "), "{ran:?}");
+        assert!(!ran.stderr.contains("secret") && ran.stderr.contains("maintenance"), "{ran:?}");
+    }
+    server.fail_next(redirect(302, "/login?ticket=secret"));
+    let ran = server.run(&["deliver"]).fails_with(1);
+    assert!(ran.stderr.contains(&format!("it redirects to {}/login: ", server.rally.url())), "{ran:?}");
+}
+
+#[test]
+fn what_a_page_of_rally_says_is_shown() {
+    let (server, _) = with_queued_commit("");
+    let range = "Your IP address, 10.1.2.3, is not within the allowed range that your subscription administrator has \
+                 configured.";
+    let incorrect = "The username or password you entered is incorrect.";
+    let long = "<p>Some text that matters to nobody.</p>".repeat(50);
+    for (code, page, shown) in [
+        (401, format!("<title>Error 401</title><body>{long}<h2>Error 401</h2><p>{incorrect}"), incorrect),
+        (401, "<p>Your account is <b>locked</b>.</p>".into(), "Your account is locked."),
+        (403, format!("<html><body>{long}<div>Sorry.\n{range} Bye.</div>"), range),
+        (502, "<title>Rally</title><h1>Down for\u{1b}[2J maintenance</h1>".into(), "Rally Down for?[2J maintenance"),
+        (200, "<title>Rally</title><script>x()</script><h1>Back at 9:00</h1>".into(), "Rally Back at 9:00"),
+    ] {
+        server.fail_next(Action::Status { code, headers: Vec::new(), body: page });
+        let ran = server.run(&["deliver"]).fails_with(1);
+        assert!(ran.stderr.contains(&format!(": {shown}")) && !ran.stderr.contains("nobody"), "{ran:?}");
+        assert!(server.log().contains(shown), "{}", server.log());
+    }
+}
+
+#[test]
+fn a_page_that_repeats_the_key_does_not_reveal_it() {
+    let (server, _) = with_queued_commit("");
+    server.fail_next(Action::Status { code: 403, headers: Vec::new(), body: "zsessionid: _full-access-key".into() });
+    let ran = server.run(&["deliver"]).fails_with(1);
+    assert!(ran.stderr.contains("zsessionid: (hidden)") && !server.log().contains("_full-access-key"), "{ran:?}");
 }
 
 #[test]

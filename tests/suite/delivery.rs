@@ -77,7 +77,10 @@ fn a_commit_that_rally_refuses_does_not_hold_up_the_others() {
         let status = server.status();
         assert_eq!(status["failed"], 1, "{status}");
         assert_eq!(status["dead_letters"][0]["revision"], poison.as_str());
-        assert_eq!(status["dead_letters"][0]["reason"], "Rally refused: Validation error: poison");
+        assert_eq!(
+            status["dead_letters"][0]["reason"],
+            "Rally refused POST /changeset/create: Validation error: poison"
+        );
         server.rally.clear_faults();
         server.run(&["retry", &poison[..8]]).succeeds();
         server.deliver_all();

@@ -119,7 +119,10 @@ fn a_refused_key_is_reported() {
 #[test]
 fn a_read_only_key_is_reported() {
     let told = finding(&with_key("_read-only-key"), 1, "rights");
-    assert!(told.contains("Rally refused twice: Not authorized") && told.contains("may be read-only"), "{told}");
+    assert!(
+        told.contains("Rally refused POST /changeset/1: Not authorized") && told.contains("may be read-only"),
+        "{told}"
+    );
 }
 
 #[test]

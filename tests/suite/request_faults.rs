@@ -84,6 +84,11 @@ fn at_request(kind: Kind, action: Action, timeout: &str, means: Means) {
     assert!(server.was_asked(kind.method, kind.path), "{case}");
     server.assert_counts_add_up();
     assert_meaning(&server, means, &case);
+    if means != Means::Nothing {
+        let status = server.status();
+        let said = status["last_error"].as_str().unwrap_or_default();
+        assert!(said.contains(&format!("{} {}", kind.method, kind.path)), "{status} after {case}");
+    }
     server.receive(&["DE4: during the fault"]);
     server.rally.clear_faults();
     if matches!(means, Means::Dead(_)) {

@@ -52,6 +52,11 @@ pub fn retry_after(code: u16, seconds: u32) -> Action {
     Action::Status { code, headers, body: String::new() }
 }
 
+/// Answers with this HTTP status and a redirect.
+pub fn redirect(code: u16, location: &str) -> Action {
+    Action::Status { code, headers: vec![("Location".to_owned(), location.to_owned())], body: String::new() }
+}
+
 /// Answers with HTTP 200 and one error of Rally.
 pub fn errors(text: &str) -> Action {
     Action::Errors(vec![text.to_owned()])
