@@ -147,10 +147,17 @@ pub(super) fn fate(
 }
 
 /// Decides about a write that was refused to this user although it was sent alone. If another succeeded at the time,
-/// that is this one's own fault. If several were refused and none succeeded, it is everything's. One that stands alone
-/// is tried again before all others have to wait for it.
-pub(super) fn fate_of_refused(attempts: &Attempts, others_succeeded: bool, refused: usize) -> Verdict {
+/// that is this one's own fault, unless `may_have_effect`: then Rally is asked, and it is tried again. If several were
+/// refused and none succeeded, it is everything's. One that stands alone is tried again before all others have to wait
+/// for it.
+pub(super) fn fate_of_refused(
+    attempts: &Attempts,
+    may_have_effect: bool,
+    others_succeeded: bool,
+    refused: usize,
+) -> Verdict {
     match (others_succeeded, refused) {
+        (true, _) if may_have_effect => Verdict::Retry,
         (true, _) => Verdict::Reject,
         (false, 1) if attempts.failed < ALONE_TRIES => Verdict::Retry,
         (false, _) => Verdict::Stop,
@@ -331,11 +338,12 @@ mod tests {
     #[test]
     fn a_refusal_is_one_rows_fault_until_all_rows_are_refused() {
         let failed = |failed| Attempts { failed, ..entry(None, Writes::Answered).attempts };
-        assert_eq!(fate_of_refused(&failed(0), true, 1), Verdict::Reject);
-        assert_eq!(fate_of_refused(&failed(0), true, 7), Verdict::Reject);
-        assert_eq!(fate_of_refused(&failed(0), false, 2), Verdict::Stop);
+        assert_eq!(fate_of_refused(&failed(0), false, true, 1), Verdict::Reject);
+        assert_eq!(fate_of_refused(&failed(0), false, true, 7), Verdict::Reject);
+        assert_eq!(fate_of_refused(&failed(0), true, true, 1), Verdict::Retry);
+        assert_eq!(fate_of_refused(&failed(0), false, false, 2), Verdict::Stop);
         assert_eq!(
-            [0, 1, 2].map(|n| fate_of_refused(&failed(n), false, 1)),
+            [0, 1, 2].map(|n| fate_of_refused(&failed(n), false, false, 1)),
             [Verdict::Retry, Verdict::Retry, Verdict::Stop]
         );
     }

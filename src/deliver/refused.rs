@@ -50,7 +50,12 @@ impl Pass<'_, '_> {
         let touched = refused.iter().map(|(index, _)| *index).collect();
         for (index, error) in &refused {
             let attempts = &self.items[*index].entry.attempts;
-            let verdict = decide::fate_of_refused(attempts, self.has_written, refused.len());
+            let verdict = decide::fate_of_refused(
+                attempts,
+                matches!(error, wsapi::Error::KeyRefused { .. }),
+                self.has_written,
+                refused.len(),
+            );
             self.count_attempt(*index, verdict, error, &error.to_string());
         }
         if self.halt.is_some() && refused.len() >= MANY {
