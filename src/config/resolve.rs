@@ -2,15 +2,23 @@
 //! together.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use url::Url;
 
 use super::load::Source;
 use super::{Config, Error, Rally, Trust};
 use crate::links::{Links, unknown_placeholder};
+use crate::text::cut;
 
 /// Rally serves no more requests of one user at the same time; it slows down what exceeds them (docs/wsapi.md, 6.1).
 const MOST_REQUESTS: usize = 12;
+
+/// Rally ends any request after some minutes (docs/wsapi.md, 6.1).
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+/// More or longer prefixes are no workspace's, and could make a pattern that is too large to search for.
+const MOST_PREFIXES: usize = 100;
+const LONGEST_PREFIX: usize = 20;
 
 /// Returns the settings. The sources are for messages: of several files that hold a key, the last one counts.
 pub(super) fn resolve(merged: toml::Table, sources: &[Source], trust: Trust) -> Result<Config, Error> {
@@ -54,17 +62,15 @@ impl Config {
     fn problem(&self) -> Option<(&'static str, String)> {
         let Config { rally, repository, commits, authors, queue, log, .. } = self;
         let when = |is_wrong: bool, problem: &str| is_wrong.then(|| problem.to_owned());
-        let prefix = commits.prefixes.iter().find(|prefix| !is_prefix(prefix));
         let ignored = commits.ignore.iter().find(|id| !is_id(id));
         let is_custom = repository.links == Links::Custom && repository.commit_link.is_none();
         let checks = [
             ("rally.server", server_problem(&rally.server)),
             ("rally.proxy", rally.proxy.as_ref().and_then(|proxy| proxy_problem(proxy.expose(), &rally.server))),
-            ("rally.timeout", when(rally.timeout.is_zero(), "it must not be 0: no answer would be in time")),
+            ("rally.timeout", timeout_problem(rally.timeout)),
             ("rally.max_concurrent_requests", requests_problem(rally.max_concurrent_requests)),
             ("queue.retry_delay", when(queue.retry_delay.is_zero(), "it must not be 0: attempts would never pause")),
-            ("commits.prefixes", prefix.map(|prefix| format!("{prefix:?} is not made of letters, as \"US\" is"))),
-            ("commits.prefixes", when(commits.prefixes.is_empty(), "it is empty: no commit could name an artifact")),
+            ("commits.prefixes", prefixes_problem(&commits.prefixes)),
             (
                 "commits.ignore",
                 ignored.map(|id| format!("{id:?} is not an ID; write prefix and number, as in \"DS1307\"")),
@@ -146,6 +152,25 @@ fn template_problem(template: Option<&str>, placeholders: &[&str]) -> Option<Str
     Some(format!("it lacks {{{missing}}}, so all links would lead to one page"))
 }
 
+fn timeout_problem(timeout: Duration) -> Option<String> {
+    match timeout {
+        Duration::ZERO => Some("it must not be 0: no answer would be in time".into()),
+        timeout if timeout > LONGEST_TIMEOUT => Some("it must be at most \"1h\": Rally ends requests before".into()),
+        _ => None,
+    }
+}
+
+fn prefixes_problem(prefixes: &[String]) -> Option<String> {
+    if prefixes.is_empty() {
+        return Some("it is empty: no commit could name an artifact".into());
+    }
+    if prefixes.len() > MOST_PREFIXES {
+        return Some(format!("it has more than {MOST_PREFIXES} prefixes; name those of your workspace"));
+    }
+    let wrong = prefixes.iter().find(|prefix| !is_prefix(prefix))?;
+    Some(format!("{:?} is not made of up to {LONGEST_PREFIX} letters, as \"US\" is", cut(wrong, 100)))
+}
+
 fn requests_problem(requests: usize) -> Option<String> {
     match requests {
         0 => Some("it must be at least 1".into()),
@@ -171,7 +196,7 @@ fn credentials_problem(rally: &Rally) -> Option<(&'static str, String)> {
 }
 
 fn is_prefix(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic())
+    (1..=LONGEST_PREFIX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
 fn is_id(text: &str) -> bool {
@@ -215,6 +240,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn prefixes_that_make_no_pattern_are_refused() {
+        let most: Vec<String> = (0..MOST_PREFIXES).map(|number| "A".repeat(number % LONGEST_PREFIX + 1)).collect();
+        let config = |prefixes: &[String]| resolved(&format!("[commits]\nignore_case = true\nprefixes = {prefixes:?}"));
+        config(&most).expect("so many are allowed").commits.policy().mentions.find(b"A1");
+        assert!(
+            config(&[most.clone(), vec!["US".into()]].concat()).is_err_and(|error| error.contains("more than 100"))
+        );
+        assert!(config(&["A".repeat(21)]).is_err_and(|error| error.contains("up to 20 letters")));
+    }
+
     fn is_key(text: &str) -> bool {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     }
@@ -230,6 +266,7 @@ mod tests {
             ),
             ("[rally]\napi_key = \"_x\"\nusername = \"u\"", "config.toml, line 3: `rally.username`: an API key is set"),
             ("[commits]\nprefixes = [\"U S\"]", "config.toml, line 2: `commits.prefixes`: \"U S\" is not made of"),
+            ("[rally]\ntimeout = \"500000y\"", "config.toml, line 2: `rally.timeout`: it must be at most \"1h\""),
             ("[rally]\ntimeout = \"0s\"", "config.toml, line 2: `rally.timeout`: it must not be 0"),
             ("[rally]\nproxy = \"secret\"", "config.toml, line 2: `rally.proxy`: it is not an address"),
             ("[repository]\nweb = \"host/r\"", "config.toml, line 2: `repository.web`: it is not an address"),
