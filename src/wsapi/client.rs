@@ -19,7 +19,7 @@ const MAX_ROWS: usize = 50_000;
 const MAX_URL: usize = 2000;
 
 /// No ref is longer, without the server, in bytes.
-const MAX_REF: usize = 200;
+pub(super) const MAX_REF: usize = 200;
 
 /// A client for one workspace's server. It may be used by several threads at once.
 pub(crate) struct Client {
@@ -99,14 +99,11 @@ impl Client {
                 0..MAX_URL => session.get(path, &parameters)?,
                 _ => session.get_by_post(path, &parameters)?,
             };
-            let odd = |excerpt: String| Error::NotWsapi { request: format!("GET {path}"), excerpt };
-            let Some(Value::Array(results)) = page.get_mut("Results").map(Value::take) else {
-                return Err(odd("a query's answer without Results".into()));
-            };
+            let results = self::rows(&mut page, path)?;
             let last = results.is_empty();
             rows.extend(results);
             if rows.len() > MAX_ROWS {
-                return Err(odd(format!("a query's answer of more than {MAX_ROWS} rows")));
+                return Err(not_a_page(path, format!("a query's answer of more than {MAX_ROWS} rows")));
             }
             if last || rows.len() as u64 >= page["TotalResultCount"].as_u64().unwrap_or(0) {
                 return Ok(rows);
@@ -196,8 +193,20 @@ impl Client {
     }
 }
 
+/// Takes the rows out of a page of the answer to a query of this path.
+pub(super) fn rows(page: &mut Value, path: &str) -> Result<Vec<Value>, Error> {
+    match page.get_mut("Results").map(Value::take) {
+        Some(Value::Array(rows)) => Ok(rows),
+        _ => Err(not_a_page(path, "a query's answer without Results".into())),
+    }
+}
+
+fn not_a_page(path: &str, excerpt: String) -> Error {
+    Error::NotWsapi { request: format!("GET {path}"), excerpt }
+}
+
 /// Reads the answer to a write, from the server at this address.
-fn created(server: &str, write: &Write, answer: &Value) -> Result<Created, Error> {
+pub(super) fn created(server: &str, write: &Write, answer: &Value) -> Result<Created, Error> {
     let refused = errors(answer);
     if !refused.is_empty() {
         return Err(Error::Rejected { request: write.request(), texts: refused });
