@@ -1,57 +1,14 @@
-//! The connection to Rally: proxy, TLS, redirects, time-outs, the workspace, and how many requests run at once.
-
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::thread;
+//! The connection to Rally: redirects, time-outs, the workspace, and how many requests run at once.
 
 use rally_simulator::Action;
 
+use crate::support::Server;
 use crate::support::fault::redirect;
-use crate::support::{Clone, Configuration, DELIVER_LATER, Server, expected, ran, tls};
-
-/// Sets up a server with one queued commit and these lines of `[rally]`.
-fn with_queued_commit(rally: &str) -> (Server, Clone) {
-    let server = Server::delivering_later("");
-    let clone = server.new_clone();
-    clone.commit("US1", &[("a", Some("1"))]);
-    clone.push(&["origin", "main"]);
-    configure(&server, rally);
-    (server, clone)
-}
-
-fn configure(server: &Server, rally: &str) {
-    server.write_configuration(server.configuration().rally(rally).sections(DELIVER_LATER));
-}
-
-/// Puts TLS before the simulator. Returns the address, a configuration for it, and the authority's certificate.
-fn behind_tls(server: &Server) -> (String, Configuration, PathBuf) {
-    let (port, authority) = tls::in_front_of(server.rally.port());
-    let url = format!("https://127.0.0.1:{port}");
-    let configuration = server.configuration().rally(&format!("server = {url:?}")).sections(DELIVER_LATER);
-    (url, configuration, server.write_private("authority.pem", &authority))
-}
-
-/// Returns a listener on a free port, and its address as a URL.
-fn listen() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
-    (listener, url)
-}
-
-fn assert_nobody_connected(listener: &TcpListener) {
-    listener.set_nonblocking(true).expect("it can be set");
-    assert!(listener.accept().is_err(), "nobody connects");
-}
-
-fn assert_delivered(server: &Server) {
-    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-    assert_eq!(server.count("pending"), 0);
-}
+use crate::support::network::{assert_nobody_connected, listen};
 
 #[test]
 fn redirects_are_not_followed() {
-    let (server, _) = with_queued_commit("");
+    let (server, _) = Server::with_queued_commit("");
     let (elsewhere, url) = listen();
     for code in [302, 307, 308] {
         server.fail_next(redirect(code, &format!("{url}/")));
@@ -60,12 +17,12 @@ fn redirects_are_not_followed() {
     }
     assert_nobody_connected(&elsewhere);
     server.deliver_all();
-    assert_delivered(&server);
+    server.assert_all_delivered();
 }
 
 #[test]
 fn the_target_of_a_redirect_is_shown_without_what_is_confidential() {
-    let (server, _) = with_queued_commit("");
+    let (server, _) = Server::with_queued_commit("");
     for location in
         ["https://joe:secret@sso.example/log%20in;jsessionid=secret?ticket=secret#secret", "//sso.example/log%20in"]
     {
@@ -81,7 +38,7 @@ fn the_target_of_a_redirect_is_shown_without_what_is_confidential() {
 
 #[test]
 fn what_a_page_of_rally_says_is_shown() {
-    let (server, _) = with_queued_commit("");
+    let (server, _) = Server::with_queued_commit("");
     let range = "Your IP address, 10.1.2.3, is not within the allowed range that your subscription administrator has \
                  configured.";
     let incorrect = "The username or password you entered is incorrect.";
@@ -102,7 +59,7 @@ fn what_a_page_of_rally_says_is_shown() {
 
 #[test]
 fn a_page_that_repeats_the_key_does_not_reveal_it() {
-    let (server, _) = with_queued_commit("");
+    let (server, _) = Server::with_queued_commit("");
     server.fail_next(Action::Status { code: 403, headers: Vec::new(), body: "zsessionid: _full-access-key".into() });
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains("zsessionid: (hidden)") && !server.log().contains("_full-access-key"), "{ran:?}");
@@ -110,9 +67,9 @@ fn a_page_that_repeats_the_key_does_not_reveal_it() {
 
 #[test]
 fn requests_name_the_integration_and_accept_gzip() {
-    let (server, _) = with_queued_commit("");
+    let (server, _) = Server::with_queued_commit("");
     server.deliver_all();
-    assert_delivered(&server);
+    server.assert_all_delivered();
     for request in server.rally.requests() {
         assert_eq!(request.header("x-rallyintegrationname"), Some("rally-hook"));
         assert_eq!(request.header("x-rallyintegrationvendor"), Some("rally-hook"));
@@ -123,7 +80,7 @@ fn requests_name_the_integration_and_accept_gzip() {
 
 #[test]
 fn a_request_is_given_up_after_the_configured_timeout() {
-    let (server, _) = with_queued_commit("timeout = \"100ms\"");
+    let (server, _) = Server::with_queued_commit("timeout = \"100ms\"");
     server.fail_next(Action::Hang);
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains("100ms"), "{ran:?}");
@@ -132,7 +89,7 @@ fn a_request_is_given_up_after_the_configured_timeout() {
 
 #[test]
 fn an_unknown_workspace_is_reported_with_those_that_the_user_sees() {
-    let (server, _) = with_queued_commit("workspace = \"Amce\"");
+    let (server, _) = Server::with_queued_commit("workspace = \"Amce\"");
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains("Amce") && ran.stderr.contains("Acme") && ran.stderr.contains("Other"), "{ran:?}");
     assert!(server.changesets().is_empty());
@@ -142,7 +99,7 @@ fn an_unknown_workspace_is_reported_with_those_that_the_user_sees() {
 fn changesets_go_to_the_configured_workspace_even_if_the_users_default_is_another() {
     let server = Server::delivering_later("");
     server.rally.world(|world| world.add_artifact_in("Other", "US77", "There alone"));
-    configure(&server, "workspace = \"Other\"");
+    server.configure_rally("workspace = \"Other\"");
     server.new_clone().push_commits(&["US77: there", "US2: in the user's own"]);
     server.run(&["deliver"]).succeeds();
     let held = server.changesets();
@@ -152,103 +109,9 @@ fn changesets_go_to_the_configured_workspace_even_if_the_users_default_is_anothe
     assert!(repositories.iter().all(|repository| repository.workspace == "Other"), "{repositories:?}");
 }
 
-/// Runs something that sends one request to the listener, which answers 502; returns the request's first line.
-fn first_request(listener: &TcpListener, act: impl FnOnce()) -> String {
-    thread::scope(|scope| {
-        let seen = scope.spawn(|| {
-            let (stream, _) = listener.accept().expect("somebody connects");
-            let mut lines = BufReader::new(&stream).lines().map(|line| line.expect("HTTP is text"));
-            let first = lines.next().expect("a request line");
-            lines.find(String::is_empty).expect("headers end");
-            let answer = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            (&stream).write_all(answer).expect("it listens");
-            first
-        });
-        act();
-        seen.join().expect("the proxy saw a request")
-    })
-}
-
-#[test]
-fn requests_go_through_the_proxy_of_the_configuration() {
-    let (listener, proxy) = listen();
-    let (server, _) = with_queued_commit(&format!("proxy = {proxy:?}"));
-    let first = first_request(&listener, || drop(server.run(&["deliver"]).fails_with(1)));
-    assert!(first.contains(&server.rally.url()), "{first}");
-    assert!(server.rally.requests().is_empty());
-}
-
-#[test]
-fn requests_over_tls_go_through_the_proxy_of_the_environment() {
-    let (listener, proxy) = listen();
-    let server = Server::new();
-    server.write_configuration(server.configuration().rally("server = \"https://rally.invalid\""));
-    let mut command = server.command(&["doctor"]);
-    command.env("HTTPS_PROXY", &proxy);
-    let first = first_request(&listener, || {
-        let ran = ran(command).fails_with(1);
-        assert!(ran.stdout.contains("the environment's HTTPS_PROXY is used"), "{ran:?}");
-    });
-    assert!(first.starts_with("CONNECT rally.invalid:443"), "{first}");
-}
-
-#[test]
-fn a_server_that_no_proxy_names_is_reached_directly() {
-    let (listener, proxy) = listen();
-    let server = Server::new();
-    let (url, configuration, authority) = behind_tls(&server);
-    server.write_configuration(configuration.rally(&format!("ca_file = {authority:?}")));
-    let mut command = server.command(&["doctor"]);
-    command.env("HTTPS_PROXY", &proxy).env("NO_PROXY", "localhost,127.0.0.1");
-    assert!(ran(command).stdout.contains(&format!("ok    server         {url}")));
-    assert_nobody_connected(&listener);
-}
-
-#[test]
-fn a_local_server_without_tls_is_reached_directly() {
-    // A proxy would get the credentials unencrypted.
-    let (listener, proxy) = listen();
-    let (server, _) = with_queued_commit("");
-    let mut command = server.command(&["deliver"]);
-    command.env("HTTP_PROXY", &proxy).env("ALL_PROXY", &proxy);
-    ran(command).succeeds();
-    assert_delivered(&server);
-    assert_nobody_connected(&listener);
-}
-
-#[test]
-fn a_ca_file_that_is_missing_or_not_a_certificate_is_named() {
-    let (server, _) = with_queued_commit("");
-    let file = server.write_private("ca.pem", "no certificate");
-    for path in [file, server.git_dir.join("not-there.pem")] {
-        configure(&server, &format!("ca_file = {path:?}"));
-        let ran = server.run(&["deliver"]).fails_with(1);
-        assert!(ran.stderr.contains(&path.display().to_string()) && ran.stderr.contains("ca_file"), "{ran:?}");
-    }
-    assert_eq!(server.count("pending"), 1);
-}
-
-#[test]
-fn a_certificate_of_an_unknown_authority_is_refused() {
-    let (server, _) = with_queued_commit("");
-    let (url, configuration, _) = behind_tls(&server);
-    server.write_configuration(configuration);
-    let ran = server.run(&["deliver"]).fails_with(1);
-    assert!(ran.stderr.contains(&url) && ran.stderr.contains("certificate"), "{ran:?}");
-}
-
-#[test]
-fn a_certificate_of_the_configured_authority_is_trusted() {
-    let (server, _) = with_queued_commit("");
-    let (_, configuration, authority) = behind_tls(&server);
-    server.write_configuration(configuration.rally(&format!("ca_file = {authority:?}")));
-    server.run(&["deliver"]).succeeds();
-    assert_delivered(&server);
-}
-
 /// Delivers 13 commits to a slow Rally with these settings.
 fn deliver_many(batch: &str, limit: usize) -> Server {
-    let (server, clone) = with_queued_commit(&format!("batch = {batch:?}\nmax_concurrent_requests = {limit}"));
+    let (server, clone) = Server::with_queued_commit(&format!("batch = {batch:?}\nmax_concurrent_requests = {limit}"));
     for number in 0..12 {
         let name = format!("file{number}");
         clone.commit(&format!("US{}", 1 + number % 9), &[(name.as_str(), Some("1"))]);
@@ -256,7 +119,7 @@ fn deliver_many(batch: &str, limit: usize) -> Server {
     clone.push(&["origin", "main"]);
     server.rally.settings(|settings| settings.latency = std::time::Duration::from_millis(5));
     server.run(&["deliver", "--wait"]).succeeds();
-    assert_delivered(&server);
+    server.assert_all_delivered();
     server
 }
 

@@ -7,6 +7,7 @@
 mod support;
 
 mod backfill;
+mod certificates;
 mod cli;
 mod configuration;
 mod connection;
@@ -28,6 +29,7 @@ mod missed_hooks;
 mod outages;
 mod permissions;
 mod properties;
+mod proxies;
 mod races;
 mod refs;
 mod repositories;

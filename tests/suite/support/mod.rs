@@ -11,6 +11,7 @@ mod expected;
 pub mod fault;
 mod history;
 mod import;
+pub mod network;
 pub mod process;
 mod server;
 mod system_configuration;
