@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_types, reason = "this module is the user of the HTTP library")]
 
 mod client;
+mod connect;
 mod error;
 mod page;
 mod query;

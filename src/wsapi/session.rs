@@ -9,6 +9,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Method, Proxy, Url, redirect};
 use serde_json::Value;
 
+use super::connect::{reason, root_cause};
 use super::{Error, page};
 use crate::clock::{self, Deadline};
 use crate::config::{Access, Credentials, Rally};
@@ -152,13 +153,13 @@ impl Session {
 
     /// Describes a failure without the address's query, which may hold the token.
     fn transport_error(&self, name: &str, error: &reqwest::Error, after: Duration) -> Error {
-        let (request, reason) = (self.at_server(name), root_cause(error));
+        let request = self.at_server(name);
         if error.is_connect() {
-            Error::Connect { server: self.server.clone(), request: name.to_owned(), reason }
+            Error::Connect { server: self.server.clone(), request: name.to_owned(), reason: reason(error) }
         } else if error.is_timeout() {
             Error::Timeout { request, after }
         } else {
-            Error::Broken { request, reason }
+            Error::Broken { request, reason: root_cause(error) }
         }
     }
 
@@ -258,14 +259,6 @@ fn parse_retry_after(value: &str, now: Time) -> Option<Duration> {
     }
     let at = httpdate::parse_http_date(value).ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some((Time::from_millis(0) + at).since(now))
-}
-
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -5,20 +5,44 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
+/// The certificate that the proxy shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Shown {
+    Valid,
+    /// Since the end of 2020.
+    Expired,
+    /// Until the year 2100.
+    NotYetValid,
+    ForAnotherHost,
+    SelfSigned,
+}
+
 /// Accepts TLS connections for the server at this local port until the tests end. Returns the proxy's own port, and the
-/// certificate of its authority as PEM.
-pub fn in_front_of(port: u16) -> (u16, String) {
+/// certificate as PEM of whoever signed its own.
+pub fn in_front_of(port: u16, shown: Shown) -> (u16, String) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = || KeyPair::generate().expect("a key can be made");
     let authority = CertifiedIssuer::self_signed(authority, key()).expect("an authority can be made");
     let key = key();
-    let certificate = CertificateParams::new(["127.0.0.1".to_owned()]).expect("an address makes a name");
-    let certificate = certificate.signed_by(&key, &authority).expect("the authority can sign");
+    let name = if shown == Shown::ForAnotherHost { "other.example" } else { "127.0.0.1" };
+    let mut certificate = CertificateParams::new([name.to_owned()]).expect("a name or an address");
+    match shown {
+        Shown::Expired => certificate.not_after = date_time_ymd(2020, 12, 31),
+        Shown::NotYetValid => certificate.not_before = date_time_ymd(2100, 1, 1),
+        _ => {}
+    }
+    let (certificate, signer) = match shown {
+        Shown::SelfSigned => {
+            let certificate = certificate.self_signed(&key).expect("a key can sign");
+            (certificate.clone(), certificate.pem())
+        }
+        _ => (certificate.signed_by(&key, &authority).expect("the authority can sign"), authority.pem()),
+    };
     let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(
@@ -40,7 +64,7 @@ pub fn in_front_of(port: u16) -> (u16, String) {
             });
         }
     });
-    (own, authority.pem())
+    (own, signer)
 }
 
 /// Decrypts what the client sends and passes it to the server, and back.
