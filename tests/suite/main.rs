@@ -21,6 +21,7 @@ mod history;
 mod hook;
 mod hook_process;
 mod hostile_pushes;
+mod hostile_text;
 mod hosts;
 mod install;
 mod large_pushes;
