@@ -50,7 +50,7 @@ fn entries(list: &[u8], separator: u8) -> Vec<PathBuf> {
                 (rest[..end].to_vec(), rest.get(end + 1..).unwrap_or_default())
             }
         };
-        if !path.is_empty() && !path.starts_with(b"#") {
+        if !path.is_empty() && !rest.starts_with(b"#") {
             paths.push(PathBuf::from(std::ffi::OsString::from_vec(path)));
         }
         rest = after;
@@ -107,7 +107,7 @@ mod tests {
             (b"/a\n\n# comment\n../b\n", b'\n', &["/a", "../b"]),
             (b"\"/pool/objects\"\n/c", b'\n', &["/pool/objects", "/c"]),
             (br#""/a\040b\"\\c":/d"#, b':', &["/a b\"\\c", "/d"]),
-            ("\"/\\303\\251\"".as_bytes(), b'\n', &["/é"]),
+            ("\"/\\303\\251\"\n\"#pool\"".as_bytes(), b'\n', &["/é", "#pool"]),
             (b"\"/open\n/x", b'\n', &["\"/open", "/x"]),
         ];
         for (list, separator, expected) in cases {
