@@ -34,6 +34,9 @@ mod config;
 mod deliver;
 mod environment;
 mod files;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod links;
 mod log;
 mod messages;
@@ -46,7 +49,7 @@ mod rally;
 mod record;
 mod refs;
 mod state;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod test_vectors;
 mod text;
 mod time;

@@ -1,8 +1,10 @@
 //! The messages under `tests/vectors` with what each must yield, for the unit tests of this crate.
 
+#[cfg(test)]
 use crate::artifact::DEFAULT_PREFIXES;
 use crate::state::States;
 
+#[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct Vector {
     pub(crate) prefixes: Vec<String>,
@@ -11,6 +13,7 @@ pub(crate) struct Vector {
     pub(crate) state_changes: Vec<String>,
 }
 
+#[cfg(test)]
 pub(crate) fn all() -> Vec<Vector> {
     let list = |text: &str| text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect();
     let lines = include_str!("../tests/vectors/messages.tsv").lines().skip(1);

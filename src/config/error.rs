@@ -6,7 +6,7 @@ use super::merge::Withheld;
 use crate::files;
 
 /// Keys whose values no message may repeat.
-const SECRETS: [&str; 3] = ["api_key", "password", "proxy"];
+pub(super) const SECRETS: [&str; 3] = ["api_key", "password", "proxy"];
 
 /// The sections of a configuration, for the one that a key belongs in.
 const SECTIONS: [&str; 7] = ["rally", "repository", "commits", "state", "authors", "queue", "log"];

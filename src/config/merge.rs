@@ -7,7 +7,7 @@ use super::load::Source;
 
 /// The keys that identify the user to Rally. A file that has any of them replaces all those of the file before: a
 /// repository may use a password where the system's file names a key.
-const CREDENTIALS: [&str; 5] = ["api_key", "api_key_file", "username", "password", "password_file"];
+pub(super) const CREDENTIALS: [&str; 5] = ["api_key", "api_key_file", "username", "password", "password_file"];
 
 /// The keys that decide where the credentials go. A file that changes one has to bring its own credentials.
 const DESTINATION: [&str; 3] = ["server", "proxy", "ca_file"];

@@ -7,6 +7,8 @@
 
 mod access;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod load;
 mod merge;
 mod resolve;

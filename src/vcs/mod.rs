@@ -8,6 +8,8 @@ mod git;
 
 use crate::commit::{Changes, Commit};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use git::fuzzing;
 #[cfg(test)]
 pub(crate) use git::testing;
 pub(crate) use git::{

@@ -8,6 +8,8 @@
 mod client;
 mod connect;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod page;
 mod query;
 mod repair;

@@ -3,7 +3,7 @@
 use crate::text::{cut, printable};
 
 /// How much of an answer that is not as expected is shown, in bytes.
-const EXCERPT: usize = 200;
+pub(super) const EXCERPT: usize = 200;
 /// How much of a page is read, in bytes. What matters stands before that.
 const MAX_PAGE: usize = 64 * 1024;
 

@@ -25,8 +25,8 @@ const MAX_ANSWER: usize = 8 * 1024 * 1024;
 /// How much of an answer is read at once.
 const CHUNK: usize = 64 * 1024;
 /// How many errors or warnings of one answer count, and how long each may be, in bytes.
-const MAX_TEXTS: usize = 10;
-const MAX_TEXT: usize = 500;
+pub(super) const MAX_TEXTS: usize = 10;
+pub(super) const MAX_TEXT: usize = 500;
 
 /// How long a connection may take to come about; after that the server counts as not reachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -234,7 +234,7 @@ fn sensitive(key: &str) -> Result<HeaderValue, Error> {
 }
 
 /// Returns what the single key of an answer holds.
-fn envelope(body: &str) -> Option<Value> {
+pub(super) fn envelope(body: &str) -> Option<Value> {
     match serde_json::from_str(body) {
         Ok(Value::Object(object)) => object.into_iter().next().map(|(_, value)| value),
         _ => None,
@@ -253,7 +253,7 @@ pub(super) fn texts(answer: &Value, list: &str) -> Vec<String> {
 }
 
 /// Reads a Retry-After header: seconds or an HTTP date (RFC 9110, 10.2.3).
-fn parse_retry_after(value: &str, now: Time) -> Option<Duration> {
+pub(super) fn parse_retry_after(value: &str, now: Time) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }

@@ -118,7 +118,6 @@ fn time(signature: &[u8]) -> CommitTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     const TREE: &str = "tree aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n";
     const PARENT: &str = "parent bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n";
@@ -157,17 +156,5 @@ mod tests {
         assert_eq!((&*commit.author_name.readable(), &*commit.author_email.readable()), ("A", "a@x"));
         assert_eq!(parse(format!("{TREE}author x").as_bytes()).map(|commit| commit.message), Some(&b""[..]));
         assert!(parse(b"blob").is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_panic(mut bytes in any::<Vec<u8>>(), start in any::<bool>()) {
-            if start {
-                bytes.splice(0..0, TREE.bytes());
-            }
-            if let Some(raw) = parse(&bytes) {
-                said(&raw, &some_id());
-            }
-        }
     }
 }

@@ -5,6 +5,8 @@
 mod alternates;
 mod commit;
 mod encoding;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod id;
 mod loose;
 mod new_commits;

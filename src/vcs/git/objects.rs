@@ -189,6 +189,12 @@ impl Objects {
         self.recent.borrow_mut().keep(id, &Object { kind: ObjectType::Commit, data });
     }
 
+    /// Makes a tree known that is in memory only.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn keep_tree(&self, id: ObjectId, data: &[u8]) {
+        self.recent.borrow_mut().keep(id, &Object { kind: ObjectType::Tree, data: data.into() });
+    }
+
     /// Tells whether history was cut off at this commit: its parents were never fetched.
     pub(crate) fn is_shallow(&self, id: ObjectId) -> bool {
         let read = || {

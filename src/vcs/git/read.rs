@@ -26,7 +26,7 @@ const PORTION_SIZE: usize = 4 * 1024 * 1024;
 /// More threads than that would need more memory than they are worth: each has its own handle and recent objects.
 const MAX_WORKERS: usize = 4;
 /// Trees may be nested deeply, see [`tree_diff::MAX_DEPTH`].
-const STACK_SIZE: usize = 16 * 1024 * 1024;
+pub(super) const STACK_SIZE: usize = 16 * 1024 * 1024;
 
 /// A commit to read.
 #[derive(Debug, Clone)]
