@@ -243,7 +243,7 @@ fn is_on(server: &str, rally_ref: &str) -> bool {
 /// Shortens `https://host/slm/webservice/v2.0/defect/17` to `/defect/17`, which Rally takes as well: what we keep
 /// must not depend on the server's address. `None` if it is no ref: it would become a part of addresses.
 pub(crate) fn relative(rally_ref: &str) -> Option<String> {
-    let after_version = rally_ref.split_once("/webservice/").and_then(|(_, rest)| rest.split_once('/'));
+    let after_version = rally_ref.rsplit_once("/webservice/").and_then(|(_, rest)| rest.split_once('/'));
     let path = after_version.map_or(rally_ref, |(_, path)| path);
     let path = path.trim_start_matches('/').trim_end_matches(".js");
     let is_ref = path.len() <= MAX_REF
@@ -263,6 +263,8 @@ mod tests {
         let feature = relative("https://h/slm/webservice/v2.0/portfolioitem/feature/17");
         assert_eq!(feature.as_deref(), Some("/portfolioitem/feature/17"));
         assert_eq!(relative("/defect/17").as_deref(), Some("/defect/17"));
+        let again = relative("https://h/webservice/1/slm/webservice/v2.0/defect/17");
+        assert_eq!(again.as_deref(), Some("/defect/17"));
     }
 
     #[test]
