@@ -1,5 +1,7 @@
 //! The operations that we need: query, create, update, and a batch of writes.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -7,8 +9,8 @@ use serde_json::{Value, json};
 use super::error::is_invalid_key;
 use super::page::excerpt;
 use super::repair::repair;
-use super::session::{Session, errors, texts};
-use super::{Error, Query};
+use super::session::{API, Session, errors, texts};
+use super::{Error, Query, Verdict};
 use crate::config::{Access, Credentials, Rally};
 
 /// Rows asked for at once; a page of 200 works everywhere (docs/wsapi.md, 4.1).
@@ -28,6 +30,10 @@ pub(crate) struct Client {
     session: Mutex<Option<Arc<Session>>>,
     /// Goes with every request once it is known; without it Rally takes the user's default workspace.
     workspace: Option<String>,
+    /// Whether the server has refused a query in the form of a POST.
+    takes_no_form: AtomicBool,
+    /// Whether a type takes `project=null`, as far as it is known.
+    takes_null_project: Mutex<HashMap<String, bool>>,
 }
 
 /// One write: a path such as `/changeset/create` and its body, `{"Changeset": {…}}`.
@@ -54,7 +60,14 @@ impl Write {
 impl Client {
     /// Makes a client; no connection is made before the first request.
     pub(crate) fn new(rally: &Rally, access: Access) -> Self {
-        Client { rally: rally.clone(), access: Arc::new(access), session: Mutex::new(None), workspace: None }
+        Client {
+            rally: rally.clone(),
+            access: Arc::new(access),
+            session: Mutex::new(None),
+            workspace: None,
+            takes_no_form: AtomicBool::new(false),
+            takes_null_project: Mutex::default(),
+        }
     }
 
     /// Sets the workspace that all further requests are about.
@@ -87,18 +100,9 @@ impl Client {
         let mut rows: Vec<Value> = Vec::new();
         loop {
             let start = (rows.len() + 1).to_string();
-            // Without the last, only the user's default project is searched (docs/wsapi.md, 4.1).
-            let mut parameters =
-                vec![("fetch", fetch), ("start", start.as_str()), ("pagesize", &page_size), ("project", "null")];
+            let mut parameters = vec![("fetch", fetch), ("start", start.as_str()), ("pagesize", &page_size)];
             parameters.extend(own);
-            let parameters = self.parameters(&parameters);
-            let session = self.session()?;
-            // Percent-encoding makes three characters of one at the worst.
-            let length: usize = parameters.iter().map(|(key, value)| key.len() + 3 * value.len() + 2).sum();
-            let mut page = match length {
-                0..MAX_URL => session.get(path, &parameters)?,
-                _ => session.get_by_post(path, &parameters)?,
-            };
+            let mut page = self.page(path, self.parameters(&parameters))?;
             let results = self::rows(&mut page, path)?;
             let last = results.is_empty();
             rows.extend(results);
@@ -109,6 +113,52 @@ impl Client {
                 return Ok(rows);
             }
         }
+    }
+
+    /// Reads a page of the whole workspace. A type without a project may not take the parameter that says so; it is
+    /// asked without it then.
+    fn page(&self, path: &str, parameters: Vec<(&str, &str)>) -> Result<Value, Error> {
+        // Without it, only the user's default project is searched (docs/wsapi.md, 4.1).
+        let with_null = [parameters.as_slice(), &[("project", "null")]].concat();
+        let kind = kind(path);
+        let known = || self.takes_null_project.lock().expect("no holder panics");
+        let takes_null = known().get(&kind).copied();
+        if takes_null == Some(false) {
+            return self.ask(path, &parameters);
+        }
+        let answer = self.ask(path, &with_null);
+        let may_be_null = takes_null.is_none() && has_no_project(&kind);
+        match &answer {
+            Ok(_) => drop(known().insert(kind, true)),
+            // Nobody knows the words of such a refusal.
+            Err(error) if may_be_null && matches!(error.verdict(), Verdict::Reject | Verdict::Missing) => {
+                if let Ok(page) = self.ask(path, &parameters) {
+                    known().insert(kind, false);
+                    return Ok(page);
+                }
+            }
+            Err(_) => {}
+        }
+        answer
+    }
+
+    /// Sends a query: in the address, or as a form if it is too long for one.
+    ///
+    /// # Errors
+    /// [`Error::LongQuery`] if it is too long and the server takes no form; then nothing was sent.
+    fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
+        let session = self.session()?;
+        let own_length: usize = parameters.iter().map(|(key, value)| key.len() + encoded_length(value) + 2).sum();
+        if self.rally.server.len() + API.len() + path.len() + own_length < MAX_URL {
+            return session.get(path, parameters);
+        }
+        if !self.takes_no_form.load(Ordering::Relaxed) {
+            match session.get_by_post(path, parameters) {
+                Err(Error::Status { code: 404 | 405 | 501, .. }) => self.takes_no_form.store(true, Ordering::Relaxed),
+                other => return other,
+            }
+        }
+        Err(Error::LongQuery { request: format!("GET {path}") })
     }
 
     /// Sends one write; if a value of it is refused that can be repaired, once more.
@@ -230,6 +280,33 @@ pub(super) fn created(server: &str, write: &Write, answer: &Value) -> Result<Cre
     }
 }
 
+/// Returns the type, or the collection of a type, that a path names: `/defect/7/Changesets` is `defect/Changesets`.
+fn kind(path: &str) -> String {
+    let is_id = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit());
+    path.split('/').filter(|part| !is_id(part)).collect::<Vec<_>>().join("/")
+}
+
+/// Tells whether objects of a type belong to no project. Others would be missed outside of the default project.
+fn has_no_project(kind: &str) -> bool {
+    const WITHOUT: [&str; 9] = [
+        "workspace",
+        "typedefinition",
+        "attributedefinition",
+        "state",
+        "project",
+        "user",
+        "scmrepository",
+        "changeset",
+        "change",
+    ];
+    WITHOUT.contains(&kind.split('/').next().unwrap_or_default())
+}
+
+/// Returns how long a value is in an address.
+fn encoded_length(value: &str) -> usize {
+    value.bytes().map(|byte| if byte.is_ascii_alphanumeric() || b" -_.*".contains(&byte) { 1 } else { 3 }).sum()
+}
+
 fn not_a_result(write: &Write, answer: &Value) -> Error {
     Error::NotWsapi { request: write.request(), excerpt: excerpt(&answer.to_string()) }
 }
@@ -265,6 +342,20 @@ mod tests {
         assert_eq!(relative("/defect/17").as_deref(), Some("/defect/17"));
         let again = relative("https://h/webservice/1/slm/webservice/v2.0/defect/17");
         assert_eq!(again.as_deref(), Some("/defect/17"));
+    }
+
+    #[test]
+    fn only_types_with_a_project_are_always_asked_with_one() {
+        assert_eq!(kind("/typedefinition/17/Attributes"), "typedefinition/Attributes");
+        let cases = [
+            ("/user", true),
+            ("/typedefinition/17/Attributes", true),
+            ("/defect", false),
+            ("/portfolioitem/feature", false),
+        ];
+        for (path, without) in cases {
+            assert_eq!(has_no_project(&kind(path)), without, "{path}");
+        }
     }
 
     #[test]

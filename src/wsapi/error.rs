@@ -31,6 +31,8 @@ pub(crate) enum Error {
         texts.join("; ")
     )]
     KeyRefused { request: String, texts: Vec<String> },
+    #[error("{request} asks for too much at once: its query is too long for an address, and the server takes no form")]
+    LongQuery { request: String },
     #[error("Rally's batch endpoint gave no result for each entry: {0}")]
     OddBatch(String),
 }
@@ -60,7 +62,7 @@ impl Error {
             Error::KeyRefused { .. } => Verdict::Refused,
             // A lack of files or memory passes.
             Error::Setup(_) | Error::Connect { .. } | Error::NotWsapi { .. } => Verdict::Unavailable,
-            Error::Timeout { .. } => Verdict::TooLarge,
+            Error::Timeout { .. } | Error::LongQuery { .. } => Verdict::TooLarge,
             Error::Broken { .. } | Error::OddBatch(_) => Verdict::Retry,
             Error::Status { code, .. } => status_verdict(*code),
             Error::Rejected { texts, .. } => rejected_verdict(&texts.join("; ")),
@@ -78,7 +80,7 @@ impl Error {
     /// Tells whether the write certainly did not take place.
     pub(crate) fn is_without_effect(&self) -> bool {
         match self {
-            Error::Setup(_) | Error::Connect { .. } => true,
+            Error::Setup(_) | Error::Connect { .. } | Error::LongQuery { .. } => true,
             Error::Status { code, .. } => matches!(code, 300..=399 | 401 | 403 | 404 | 405 | 407 | 413 | 429),
             Error::Rejected { .. } => self.is_about_batch_itself(),
             _ => false,

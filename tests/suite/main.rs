@@ -26,6 +26,7 @@ mod hosts;
 mod install;
 mod large_pushes;
 mod lies;
+mod look_ups;
 mod missed_hooks;
 mod outages;
 mod permissions;
