@@ -80,6 +80,7 @@ fn json(status: &Status, behind: &Result<Vec<String>, String>) -> String {
         "unread_pushes": status.pushes,
         "pending_state_changes": status.state_requests,
         "omitted_changes": status.omitted_changes,
+        "unknown_authors": status.unknown_authors,
         "oldest_pending": date(status.oldest_pending),
         "next_attempt": date(status.next_attempt),
         "last_delivery": date(status.last_delivery),
@@ -122,6 +123,11 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>, deliver: Deliver
     add(status.state_requests > 0, format!("states     the state changes of {state_requests} are queued"));
     let omitted = plural(status.omitted_changes, "changed path");
     add(status.omitted_changes > 0, format!("left out   {omitted} beyond max_changes"));
+    let unknown_authors = plural(status.unknown_authors, "commit");
+    add(
+        status.unknown_authors > 0,
+        format!("authors    {unknown_authors} posted without one: Rally knows no such user"),
+    );
     let is_queued = status.pending + status.pushes + status.state_requests > 0;
     if let Some(pause) = status.pause.as_ref().filter(|pause| is_queued || pause.needs_person) {
         add(true, paused(pause, deliver));

@@ -3,9 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::changeset::Changeset;
 use crate::config::Level;
 use crate::queue::{Outcome, Pause};
-use crate::text::plural;
+use crate::text::{cut, plural};
+
+/// Anybody may choose a longer name or address, in bytes.
+const MAX_NAME: usize = 200;
 
 /// Takes each event as it happens.
 pub(crate) type Observer<'o> = &'o mut dyn FnMut(&Event);
@@ -31,6 +35,13 @@ pub(crate) enum Event<'e> {
         revision: &'e str,
         artifact: &'e str,
         error: &'e str,
+    },
+    /// Rally refused to tell its users, so commits are posted without their authors.
+    AuthorsRefused {
+        error: &'e str,
+    },
+    AuthorUnknown {
+        commit: &'e Changeset,
     },
     Completing {
         revision: &'e str,
@@ -73,11 +84,13 @@ impl Event<'_> {
             Event::Due { .. } | Event::Completing { .. } => Level::Debug,
             Event::ArtifactsMissing { .. }
             | Event::Unlinked { .. }
+            | Event::AuthorUnknown { .. }
             | Event::Finished { .. }
             | Event::StateSet { .. } => Level::Info,
             Event::ChangesetsAreHidden
             | Event::PutOff { .. }
             | Event::LeftOut { .. }
+            | Event::AuthorsRefused { .. }
             | Event::StateKept { .. }
             | Event::StatesGivenUp { .. } => Level::Warn,
             Event::GivenUp { .. } | Event::Paused { .. } => Level::Error,
@@ -101,6 +114,11 @@ impl fmt::Display for Event<'_> {
             }
             Event::Unlinked { revision, missing } => {
                 write!(f, "commit {revision} is not posted: Rally has no {}", missing.join(", "))
+            }
+            Event::AuthorsRefused { error } => write!(f, "commits are posted without authors: {error}"),
+            Event::AuthorUnknown { commit: Changeset { revision, author_name, author_email, .. } } => {
+                let (name, email) = (cut(author_name, MAX_NAME), cut(author_email, MAX_NAME));
+                write!(f, "commit {revision} is posted without its author: Rally has no user for {name} <{email}>")
             }
             Event::LeftOut { revision, artifact, error } => {
                 write!(f, "commit {revision} is posted without {artifact}: {error}")

@@ -19,7 +19,7 @@ use super::{Delivery, Event};
 use crate::artifact::FormattedId;
 use crate::backoff::random;
 use crate::queue::{Attempts, Entry, Outcome, Writes};
-use crate::rally::{Artifact, Error, Rally, posted_path};
+use crate::rally::{Artifact, Author, Error, Rally, posted_path};
 use crate::time::Time;
 use crate::wsapi::{self, Verdict};
 
@@ -33,6 +33,8 @@ pub(super) struct PassEntry {
     stage: Stage,
     /// Whether a write has failed that may have taken effect.
     unclear: bool,
+    /// Whether Rally knows no user who is its author.
+    author_unknown: bool,
 }
 
 /// Does what can be done for these entries.
@@ -40,7 +42,7 @@ pub(super) struct PassEntry {
 /// # Errors
 /// If Rally cannot be used, now or before somebody acts. What was done until then is noted.
 pub(super) fn run(delivery: &mut Delivery, rally: &Rally, entries: Vec<Entry>) -> Result<(), Error> {
-    let item = |entry| PassEntry { entry, stage: Stage::New, unclear: false };
+    let item = |entry| PassEntry { entry, stage: Stage::New, unclear: false, author_unknown: false };
     let items = entries.into_iter().map(item).collect();
     let mut pass = Pass {
         delivery,
@@ -158,10 +160,14 @@ impl Pass<'_, '_> {
             None => rally.create_repository(queue, now)?,
         };
         let commits: Vec<_> = to_create.iter().map(|&index| &self.items[index].entry.changeset).collect();
-        let authors = rally.authors(queue, &commits, now())?;
+        let (authors, refusal) = rally.authors(queue, &commits, now())?;
+        if let Some(error) = &refusal {
+            (self.delivery.observe)(&Event::AuthorsRefused { error: &error.to_string() });
+        }
         let branch = rally.branch_field(queue, now())?;
         let mut jobs = Vec::new();
         for (&index, author) in to_create.iter().zip(&authors) {
+            self.items[index].author_unknown = *author == Author::Unknown;
             let entry = &self.items[index].entry;
             let mut known = Vec::new();
             for id in entry.changeset.artifacts.iter().filter(|id| self.artifacts.contains_key(id)) {
@@ -170,7 +176,7 @@ impl Pass<'_, '_> {
                 }
             }
             let refs: Vec<&str> = known.iter().map(|id| self.artifacts[*id].rally_ref.as_str()).collect();
-            let write = rally.changeset_write(&entry.changeset, &repository, author.as_deref(), &refs, branch);
+            let write = rally.changeset_write(&entry.changeset, &repository, author.user(), &refs, branch);
             let touches = known.iter().map(|id| id.to_string()).collect();
             jobs.push(Job { entry: index, change: 0, write, touches, failed: blamed(&entry.attempts) });
         }
@@ -214,6 +220,7 @@ impl Pass<'_, '_> {
 
     fn changesets_answered(&mut self, group: Vec<Done>) -> Result<(), Error> {
         let touched: BTreeSet<usize> = group.iter().map(|done| done.job.entry).collect();
+        let mut unknown_authors = 0;
         for done in group {
             let index = done.job.entry;
             match done.result {
@@ -223,11 +230,19 @@ impl Pass<'_, '_> {
                     item.entry.rally_ref = Some(created.rally_ref);
                     item.entry.writes = Writes::Answered;
                     item.stage = decide::stage(&item.entry);
+                    if item.author_unknown {
+                        unknown_authors += 1;
+                        (self.delivery.observe)(&Event::AuthorUnknown { commit: &item.entry.changeset });
+                    }
                 }
                 Err(failure) => self.failed(index, &failure)?,
             }
         }
-        self.save(&touched)
+        self.save(&touched)?;
+        if unknown_authors > 0 {
+            self.delivery.queue.count_unknown_authors(unknown_authors)?;
+        }
+        Ok(())
     }
 
     /// Asks which Changes there are of the Changesets that are not known yet.
@@ -342,7 +357,7 @@ impl Pass<'_, '_> {
         unsent.iter().for_each(|job| self.items[job.entry].stage = Stage::Left);
         let mut known = BTreeSet::new();
         for (index, before) in before {
-            let PassEntry { entry, stage, unclear } = &mut self.items[index];
+            let PassEntry { entry, stage, unclear, .. } = &mut self.items[index];
             // What was not sent had no effect, and what was answered is noted.
             if !*unclear && *stage == Stage::Left {
                 entry.writes = before;
@@ -364,7 +379,7 @@ impl Pass<'_, '_> {
 
     /// Tells whether a write of the entry is still to be sent or answered, as far as is known.
     fn is_under_way(&self, index: usize) -> bool {
-        let PassEntry { entry, stage, unclear } = &self.items[index];
+        let PassEntry { entry, stage, unclear, .. } = &self.items[index];
         !unclear
             && matches!(stage, Stage::New | Stage::ToChange(_))
             && matches!(entry.writes, Writes::Unanswered { .. })

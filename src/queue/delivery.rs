@@ -18,6 +18,9 @@ const MAX_COVERED_TIPS: i64 = 10_000;
 /// tells of it was pruned changes nothing a second time.
 const MAX_SETTLED_REQUESTS: i64 = 10_000;
 
+/// The counter of changesets without an author.
+pub(super) const UNKNOWN_AUTHORS: &str = "unknown_authors";
+
 /// What is due at the time `:now`. What waits beyond `:latest` was put off by a clock that has been set back since.
 const DUE: &str = "(next_attempt <= :now OR next_attempt > :latest)";
 
@@ -96,6 +99,11 @@ impl Queue {
             })
             .map(drop)
         })
+    }
+
+    /// Counts changesets that were created without an author, because Rally knows none of the users it could be.
+    pub(crate) fn count_unknown_authors(&mut self, by: i64) -> Result<(), Error> {
+        self.write(|tx| count(tx, UNKNOWN_AUTHORS, by))
     }
 
     /// Moves what is done to the receipts.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::delivery::UNKNOWN_AUTHORS;
 use super::{Error, Outcome, Pause, Queue, meta};
 use crate::time::Time;
 
@@ -30,6 +31,8 @@ pub(crate) struct Status {
     pub dead_letters: Vec<DeadLetter>,
     /// Changed paths that were left out because their commits have more than `max_changes`.
     pub omitted_changes: i64,
+    /// Changesets that were created without an author, because Rally knows none of the users it could be.
+    pub unknown_authors: i64,
     /// Whether the database was gone, with all that waited in it.
     pub lost: bool,
     /// Where a damaged database was set aside.
@@ -78,6 +81,7 @@ impl Queue {
                 pause,
                 dead_letters: dead_letters.collect::<Result<_, _>>()?,
                 omitted_changes: counter("omitted_changes")?,
+                unknown_authors: counter(UNKNOWN_AUTHORS)?,
                 lost: meta::<String>(db, "lost")?.is_some(),
                 damaged_copy: meta(db, "repaired")?,
             })

@@ -110,12 +110,17 @@ impl Rally<'_> {
     }
 
     /// Returns the values of one field that users have, each with its user. A value that Rally gives no answer for costs
-    /// the author only: anybody may choose it.
-    pub(super) fn ask_users(&self, field: &str, asked: &[&Candidate]) -> Result<Vec<(String, String)>, Error> {
+    /// the author only: anybody may choose it. The first reason is returned besides.
+    pub(super) fn ask_users(
+        &self,
+        field: &str,
+        asked: &[&Candidate],
+    ) -> Result<(Vec<(String, String)>, Option<Error>), Error> {
         let term = |candidate: &&Candidate| Query::equal(field, &candidate.value);
-        let (rows, _) = self.ask("/user", asked, term, "ObjectID,UserName,EmailAddress,DisplayName")?;
+        let (rows, refused) = self.ask("/user", asked, term, "ObjectID,UserName,EmailAddress,DisplayName")?;
         let values = rows.iter().filter_map(|row| Some((row[field].as_str()?, row)));
-        values.map(|(value, row)| Ok((value.to_owned(), object_ref(row)?))).collect()
+        let found = values.map(|(value, row)| Ok((value.to_owned(), object_ref(row)?)));
+        Ok((found.collect::<Result<_, Error>>()?, refused.into_iter().next().map(|(_, error)| error)))
     }
 
     /// Returns which of the revisions the repository has, each with its Changeset; the oldest, if there are several.

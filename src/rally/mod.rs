@@ -9,7 +9,9 @@ mod error;
 mod lookup;
 mod repository;
 mod states;
+mod users;
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ use crate::queue::{self, Queue};
 use crate::time::Time;
 use crate::wsapi::{self, Client, Write};
 use authors::{Authors, Candidate};
+use users::RefusedUsers;
 
 pub(crate) use body::posted_path;
 pub(crate) use bulk::{Portion, Refused};
@@ -31,14 +34,10 @@ pub(crate) use error::Error;
 pub(crate) use lookup::{ArtifactType, Workspace, artifact_types, workspace};
 pub(crate) use repository::{find_repository, projects};
 pub(crate) use states::{Allowed, state_update};
+pub(crate) use users::Author;
 
 /// How long an answer is remembered.
 pub(crate) const ANSWERS_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// How long it is remembered that Rally does not know a user: somebody may be waiting for the account.
-const NOBODY_KEPT: Duration = Duration::from_secs(3600);
-
-/// What stands in the cache for a user that Rally does not have.
-const NOBODY: &str = "";
 
 /// A request may be at work in Rally for this many times our time limit, whether or not we wait for it.
 const AT_WORK: u32 = 10;
@@ -81,6 +80,7 @@ pub(crate) struct Rally<'c> {
     types: Vec<ArtifactType>,
     authors: Authors,
     portion: Portion,
+    refused_users: Cell<RefusedUsers>,
     /// Part of each key in the cache: another server or workspace has other answers.
     scope: String,
 }
@@ -116,7 +116,17 @@ impl<'c> Rally<'c> {
         client.set_workspace(&workspace.rally_ref);
         let types = remembered(queue, "types", &scope, now, || Ok(lookup::artifact_types(&client)?))?;
         let links = settings.repository.link_templates();
-        Ok(Rally { client, workspace, settings, links, types, authors, portion: portion.clone(), scope })
+        Ok(Rally {
+            client,
+            workspace,
+            settings,
+            links,
+            types,
+            authors,
+            portion: portion.clone(),
+            refused_users: Cell::default(),
+            scope,
+        })
     }
 
     /// Forgets what is known of the workspace, because that may be what is wrong.
@@ -172,39 +182,6 @@ impl<'c> Rally<'c> {
 
     fn type_of(&self, id: &FormattedId) -> Option<&ArtifactType> {
         self.types.iter().find(|kind| kind.prefix == id.prefix())
-    }
-
-    /// Returns each commit's author, in order: the first candidate that Rally knows.
-    pub(crate) fn authors(
-        &self,
-        queue: &mut Queue,
-        commits: &[&Changeset],
-        now: Time,
-    ) -> Result<Vec<Option<String>>, Error> {
-        let candidates: Vec<Vec<Candidate>> = commits.iter().map(|commit| self.authors.candidates(commit)).collect();
-        let mut users: HashMap<&Candidate, String> = HashMap::new();
-        let mut unknown: HashMap<&'static str, Vec<&Candidate>> = HashMap::new();
-        for candidate in candidates.iter().flatten() {
-            match queue.cached("user", &self.user_key(candidate), now - ANSWERS_KEPT)? {
-                Some(rally_ref) => drop(users.insert(candidate, rally_ref)),
-                None => unknown.entry(candidate.field).or_default().push(candidate),
-            }
-        }
-        for (field, mut asked) in unknown {
-            asked.sort_unstable();
-            asked.dedup();
-            let found = self.ask_users(field, &asked)?;
-            for candidate in asked {
-                // Whether Rally's own comparison heeds case is not known; addresses do not.
-                let user = found.iter().find(|(found, _)| found.eq_ignore_ascii_case(&candidate.value));
-                let rally_ref = user.map_or(NOBODY, |(_, rally_ref)| rally_ref).to_owned();
-                let age = if rally_ref == NOBODY { ANSWERS_KEPT - NOBODY_KEPT } else { Duration::ZERO };
-                queue.remember("user", &[(self.user_key(candidate), rally_ref.clone())], now - age)?;
-                users.insert(candidate, rally_ref);
-            }
-        }
-        let user = |candidate| users.get(candidate).filter(|rally_ref| *rally_ref != NOBODY).cloned();
-        Ok(candidates.iter().map(|candidates| candidates.iter().find_map(user)).collect())
     }
 
     /// Returns the write that makes a Changeset linked to these artifacts.

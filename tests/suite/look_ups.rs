@@ -94,3 +94,35 @@ fn artifacts_are_never_looked_for_in_the_default_project_alone() {
     );
     assert_eq!(server.count("pending"), 1);
 }
+
+#[test]
+fn a_refusal_to_look_for_users_costs_the_authors_and_is_logged_once() {
+    for action in
+        [status(403), status(400), errors("Not authorized to perform action: read"), errors("Could not parse")]
+    {
+        let server = Server::delivering_later("[authors]\nmatch = [\"email\"]\n");
+        server.fail_all_at("GET", "/user", action.clone());
+        server.receive(&["US1: a", "US2: b"]);
+        server.run(&["deliver"]).succeeds();
+        let held = server.changesets();
+        assert!(held.len() == 2 && held.iter().all(|changeset| changeset.author.is_none()), "{action:?}: {held:?}");
+        let log = server.log();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("posted without authors")).collect();
+        assert!(lines.len() == 1 && lines[0].contains("GET /user"), "{action:?}: {log}");
+    }
+}
+
+#[test]
+fn who_may_not_look_for_users_is_asked_for_once() {
+    let server = Server::delivering_later("");
+    server.fail_all_at("GET", "/user", status(403));
+    server.receive(&["US1: a", "US2: b"]);
+    server.run(&["deliver"]).succeeds();
+    assert_eq!(count(&server, |request| request.path == "/user"), 1);
+    assert_eq!(server.count("unknown_authors"), 0, "nobody told that they are unknown");
+    server.rally.clear_faults();
+    server.receive(&["US3: c"]);
+    assert_eq!(server.run(&["deliver"]).succeeds().code, Some(0));
+    let authors: Vec<Option<String>> = server.changesets().into_iter().map(|changeset| changeset.author).collect();
+    assert_eq!(authors, [None, None, Some("jane.roe@acme.example".to_owned())]);
+}

@@ -80,6 +80,28 @@ fn an_author_who_is_not_found_is_replaced_by_the_default() {
 }
 
 #[test]
+fn commits_whose_author_is_no_user_of_rally_are_counted_and_logged() {
+    let (server, clone) = with_users("");
+    deliver_by(&server, &clone, "One", "one@acme.example");
+    assert!(!server.run(&["status"]).stdout.contains("authors"), "the author is known");
+    let first = deliver_by(&server, &clone, "No\u{1b}body", "nobody@x");
+    deliver_by(&server, &clone, "No\u{1b}body", "nobody@x");
+    assert_eq!(server.count("unknown_authors"), 2);
+    assert!(server.run(&["status"]).stdout.contains("authors    2 commits posted without one"));
+    let line =
+        format!("info [{{}}] commit {first} is posted without its author: Rally has no user for No?body <nobody@x>");
+    let (level, text) = line.split_once("[{}]").expect("the process stands between");
+    assert!(server.log().lines().any(|line| line.contains(level) && line.ends_with(text)), "{}", server.log());
+}
+
+#[test]
+fn an_author_for_whom_nobody_is_looked_for_is_not_counted() {
+    let (server, clone) = with_users("[authors]\nmatch = []\n");
+    deliver_by(&server, &clone, "Nobody", "nobody@x");
+    assert_eq!(server.count("unknown_authors"), 0);
+}
+
+#[test]
 fn a_missing_author_map_stops_the_delivery_and_is_named() {
     let (server, clone) = with_users(MAP);
     fs::remove_file(server.git_dir.join("authors.toml")).expect("it was there");

@@ -1,0 +1,118 @@
+//! The users whom Rally has for the authors of commits. Authors are a courtesy: no answer about them keeps a commit.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::authors::Candidate;
+use super::{ANSWERS_KEPT, Error, Rally};
+use crate::changeset::Changeset;
+use crate::queue::Queue;
+use crate::time::Time;
+use crate::wsapi::{self, Verdict};
+
+/// How long it is remembered that Rally does not know a user: somebody may be waiting for the account.
+const NOBODY_KEPT: Duration = Duration::from_secs(3600);
+/// What stands in the cache for a user that Rally does not have.
+const NOBODY: &str = "";
+
+/// Who a commit's author is in Rally.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Author {
+    User(String),
+    /// Rally has none of the users that it could be.
+    Unknown,
+    /// There was nobody to look for, or Rally refused to tell.
+    NotLookedFor,
+}
+
+impl Author {
+    /// Returns the user's ref.
+    pub(crate) fn user(&self) -> Option<&str> {
+        match self {
+            Author::User(rally_ref) => Some(rally_ref),
+            Author::Unknown | Author::NotLookedFor => None,
+        }
+    }
+}
+
+/// Which look-ups of users Rally has refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd)]
+pub(super) enum RefusedUsers {
+    #[default]
+    None,
+    Some,
+    All,
+}
+
+impl Rally<'_> {
+    /// Returns each commit's author, in order: the first candidate that Rally knows. A refusal costs the authors only; the
+    /// first one is returned besides.
+    pub(crate) fn authors(
+        &self,
+        queue: &mut Queue,
+        commits: &[&Changeset],
+        now: Time,
+    ) -> Result<(Vec<Author>, Option<wsapi::Error>), Error> {
+        let candidates: Vec<Vec<Candidate>> = commits.iter().map(|commit| self.authors.candidates(commit)).collect();
+        let mut users: HashMap<&Candidate, String> = HashMap::new();
+        let mut unknown: HashMap<&'static str, Vec<&Candidate>> = HashMap::new();
+        for candidate in candidates.iter().flatten() {
+            match queue.cached("user", &self.user_key(candidate), now - ANSWERS_KEPT)? {
+                Some(rally_ref) => drop(users.insert(candidate, rally_ref)),
+                None => unknown.entry(candidate.field).or_default().push(candidate),
+            }
+        }
+        let mut refusal = None;
+        for (field, mut asked) in unknown {
+            asked.sort_unstable();
+            asked.dedup();
+            let Some(found) = self.users(field, &asked, &mut refusal)? else { break };
+            for candidate in asked {
+                // Whether Rally's own comparison heeds case is not known; addresses do not.
+                let user = found.iter().find(|(found, _)| found.eq_ignore_ascii_case(&candidate.value));
+                let rally_ref = user.map_or(NOBODY, |(_, rally_ref)| rally_ref).to_owned();
+                let age = if rally_ref == NOBODY { ANSWERS_KEPT - NOBODY_KEPT } else { Duration::ZERO };
+                queue.remember("user", &[(self.user_key(candidate), rally_ref.clone())], now - age)?;
+                users.insert(candidate, rally_ref);
+            }
+        }
+        let user = |candidate| users.get(candidate).filter(|rally_ref| *rally_ref != NOBODY).cloned();
+        let authors = candidates.iter().map(|candidates| match candidates.iter().find_map(user) {
+            Some(rally_ref) => Author::User(rally_ref),
+            None if candidates.is_empty() || candidates.iter().any(|one| !users.contains_key(one)) => {
+                Author::NotLookedFor
+            }
+            None => Author::Unknown,
+        });
+        Ok((authors.collect(), refusal))
+    }
+
+    /// Asks for users by one field; `None` if this user may not ask. The first refusal of each sort is left in `refusal`.
+    fn users(
+        &self,
+        field: &str,
+        asked: &[&Candidate],
+        refusal: &mut Option<wsapi::Error>,
+    ) -> Result<Option<Vec<(String, String)>>, Error> {
+        let mut note = |refused: RefusedUsers, error: wsapi::Error| {
+            if refused > self.refused_users.get() {
+                self.refused_users.set(refused);
+                *refusal = Some(error);
+            }
+        };
+        if self.refused_users.get() == RefusedUsers::All {
+            return Ok(None);
+        }
+        match self.ask_users(field, asked) {
+            Ok((found, refused)) => {
+                refused.into_iter().for_each(|error| note(RefusedUsers::Some, error));
+                Ok(Some(found))
+            }
+            Err(error) if matches!(error.verdict(), Verdict::Reject | Verdict::Refused | Verdict::Missing) => {
+                note(RefusedUsers::All, error);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
