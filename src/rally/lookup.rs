@@ -75,6 +75,9 @@ pub(super) fn by_name(client: &Client, path: &str, name: &str) -> Result<Option<
     rows.iter().find(|row| row["Name"].as_str() == Some(name)).map(object_ref).transpose()
 }
 
+/// Values of one field, each with the ref of the user who has it.
+pub(super) type Users = Vec<(String, String)>;
+
 /// The paths of Changes, by the ref of their Changeset.
 type PathsByChangeset = HashMap<String, Vec<String>>;
 
@@ -111,11 +114,7 @@ impl Rally<'_> {
 
     /// Returns the values of one field that users have, each with its user. A value that Rally gives no answer for costs
     /// the author only: anybody may choose it. The first reason is returned besides.
-    pub(super) fn ask_users(
-        &self,
-        field: &str,
-        asked: &[&Candidate],
-    ) -> Result<(Vec<(String, String)>, Option<Error>), Error> {
+    pub(super) fn ask_users(&self, field: &str, asked: &[&Candidate]) -> Result<(Users, Option<Error>), Error> {
         let term = |candidate: &&Candidate| Query::equal(field, &candidate.value);
         let (rows, refused) = self.ask("/user", asked, term, "ObjectID,UserName,EmailAddress,DisplayName")?;
         let values = rows.iter().filter_map(|row| Some((row[field].as_str()?, row)));

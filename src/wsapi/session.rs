@@ -28,6 +28,9 @@ const CHUNK: usize = 64 * 1024;
 pub(super) const MAX_TEXTS: usize = 10;
 pub(super) const MAX_TEXT: usize = 500;
 
+/// A shorter secret is not looked for in answers: it would be found in anything, in bytes.
+const SHORTEST_SECRET: usize = 6;
+
 /// How long a connection may take to come about; after that the server counts as not reachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -140,7 +143,7 @@ impl Session {
             })?;
             body.extend_from_slice(&chunk[..length]);
             match () {
-                () if length == 0 => return Ok(String::from_utf8_lossy(&body).into_owned()),
+                () if length == 0 => return Ok(self.without_secrets(String::from_utf8_lossy(&body).into_owned())),
                 () if body.len() > MAX_ANSWER => {
                     let excerpt = format!("an answer of more than {MAX_ANSWER} bytes");
                     return Err(Error::NotWsapi { request: request(), excerpt });
@@ -149,6 +152,19 @@ impl Session {
                 () => {}
             }
         }
+    }
+
+    /// Some servers repeat what they were sent, and texts of answers are shown, logged and stored.
+    fn without_secrets(&self, body: String) -> String {
+        let secret = match &self.access.credentials {
+            Credentials::ApiKey(key) => key.expose(),
+            Credentials::Basic { password, .. } => password.expose(),
+        };
+        [Some(secret), self.token.as_deref()]
+            .into_iter()
+            .flatten()
+            .filter(|secret| secret.len() >= SHORTEST_SECRET)
+            .fold(body, |body, secret| if body.contains(secret) { body.replace(secret, "***") } else { body })
     }
 
     /// Describes a failure without the address's query, which may hold the token.
@@ -173,7 +189,7 @@ impl Session {
             Credentials::ApiKey(key) => Some(key.expose()),
             Credentials::Basic { .. } => None,
         };
-        let secrets = key.into_iter().chain(self.token.as_deref()).filter(|secret| !secret.is_empty());
+        let secrets = key.into_iter().chain(self.token.as_deref()).filter(|secret| secret.len() >= SHORTEST_SECRET);
         page::said(&secrets.fold(body.to_owned(), |body, secret| body.replace(secret, "(hidden)")))
     }
 

@@ -124,5 +124,5 @@ fn who_may_not_look_for_users_is_asked_for_once() {
     server.receive(&["US3: c"]);
     assert_eq!(server.run(&["deliver"]).succeeds().code, Some(0));
     let authors: Vec<Option<String>> = server.changesets().into_iter().map(|changeset| changeset.author).collect();
-    assert_eq!(authors, [None, None, Some("jane.roe@acme.example".to_owned())]);
+    assert_eq!(authors, [None, None, Some("john.doe@acme.example".to_owned())]);
 }
