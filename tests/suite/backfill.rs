@@ -149,6 +149,7 @@ fn a_changeset_of_another_client_gets_the_changes_that_it_lacks() {
     clone.push(&["origin", "main"]);
     server.run(&["deliver", "--wait"]).succeeds();
     server.run(&["backfill", "--all"]);
+    server.let_time_pass();
     server.deliver_all();
     let held = server.changeset(&second);
     assert_eq!(held.changes.len(), 2, "the missing one was added, the other not made again");
@@ -191,6 +192,7 @@ fn a_second_backfill_completes_one_that_was_interrupted() {
     assert!(killed.success() && !child.wait().expect("it ends").success());
     server.rally.clear_faults();
     server.run(&["backfill", "--all"]);
+    server.let_time_pass();
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }

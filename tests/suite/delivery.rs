@@ -13,11 +13,11 @@ const MESSAGES: [&str; 4] = ["US1: first", "DE2: second", "TA3: third", "US4, DE
 #[test]
 fn a_lost_answer_makes_no_second_changeset() {
     for action in [Action::CutAfter, Action::CutBefore, Action::CutMidBody] {
-        let server = Server::new();
+        let server = Server::delivering_later("");
         server.fail_next_at("POST", "/changeset/create", action);
-        let clone = server.new_clone();
-        clone.commit("US1", &[("a", Some("1"))]);
-        clone.push(&["origin", "main"]);
+        server.new_clone().push_commits(&["US1"]);
+        server.run(&["deliver"]);
+        server.let_time_pass();
         server.deliver_all();
         server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
     }
@@ -194,6 +194,7 @@ fn all_changes_are_looked_up_when_two_writes_of_a_commit_fail_differently() {
         }
         server.receive(&["US1: two files"]);
         server.run(&["deliver"]);
+        server.let_time_pass();
         server.run(&["deliver", "--wait"]).succeeds();
         server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
     }
