@@ -183,8 +183,7 @@ impl Server {
     pub fn let_time_pass(&self) {
         self.change_queue(
             "UPDATE changeset SET next_attempt = 0, settles_at = iif(settles_at > 0, 1, settles_at) WHERE dead = 0;
-             DELETE FROM cache WHERE kind = 'repository-settles-at';
-             DELETE FROM meta WHERE key = 'pause'",
+             DELETE FROM cache WHERE kind = 'repository-settles-at'",
         );
     }
 
