@@ -28,9 +28,6 @@ const CHUNK: usize = 64 * 1024;
 pub(super) const MAX_TEXTS: usize = 10;
 pub(super) const MAX_TEXT: usize = 500;
 
-/// A shorter secret is not looked for in answers: it would be found in anything, in bytes.
-const SHORTEST_SECRET: usize = 6;
-
 /// How long a connection may take to come about; after that the server counts as not reachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -143,7 +140,7 @@ impl Session {
             })?;
             body.extend_from_slice(&chunk[..length]);
             match () {
-                () if length == 0 => return Ok(self.without_secrets(String::from_utf8_lossy(&body).into_owned())),
+                () if length == 0 => return Ok(String::from_utf8_lossy(&body).into_owned()),
                 () if body.len() > MAX_ANSWER => {
                     let excerpt = format!("an answer of more than {MAX_ANSWER} bytes");
                     return Err(Error::NotWsapi { request: request(), excerpt });
@@ -152,19 +149,6 @@ impl Session {
                 () => {}
             }
         }
-    }
-
-    /// Some servers repeat what they were sent, and texts of answers are shown, logged and stored.
-    fn without_secrets(&self, body: String) -> String {
-        let secret = match &self.access.credentials {
-            Credentials::ApiKey(key) => key.expose(),
-            Credentials::Basic { password, .. } => password.expose(),
-        };
-        [Some(secret), self.token.as_deref()]
-            .into_iter()
-            .flatten()
-            .filter(|secret| secret.len() >= SHORTEST_SECRET)
-            .fold(body, |body, secret| if body.contains(secret) { body.replace(secret, "***") } else { body })
     }
 
     /// Describes a failure without the address's query, which may hold the token.
@@ -185,12 +169,22 @@ impl Session {
 
     /// Returns what a page says. A proxy's may repeat the address with its token, or the headers.
     fn said(&self, body: &str) -> String {
-        let key = match &self.access.credentials {
-            Credentials::ApiKey(key) => Some(key.expose()),
-            Credentials::Basic { .. } => None,
+        let secret = match &self.access.credentials {
+            Credentials::ApiKey(key) => key.expose(),
+            Credentials::Basic { password, .. } => password.expose(),
         };
-        let secrets = key.into_iter().chain(self.token.as_deref()).filter(|secret| secret.len() >= SHORTEST_SECRET);
+        let encoded = self.encoded_password();
+        let secrets = [Some(secret), encoded.as_deref(), self.token.as_deref()];
+        let secrets = secrets.into_iter().flatten().filter(|secret| !secret.is_empty());
         page::said(&secrets.fold(body.to_owned(), |body, secret| body.replace(secret, "(hidden)")))
+    }
+
+    /// Returns user name and password as they stand in the header of a request.
+    fn encoded_password(&self) -> Option<String> {
+        let Credentials::Basic { username, password } = &self.access.credentials else { return None };
+        let request = self.http.get(&self.server).basic_auth(username, Some(password.expose())).build().ok()?;
+        let header = request.headers().get("authorization")?.to_str().ok()?;
+        header.strip_prefix("Basic ").map(str::to_owned)
     }
 
     /// Returns where a redirect leads, without what may be confidential: user, query, and a session in the path.

@@ -2,9 +2,9 @@
 
 use rally_simulator::Action;
 
-use crate::support::Server;
 use crate::support::fault::redirect;
 use crate::support::network::{assert_nobody_connected, listen};
+use crate::support::{DELIVER_LATER, Server};
 
 #[test]
 fn redirects_are_not_followed() {
@@ -63,6 +63,19 @@ fn a_page_that_repeats_the_key_does_not_reveal_it() {
     server.fail_next(Action::Status { code: 403, headers: Vec::new(), body: "zsessionid: _full-access-key".into() });
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains("zsessionid: (hidden)") && !server.log().contains("_full-access-key"), "{ran:?}");
+}
+
+#[test]
+fn a_page_that_repeats_the_password_or_its_header_does_not_reveal_it() {
+    let (server, _) = Server::with_queued_commit("");
+    let basic = "username = \"connector@acme.example\"\npassword = \"secret-password\"";
+    server.write_configuration(server.configuration().credentials(basic).sections(DELIVER_LATER));
+    let encoded = "Y29ubmVjdG9yQGFjbWUuZXhhbXBsZTpzZWNyZXQtcGFzc3dvcmQ=";
+    let body = format!("You sent secret-password in Authorization: Basic {encoded}");
+    server.fail_next(Action::Status { code: 403, headers: Vec::new(), body });
+    let ran = server.run(&["deliver"]).fails_with(1);
+    assert!(ran.stderr.contains("You sent (hidden) in Authorization: Basic (hidden)"), "{ran:?}");
+    assert!(!server.log().contains("secret-password") && !server.log().contains(encoded));
 }
 
 #[test]
