@@ -2,28 +2,21 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use super::hook_file::{HOOK, KEPT, KEPT_BEFORE, is_ours, program_in};
+use super::hook_file::{self, HOOK, Hook, KEPT, KEPT_BEFORE, is_executable};
 use super::{Ended, Error, Site, config_file, from_now, git_dir, load_config, state_dir};
-use crate::PROGRAM;
 use crate::cli::Place;
 use crate::clock::now;
 use crate::config::{self, Commits, Config, Rally};
 use crate::environment::variable;
-use crate::files::{self, Links};
-use crate::process;
 use crate::queue::{AFTER_LOSS, Claim, Pause, Queue, Status};
 use crate::rally;
 use crate::refs::RefPatterns;
 use crate::text::{plural, printable, with_causes};
 use crate::vcs::{self, Repository};
 use crate::wsapi::{self, Client, Verdict};
-
-/// A longer hook is not searched for a call of this program, in bytes.
-const MAX_SCRIPT: u64 = 1024 * 1024;
 
 /// How one check went.
 enum Finding {
@@ -136,34 +129,33 @@ fn repository(git_dir: &Path) -> Finding {
 }
 
 fn hook(git_dir: &Path) -> Finding {
-    let hook = match vcs::hooks_dir(git_dir) {
-        Ok(dir) => dir.join(HOOK),
+    let hooks = match vcs::hooks_dir(git_dir) {
+        Ok(dir) => dir,
         Err(error) => return wrong(&error),
     };
+    let hook = hooks.join(HOOK);
     let name = hook.display();
-    if let Some(file) = files_below(&hook.with_extension("d")).into_iter().find(|file| calls_us(file)) {
-        return Fine(format!("{}, which the host's own hook runs", file.display()));
-    }
-    if !hook.exists() {
-        return Wrong(format!("{name} does not exist; run: rally-hook install"));
-    }
-    if !is_executable(&hook) {
-        return Wrong(format!("{name} is not executable, so Git ignores it; run: chmod +x {name}"));
-    }
-    if process::is_on_noexec_mount(&hook) {
-        return Wrong(format!(
+    match hook_file::look(&hooks) {
+        Hook::IsDispatched(file) => Fine(format!("{}, which the host's own hook runs", file.display())),
+        Hook::Missing => Wrong(format!("{name} does not exist; run: rally-hook install")),
+        Hook::NotExecutable => Wrong(format!("{name} is not executable, so Git ignores it; run: chmod +x {name}")),
+        Hook::OnNoexecMount => Wrong(format!(
             "{name} lies on a file system mounted noexec, so Git ignores it; set core.hooksPath to a directory on another \
              one, then run: rally-hook install"
-        ));
-    }
-    if program_in(&hook).is_some_and(|program| !program.exists()) {
-        return Wrong(format!("{name} calls a program that does not exist any more; run: rally-hook install"));
-    }
-    if !calls_us(&hook) {
-        return Wrong(format!(
+        )),
+        Hook::ProgramGone => {
+            Wrong(format!("{name} calls a program that does not exist any more; run: rally-hook install"))
+        }
+        Hook::Other => Wrong(format!(
             "{name} does not call rally-hook, so pushes are not posted; run: rally-hook install (it keeps that hook)"
-        ));
+        )),
+        Hook::Runs => kept_hooks(&hook),
     }
+}
+
+/// Tells whether the hooks that ours keeps run.
+fn kept_hooks(hook: &Path) -> Finding {
+    let name = hook.display();
     let kept = [hook.with_file_name(KEPT), hook.with_file_name(KEPT_BEFORE)];
     match kept {
         [kept, _] if kept.exists() && !is_executable(&kept) => Note(format!(
@@ -175,27 +167,6 @@ fn hook(git_dir: &Path) -> Finding {
         }
         _ => Fine(name.to_string()),
     }
-}
-
-/// Tells whether Git would run a file as a hook.
-fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0)
-}
-
-/// Tells whether a hook is ours or calls this program.
-fn calls_us(hook: &Path) -> bool {
-    let names_us = || {
-        files::read(hook, MAX_SCRIPT, Links::Follow)
-            .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(PROGRAM))
-    };
-    let leads_to_us = || fs::read_link(hook).is_ok_and(|target| target.to_string_lossy().contains(PROGRAM));
-    is_ours(hook) || leads_to_us() || names_us()
-}
-
-/// Returns the executable files of a directory, as hosts' dispatchers run them.
-fn files_below(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| is_executable(path)).collect()
 }
 
 fn queue(git_dir: &Path) -> Finding {

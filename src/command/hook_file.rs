@@ -4,12 +4,12 @@
 //! the file finds the same call in it.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{Error, owners};
 use crate::files::{self, Links};
-use crate::vcs;
+use crate::{PROGRAM, process, vcs};
 
 pub(super) const HOOK: &str = "post-receive";
 /// What the hook that was there before is called while ours is there. Ours finds it beside itself, wherever the
@@ -23,8 +23,65 @@ const MARK: &str = "# Installed by rally-hook; `rally-hook uninstall` removes it
 const CONFIG_MARK: &str = "# Configuration: ";
 /// No hook of ours is longer than this, in bytes; a copy of the program is.
 const MAX_SIZE: u64 = 16 * 1024;
+/// A longer hook is not searched for a call of this program, in bytes.
+const MAX_SCRIPT: u64 = 1024 * 1024;
 /// What older kernels read of a script's first line, in bytes.
 const MAX_FIRST_LINE: usize = 127;
+
+/// What becomes of a push's hook.
+pub(super) enum Hook {
+    /// Git runs it, and it is ours or calls us.
+    Runs,
+    /// The host's own hook runs this one.
+    IsDispatched(PathBuf),
+    Missing,
+    NotExecutable,
+    OnNoexecMount,
+    ProgramGone,
+    /// It is not ours, and does not call us.
+    Other,
+}
+
+/// Looks at the hook in a directory of hooks.
+pub(super) fn look(hooks: &Path) -> Hook {
+    let hook = hooks.join(HOOK);
+    if let Some(file) = executables(&hook.with_extension("d")).into_iter().find(|file| calls_us(file)) {
+        Hook::IsDispatched(file)
+    } else if !hook.exists() {
+        Hook::Missing
+    } else if !is_executable(&hook) {
+        Hook::NotExecutable
+    } else if process::is_on_noexec_mount(&hook) {
+        Hook::OnNoexecMount
+    } else if program_in(&hook).is_some_and(|program| !program.exists()) {
+        Hook::ProgramGone
+    } else if !calls_us(&hook) {
+        Hook::Other
+    } else {
+        Hook::Runs
+    }
+}
+
+/// Tells whether Git would run a file as a hook.
+pub(super) fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0)
+}
+
+/// Tells whether a hook is ours or calls this program.
+fn calls_us(hook: &Path) -> bool {
+    let names_us = || {
+        files::read(hook, MAX_SCRIPT, Links::Follow)
+            .is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(PROGRAM))
+    };
+    let leads_to_us = || fs::read_link(hook).is_ok_and(|target| target.to_string_lossy().contains(PROGRAM));
+    is_ours(hook) || leads_to_us() || names_us()
+}
+
+/// Returns the executable files of a directory, as hosts' dispatchers run them.
+fn executables(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| is_executable(path)).collect()
+}
 
 /// Returns the file's text. It names the program in full: if that is ever gone, the pusher is told, while Git ignores a
 /// link that leads nowhere without a word.
