@@ -41,7 +41,8 @@ pub(crate) enum Mode {
     Backfill,
     /// A person who waits until nothing is pending.
     Wait,
-    /// The process that a hook started: like [`Mode::Wait`], but it heeds a pause that an earlier one began.
+    /// The process that a hook started: like [`Mode::Wait`], but it heeds a pause that an earlier one began, and tries
+    /// again, slowly, also where a person has to act: that looks like maintenance (docs/wsapi.md, 8.1).
     Background,
 }
 
@@ -240,8 +241,8 @@ fn next_round(mode: Mode, due: Option<Time>, pause: Option<&Pause>, now: Time, l
     let due = due?;
     match (mode, pause) {
         (Mode::Once, _) => None,
-        // A person is told and has to act; the next push or call tries again.
-        (_, Some(pause)) if pause.needs_person => None,
+        // The person is here, is told, and has to act.
+        (Mode::Wait, Some(pause)) if pause.needs_person => None,
         (Mode::Backfill, pause) => Some(due).filter(|due| pause.is_none() && *due <= now + lag),
         (Mode::Wait | Mode::Background, pause) => Some(pause.map_or(due, |pause| due.max(pause.until))),
     }
@@ -289,10 +290,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_waited_for_that_a_person_has_to_fix() {
-        for mode in [Mode::Once, Mode::Backfill, Mode::Wait, Mode::Background] {
+    fn a_person_does_not_wait_for_what_a_person_has_to_fix() {
+        for mode in [Mode::Once, Mode::Backfill, Mode::Wait] {
             assert_eq!(next(mode, 100, Some(&pause(true))), None);
         }
+        assert_eq!(next(Mode::Background, 100, Some(&pause(true))), Some(at(500)));
     }
 
     #[test]

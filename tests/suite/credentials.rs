@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rally_simulator::Action;
 
-use crate::support::process::deliverers;
+use crate::support::process::{deliverers, wait_for};
 use crate::support::{Clone, DELIVER_LATER, Server, expected, git, ran};
 
 const BASIC: &str = "username = \"connector@acme.example\"";
@@ -132,6 +132,16 @@ fn refused_credentials_stop_delivery_and_the_next_pusher_is_told() {
     log_in_with(&server, "api_key = \"_full-access-key\"");
     server.run(&["deliver", "--wait"]).succeeds();
     assert_delivered(&server);
+}
+
+#[test]
+fn the_background_process_itself_tries_refused_credentials_again() {
+    let server = Server::new();
+    server.write_private("api-key", "_wrong-key\n");
+    server.new_clone().push_commits(&["US1"]);
+    wait_for("the pause", || server.status()["paused"]["needs_person"] == true);
+    server.write_private("api-key", "_full-access-key\n");
+    wait_for("the delivery", || server.count("delivered") == 1);
 }
 
 #[test]
