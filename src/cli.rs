@@ -1,6 +1,7 @@
 //! What can be typed. What it does stands in [`crate::command`].
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
@@ -55,7 +56,8 @@ pub(crate) enum Command {
     /// Show what is queued, what failed and why, and what was delivered
     ///
     /// The numbers add up: recorded = delivered + existed (already in Rally) + unlinked (no artifact in Rally) + queued +
-    /// failed (dead letters). Exits with 1 if a person must act.
+    /// failed (dead letters). Exits with 1 if a person must act: also if something is queued and no process is at work on
+    /// it. With deliver = "later", that is so until the timer runs.
     Status(Status),
     /// Queue dead letters again
     ///
@@ -151,6 +153,9 @@ pub(crate) struct Status {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Exit with 1 also if something has waited for longer than this, for example 1h
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub max_age: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -7,10 +7,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::clock::now;
+use crate::clock::{Deadline, now};
 use crate::config::{self, Config, Level};
 use crate::deliver::{Delivery, Event, Observer, Pace, Settings};
-use crate::queue::{self, Claim, Mark, Outcome, Pause, Queue};
+use crate::queue::{self, Claim, Claimed, LOOK, Mark, Outcome, Pause, Queue};
 use crate::record::{self, Recorded, Recorder, Reporter, Rules};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
@@ -101,6 +101,8 @@ impl Report {
 pub(crate) struct Worker<'w> {
     pub git_dir: &'w Path,
     pub queue: &'w mut Queue,
+    /// The claim on waiting, where it was made before.
+    pub waiting: Option<Claimed>,
     pub config: Config,
     /// Reads the configuration again, after each wait.
     pub reload: &'w dyn Fn() -> Result<Config, config::Error>,
@@ -115,10 +117,14 @@ impl Worker<'_> {
     /// Works as long as this mode does.
     pub(crate) fn run(&mut self, mode: Mode, report: &mut Report) -> Result<(), Error> {
         let mut pace = Pace::new(&self.config.rally);
-        let mut waiting = None;
+        let mut waiting = self.waiting.take();
+        let _foreground = match mode {
+            Mode::Wait | Mode::Backfill => self.queue.claim_until(Claim::Foreground, Deadline::after(LOOK))?,
+            Mode::Once | Mode::Background => None,
+        };
         loop {
             if mode == Mode::Background && waiting.is_none() {
-                waiting = self.queue.try_claim(Claim::Waiting)?;
+                waiting = self.queue.claim_until(Claim::Waiting, Deadline::after(LOOK))?;
                 if waiting.is_none() {
                     report.busy = true;
                     return Ok(());
@@ -165,7 +171,7 @@ impl Worker<'_> {
     /// Records and delivers what there is. Returns when to go on, if this mode does and anything waits.
     fn round(&mut self, mode: Mode, pace: &mut Pace, report: &mut Report) -> Result<Option<Time>, Error> {
         let claim = match mode {
-            Mode::Once | Mode::Backfill => self.queue.try_claim(Claim::Delivery)?,
+            Mode::Once | Mode::Backfill => self.queue.claim_until(Claim::Delivery, Deadline::after(LOOK))?,
             Mode::Wait | Mode::Background => Some(self.queue.claim(Claim::Delivery)?),
         };
         let Some(claim) = claim else {

@@ -1,16 +1,14 @@
 //! `rally-hook catch-up`: records the commits that a hook missed.
 
-use super::deliver::deliver_unseen;
+use super::deliver::deliver_apart;
 use super::{Ended, Error, Site};
 use crate::cli::Place;
 use crate::clock::now;
 use crate::config::Deliver;
 use crate::messages::tell;
-use crate::process;
 use crate::queue::AFTER_LOSS;
 use crate::text::plural;
 use crate::vcs::Refs;
-use crate::worker::Mode;
 
 pub(super) fn run(place: &Place) -> Result<Ended, Error> {
     let site = Site::open(place)?;
@@ -30,7 +28,7 @@ pub(super) fn run(place: &Place) -> Result<Ended, Error> {
     match site.config.queue.deliver {
         _ if due.is_none() => {}
         Deliver::Background => {
-            process::apart(|| deliver_unseen(&site, Mode::Background)).map_err(Error::Background)?;
+            deliver_apart(&site, || ()).map_err(Error::Background)?;
             tell("delivering in the background; `rally-hook status` shows the progress");
         }
         Deliver::Inline | Deliver::Later => tell("run `rally-hook deliver`, or let a timer run it"),

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Ended, Error, Site, from_now, load_config};
+use super::{Ended, Error, Site, from_now, load_config, whole_seconds};
 use crate::cli::{Deliver, Place};
 use crate::clock::now;
 use crate::config::Level;
 use crate::deliver::Event;
 use crate::messages::tell;
 use crate::panics::caught;
+use crate::process;
 use crate::progress::Progress;
-use crate::queue::{Pause, StateDir, Status};
+use crate::queue::{Claim, Claimed, Pause, StateDir, Status};
 use crate::text::{plural, with_causes};
 use crate::worker::{Mode, Report, Worker};
 
@@ -42,10 +44,20 @@ pub(super) fn tell_pause(site: &Site) -> Result<(), Error> {
     Ok(())
 }
 
-/// Delivers without a terminal: trouble goes to the log.
-pub(super) fn deliver_unseen(site: &Site, mode: Mode) {
+/// Delivers in a child process, which does `first` before. To be called as [`process::apart`] is.
+pub(super) fn deliver_apart(site: &Site, first: impl FnOnce()) -> io::Result<()> {
+    process::apart(|| {
+        // At once, so that `status` sees that somebody will deliver. If it fails, the worker tries again and says why.
+        let waiting = site.state.try_claim(Claim::Waiting).ok().flatten();
+        first();
+        deliver_unseen(site, Mode::Background, waiting);
+    })
+}
+
+/// Delivers without a terminal: trouble goes to the log. The claim on waiting may have been made before.
+pub(super) fn deliver_unseen(site: &Site, mode: Mode, waiting: Option<Claimed>) {
     let silent = |_: Duration, _: Option<&str>| ();
-    match caught(|| deliver(site, mode, &mut Report::default(), &|| (), &silent)) {
+    match caught(|| deliver(site, mode, waiting, &mut Report::default(), &|| (), &silent)) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => site.log.error(&format!("delivery ended: {}", with_causes(&error))),
         Err(panic) => site.log.error(&format!("delivery ended by a bug in rally-hook, please report it: {panic}")),
@@ -57,7 +69,7 @@ pub(super) fn deliver_and_look(site: &Site, mode: Mode) -> Result<(Report, Statu
     let mut report = Report::default();
     let status = || site.with_queue(|queue| Ok(queue.status(now())?));
     let bar = Progress::of(status()?.pending.unsigned_abs(), "delivering");
-    deliver(site, mode, &mut report, &|| bar.advance(), &tell_wait)?;
+    deliver(site, mode, None, &mut report, &|| bar.advance(), &tell_wait)?;
     drop(bar);
     Ok((report, status()?))
 }
@@ -65,6 +77,7 @@ pub(super) fn deliver_and_look(site: &Site, mode: Mode) -> Result<(Report, Statu
 fn deliver(
     site: &Site,
     mode: Mode,
+    mut waiting: Option<Claimed>,
     report: &mut Report,
     progress: &dyn Fn(),
     wait: &dyn Fn(Duration, Option<&str>),
@@ -79,14 +92,16 @@ fn deliver(
     let reload = || load_config(site.config_file.as_deref(), &site.git_dir);
     site.with_queue(|queue| {
         let (git_dir, config, observe) = (&site.git_dir, site.config.clone(), &mut observe);
-        Ok(Worker { git_dir, queue, config, reload: &reload, observe, report: &log, wait }.run(mode, report)?)
+        let waiting = waiting.take();
+        Ok(Worker { git_dir, queue, waiting, config, reload: &reload, observe, report: &log, wait }
+            .run(mode, report)?)
     })
 }
 
 /// Says how long the wait is and what for, unless it is over in a moment.
 fn tell_wait(wait: Duration, error: Option<&str>) {
     if wait.as_secs() > 0 {
-        let span = humantime::format_duration(Duration::from_secs(wait.as_secs()));
+        let span = whole_seconds(wait);
         let why = error.map(|error| format!(": {error}")).unwrap_or_default();
         tell(&format!("waiting {span} for the next attempt{why}"));
     }

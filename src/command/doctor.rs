@@ -11,7 +11,7 @@ use crate::cli::Place;
 use crate::clock::now;
 use crate::config::{self, Commits, Config, Rally};
 use crate::environment::variable;
-use crate::queue::{AFTER_LOSS, Claim, Pause, Queue, Status};
+use crate::queue::{AFTER_LOSS, AtWork, Pause, Queue, Status};
 use crate::rally;
 use crate::refs::RefPatterns;
 use crate::text::{plural, printable, with_causes};
@@ -171,11 +171,11 @@ fn kept_hooks(hook: &Path) -> Finding {
 
 fn queue(git_dir: &Path) -> Finding {
     let opened = state_dir(git_dir).and_then(|state| {
-        let queue = Queue::open(&state, Duration::from_secs(1))?;
-        queue.try_claim(Claim::Delivery).map(|_| queue)
+        let status = Queue::open(&state, Duration::from_secs(1))?.status(now())?;
+        Ok((status, state.at_work()?))
     });
-    let queue = match opened {
-        Ok(queue) => queue,
+    let (status, at_work) = match opened {
+        Ok(found) => found,
         Err(error) => return wrong(&error),
     };
     if let Some(strange) = state_dir(git_dir)
@@ -185,9 +185,11 @@ fn queue(git_dir: &Path) -> Finding {
     {
         return Wrong(format!("{} is not a push that rally-hook kept; remove it", strange.display()));
     }
-    match queue.status(now()) {
-        Ok(status) => state_of_queue(&status),
-        Err(error) => wrong(&error),
+    match state_of_queue(&status) {
+        Note(text) if status.is_work_left() && at_work == AtWork::Nobody => {
+            Note(format!("{text}; no process is at work on it; run `rally-hook deliver`"))
+        }
+        finding => finding,
     }
 }
 

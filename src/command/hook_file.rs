@@ -42,6 +42,18 @@ pub(super) enum Hook {
     Other,
 }
 
+impl Hook {
+    /// Returns the word for `status --json`.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Hook::Runs | Hook::IsDispatched(_) => "installed",
+            // Git ignores them.
+            Hook::Missing | Hook::NotExecutable | Hook::OnNoexecMount | Hook::ProgramGone => "missing",
+            Hook::Other => "other",
+        }
+    }
+}
+
 /// Looks at the hook in a directory of hooks.
 pub(super) fn look(hooks: &Path) -> Hook {
     let hook = hooks.join(HOOK);

@@ -251,13 +251,17 @@ fn write_out(bytes: &[u8]) -> Result<Ended, Error> {
     Ok(Ended::Done)
 }
 
+/// Returns a duration as people read it.
+fn whole_seconds(span: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(span.as_secs()))
+}
+
 /// Says how long ago a time was, or in how long it will be.
 fn from_now(time: Time) -> String {
     let now = now();
-    let seconds = |span: Duration| humantime::format_duration(Duration::from_secs(span.as_secs()));
     match (now.since(time), time.since(now)) {
-        (ago, _) if ago.as_secs() > 0 => format!("{} ago", seconds(ago)),
-        (_, ahead) if ahead.as_secs() > 0 => format!("in {}", seconds(ahead)),
+        (ago, _) if ago.as_secs() > 0 => format!("{} ago", whole_seconds(ago)),
+        (_, ahead) if ahead.as_secs() > 0 => format!("in {}", whole_seconds(ahead)),
         _ => "now".to_owned(),
     }
 }

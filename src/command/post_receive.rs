@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::deliver::deliver_unseen;
+use super::deliver::{deliver_apart, deliver_unseen};
 use super::hook_file::{self, HOOK, KEPT};
 use super::{Error, Site, git_dir, load_config, state_dir};
 use crate::artifact::FormattedId;
@@ -100,13 +100,12 @@ fn finish(site: &Site, recorded: Option<&Recorded>) {
         Deliver::Later => note(),
         Deliver::Inline => {
             note();
-            deliver_unseen(site, Mode::Once);
+            deliver_unseen(site, Mode::Once, None);
         }
         Deliver::Background => {
-            let apart = process::apart(|| {
+            let apart = deliver_apart(site, || {
                 note();
                 thread::sleep(HEAD_START);
-                deliver_unseen(site, Mode::Background);
             });
             if let Err(error) = apart {
                 log.error(&format!("cannot deliver in the background, the next push will: {error}"));

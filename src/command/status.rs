@@ -1,23 +1,45 @@
 //! `rally-hook status`: what is queued, what failed and why, what was delivered.
 
 use std::collections::HashMap;
+use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Ended, Error, Site, config_file, from_now, git_dir, is_state_deleted, load_config, write_out};
+use super::{
+    Ended, Error, Site, config_file, from_now, git_dir, hook_file, is_state_deleted, load_config, whole_seconds,
+    write_out,
+};
 use crate::PROGRAM;
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::Deliver;
-use crate::queue::{AFTER_LOSS, Claim, DeadLetter, Pause, StateDir, Status};
+use crate::queue::{AFTER_LOSS, AtWork, DeadLetter, Pause, StateDir, Status};
 use crate::text::{json_safe, plural, printable, with_causes};
 use crate::time::Time;
+use crate::vcs;
 
-/// A process that waits for a time acts soon after it.
-const OVERDUE: Duration = Duration::from_secs(60);
+/// The version of the JSON object. It is raised when a field goes away or changes its meaning.
+const SCHEMA: u32 = 1;
+/// By then, a process that a push has started can be seen.
+const START: Duration = Duration::from_millis(200);
 /// How many of the dead letters with one reason are named.
 const NAMED: usize = 3;
+
+/// What is reported.
+struct Facts<'f> {
+    status: Status,
+    worker: AtWork,
+    /// The refs that lag behind, or why that is not known.
+    behind: Result<Vec<String>, String>,
+    deliver: Deliver,
+    /// How long something has waited, where that is longer than the caller allows.
+    too_old: Option<Duration>,
+    git_dir: &'f Path,
+    /// The SCMRepository's name, unless the configuration is wrong.
+    name: Option<String>,
+}
 
 pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
@@ -35,30 +57,56 @@ pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error
     // The queue can be shown whatever is wrong with the configuration.
     let config = config_file(place, &git_dir).and_then(|file| load_config(file.as_deref(), &git_dir));
     let site = Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
-    let (status, is_initialised, is_delivering) = site.with_queue(|queue| {
-        let status = queue.status(now())?;
-        let is_due = status.next_attempt.is_some_and(|next| next <= now());
-        let is_delivering = is_due && queue.try_claim(Claim::Delivery)?.is_none();
-        Ok((status, queue.is_initialised()?, is_delivering))
-    })?;
+    let (status, worker, is_initialised) = look(&site)?;
     let behind = match &config {
         Ok(_) => behind(&site),
         Err(_) => Err("the configuration does not say which refs are watched".to_owned()),
     };
-    let text = match arguments.json {
-        true => json(&status, &behind),
-        false => human(&status, &behind, site.config.queue.deliver, is_delivering),
+    let age = status.oldest_pending.map(|oldest| now().since(oldest));
+    let facts = Facts {
+        too_old: age.filter(|age| arguments.max_age.is_some_and(|limit| *age > limit)),
+        status,
+        worker,
+        behind,
+        deliver: site.config.queue.deliver,
+        git_dir: &git_dir,
+        name: config.as_ref().ok().map(|config| config.repository_name(&git_dir)),
     };
+    let text = if arguments.json { json(&facts) } else { human(&facts) };
     write_out(text.as_bytes())?;
     config?;
+    let Facts { status, .. } = &facts;
     if !is_initialised && !status.lost && status.recorded == 0 && status.pushes == 0 {
         return Err(nothing_recorded());
     }
-    let fine = status.failed == 0
+    Ok(Ended::done_if(is_fine(&facts)))
+}
+
+/// Looks at the queue, and at who is there to deliver. A process may end during the look, and one that a push has just
+/// started may not be seen yet: work that nobody is at counts only if it is so twice.
+fn look(site: &Site) -> Result<(Status, AtWork, bool), Error> {
+    let look = || {
+        let worker = site.state.at_work()?;
+        site.with_queue(|queue| Ok((queue.status(now())?, worker, queue.is_initialised()?)))
+    };
+    match look()? {
+        (status, AtWork::Nobody, _) if status.is_work_left() && site.config.queue.deliver == Deliver::Background => {
+            thread::sleep(START);
+            look()
+        }
+        found => Ok(found),
+    }
+}
+
+/// Tells whether nobody has to act.
+fn is_fine(facts: &Facts) -> bool {
+    let status = &facts.status;
+    status.failed == 0
         && !status.lost
-        && behind.as_ref().is_ok_and(Vec::is_empty)
-        && !status.pause.is_some_and(|pause| pause.needs_person);
-    Ok(Ended::done_if(fine))
+        && facts.behind.as_ref().is_ok_and(Vec::is_empty)
+        && !status.pause.as_ref().is_some_and(|pause| pause.needs_person)
+        && !(status.is_work_left() && facts.worker == AtWork::Nobody)
+        && facts.too_old.is_none()
 }
 
 /// Returns the refs that lag behind. A repository that cannot be opened is worth a line, not the loss of the others.
@@ -68,9 +116,16 @@ fn behind(site: &Site) -> Result<Vec<String>, String> {
     behind.map_err(|error| with_causes(&error))
 }
 
-fn json(status: &Status, behind: &Result<Vec<String>, String>) -> String {
+fn json(facts: &Facts) -> String {
+    let Facts { status, behind, .. } = facts;
     let date = |time: Option<Time>| time.map(|time| time.to_string());
     let object = json!({
+        "schema": SCHEMA,
+        "repository": facts.git_dir.to_string_lossy(),
+        "name": facts.name,
+        "vcs": "git",
+        "hook": vcs::hooks_dir(facts.git_dir).ok().map(|hooks| hook_file::look(&hooks).word()),
+        "worker": facts.worker != AtWork::Nobody,
         "recorded": status.recorded,
         "pending": status.pending,
         "failed": status.failed,
@@ -101,13 +156,21 @@ fn json(status: &Status, behind: &Result<Vec<String>, String>) -> String {
 }
 
 /// Returns the text for people.
-fn human(status: &Status, behind: &Result<Vec<String>, String>, deliver: Deliver, is_delivering: bool) -> String {
+fn human(facts: &Facts) -> String {
+    let Facts { status, behind, .. } = facts;
     let last = status.last_delivery.map(|at| format!(", the last {}", from_now(at))).unwrap_or_default();
     let mut lines = vec![format!("recorded   {}", status.recorded), format!("delivered  {}{last}", status.delivered)];
     let mut add = |present: bool, line: String| lines.extend(present.then_some(line));
     add(status.existed > 0, format!("existed    {} were in Rally already", status.existed));
     add(status.unlinked > 0, format!("unlinked   {} name no artifact that Rally has", status.unlinked));
-    add(true, queued(status, deliver, is_delivering));
+    let oldest = status.oldest_pending.filter(|_| status.pending > 0);
+    let oldest = oldest.map(|at| format!(", the oldest recorded {}", from_now(at))).unwrap_or_default();
+    add(true, format!("queued     {}{oldest}", status.pending));
+    worker_line(facts).into_iter().for_each(|line| add(true, line));
+    facts
+        .too_old
+        .iter()
+        .for_each(|age| add(true, format!("too old    something has waited for {}", whole_seconds(*age))));
     add(true, format!("failed     {}", status.failed));
     dead_letters(&status.dead_letters).into_iter().for_each(|line| add(true, line));
     add(
@@ -128,9 +191,8 @@ fn human(status: &Status, behind: &Result<Vec<String>, String>, deliver: Deliver
         status.unknown_authors > 0,
         format!("authors    {unknown_authors} posted without one: Rally knows no such user"),
     );
-    let is_queued = status.pending + status.pushes + status.state_requests > 0;
-    if let Some(pause) = status.pause.as_ref().filter(|pause| is_queued || pause.needs_person) {
-        add(true, paused(pause, deliver));
+    if let Some(pause) = status.pause.as_ref().filter(|pause| status.is_work_left() || pause.needs_person) {
+        add(true, paused(pause, facts.worker));
     } else if let Some(error) = &status.last_error {
         add(true, format!("last error {}", printable(error)));
     }
@@ -170,31 +232,36 @@ fn dead_letters(letters: &[DeadLetter]) -> Vec<String> {
     groups.into_iter().map(line).collect()
 }
 
-fn queued(status: &Status, deliver: Deliver, is_delivering: bool) -> String {
-    let oldest = status.oldest_pending.map(|at| format!(", the oldest recorded {}", from_now(at))).unwrap_or_default();
-    let next = match status.next_attempt {
-        None => String::new(),
-        Some(_) if is_delivering => "; a process is delivering".into(),
-        Some(at) if deliver == Deliver::Later => format!("; due {}, by `rally-hook deliver`", from_now(at)),
-        Some(at) if is_overdue(at) => format!("; due {}, run `rally-hook deliver`", from_now(at)),
-        Some(at) => format!("; next attempt {}", from_now(at.max(now()))),
+/// Returns the line about who delivers, if there is anything to deliver or somebody at it.
+fn worker_line(facts: &Facts) -> Option<String> {
+    let Facts { status, worker, deliver, .. } = facts;
+    let text = match worker {
+        AtWork::Nobody if !status.is_work_left() => return None,
+        AtWork::Delivering => "a process is delivering".to_owned(),
+        AtWork::Waiting => {
+            let next = status.next_attempt.map(|at| format!("; next attempt {}", from_now(at.max(now()))));
+            format!("a process waits{}", next.unwrap_or_default())
+        }
+        AtWork::Nobody => {
+            let other = match deliver {
+                Deliver::Background | Deliver::Inline => "the next push delivers it too",
+                Deliver::Later => "or let a timer run it",
+            };
+            format!("no process is at work on it; run `rally-hook deliver`, {other}")
+        }
     };
-    format!("queued     {}{oldest}{next}", status.pending)
+    Some(format!("worker     {text}"))
 }
 
-fn paused(pause: &Pause, deliver: Deliver) -> String {
-    let what = match deliver {
-        _ if pause.needs_person => "fix this, then run `rally-hook deliver`",
-        Deliver::Later => "`rally-hook deliver` tries again, by a timer or by hand",
-        Deliver::Background if !is_overdue(pause.until) => "a process in the background tries again",
-        Deliver::Background | Deliver::Inline => "the next push or `rally-hook deliver` tries again",
+fn paused(pause: &Pause, worker: AtWork) -> String {
+    let until = format!(", until {}", pause.until);
+    let (until, what) = match (worker, pause.needs_person) {
+        (AtWork::Nobody, true) => (String::new(), "fix this, then run `rally-hook deliver`"),
+        (AtWork::Nobody, false) => (String::new(), "`rally-hook deliver` tries again"),
+        (_, true) => (until, "fix this, then run `rally-hook deliver`; it is also tried again by itself then"),
+        (_, false) => (until, "tried again by itself then"),
     };
-    format!("paused     since {}, until {} ({what}): {}", pause.since, pause.until, printable(&pause.error))
-}
-
-/// Tells whether a time is so long past that no process can be at work on what was to happen then.
-fn is_overdue(time: Time) -> bool {
-    now().since(time) > OVERDUE
+    format!("paused     since {}{until} ({what}): {}", pause.since, printable(&pause.error))
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@
 use std::fs::{File, TryLockError};
 use std::time::Duration;
 
-use super::{Error, Queue};
+use super::{Error, Queue, StateDir};
 use crate::clock::Deadline;
 
 /// How often a claim that somebody else has is tried again.
 const POLL: Duration = Duration::from_millis(5);
+/// How long a claim may seem to be held by a process that only looks whether it is.
+pub(crate) const LOOK: Duration = Duration::from_millis(50);
 
 /// What only one process at a time may do for a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(crate) enum Claim {
     Delivery,
     /// To stay in the background until something is due.
     Waiting,
+    /// To wait in the foreground. It keeps nobody from anything, and tells others that somebody waits.
+    Foreground,
 }
 
 /// A claim that is held until it is dropped.
@@ -31,17 +35,39 @@ impl Claim {
             Claim::Recording => "record.lock",
             Claim::Delivery => "deliver.lock",
             Claim::Waiting => "background.lock",
+            Claim::Foreground => "foreground.lock",
         }
     }
 }
 
-impl Queue {
-    /// Makes the claim unless another process has it.
+/// Who is there to deliver, as the claims tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtWork {
+    /// A process is delivering.
+    Delivering,
+    /// A process waits until something is due.
+    Waiting,
+    Nobody,
+}
+
+impl StateDir {
+    /// Tells who is there to deliver.
+    pub(crate) fn at_work(&self) -> Result<AtWork, Error> {
+        Ok(if self.is_claimed(Claim::Delivery)? {
+            AtWork::Delivering
+        } else if self.is_claimed(Claim::Waiting)? || self.is_claimed(Claim::Foreground)? {
+            AtWork::Waiting
+        } else {
+            AtWork::Nobody
+        })
+    }
+
+    /// Makes the claim unless another process has it, or looks at it at this moment.
     ///
     /// # Errors
     /// If the file cannot be locked, as on some network file systems.
     pub(crate) fn try_claim(&self, claim: Claim) -> Result<Option<Claimed>, Error> {
-        let file = self.dir.lock_file(claim.file_name())?;
+        let file = self.lock_file(claim.file_name())?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Claimed(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -49,25 +75,36 @@ impl Queue {
         }
     }
 
+    /// Tells whether a process has the claim. Two that look share the lock, so neither takes the other for its holder.
+    fn is_claimed(&self, claim: Claim) -> Result<bool, Error> {
+        match self.lock_file(claim.file_name())?.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(source)) => Err(self.lock_error(claim, source)),
+        }
+    }
+
+    fn lock_error(&self, claim: Claim, source: std::io::Error) -> Error {
+        Error::Lock { path: self.path().join(claim.file_name()), source }
+    }
+}
+
+impl Queue {
     /// Waits until the claim can be made.
     pub(crate) fn claim(&self, claim: Claim) -> Result<Claimed, Error> {
         let file = self.dir.lock_file(claim.file_name())?;
-        file.lock().map_err(|source| self.lock_error(claim, source))?;
+        file.lock().map_err(|source| self.dir.lock_error(claim, source))?;
         Ok(Claimed(file))
     }
 
     /// Waits until the claim can be made or the deadline has passed.
     pub(crate) fn claim_until(&self, claim: Claim, deadline: Deadline) -> Result<Option<Claimed>, Error> {
         loop {
-            let claimed = self.try_claim(claim)?;
+            let claimed = self.dir.try_claim(claim)?;
             if claimed.is_some() || deadline.has_passed() {
                 return Ok(claimed);
             }
             std::thread::sleep(POLL);
         }
-    }
-
-    fn lock_error(&self, claim: Claim, source: std::io::Error) -> Error {
-        Error::Lock { path: self.dir.path().join(claim.file_name()), source }
     }
 }

@@ -22,8 +22,9 @@ pub(crate) struct Status {
     pub pushes: i64,
     /// Commits whose state changes are not made yet.
     pub state_requests: i64,
-    /// When the oldest pending one was recorded.
+    /// Since when the oldest waits: a pending one, or a push.
     pub oldest_pending: Option<Time>,
+    /// When something is due, now or after a back-off or pause.
     pub next_attempt: Option<Time>,
     pub last_delivery: Option<Time>,
     pub last_error: Option<String>,
@@ -45,9 +46,17 @@ pub(crate) struct DeadLetter {
     pub reason: String,
 }
 
+impl Status {
+    /// Tells whether there is anything that a process has to do.
+    pub(crate) fn is_work_left(&self) -> bool {
+        self.pending + self.pushes + self.state_requests > 0
+    }
+}
+
 impl Queue {
     pub(crate) fn status(&self, now: Time) -> Result<Status, Error> {
         let pause = self.pause(now)?;
+        let due = self.next_due(now)?;
         let kept_pushes = self.dir.kept_pushes()?.0.len() as i64;
         self.read(|db| {
             let counter = |key| Ok::<i64, rusqlite::Error>(meta(db, key)?.unwrap_or(0));
@@ -71,11 +80,12 @@ impl Queue {
                 // Those that the database could not take are in files beside it.
                 pushes: kept_pushes + count("SELECT count(*) FROM push")?,
                 state_requests: count("SELECT count(*) FROM state_request WHERE done = 0")?,
-                oldest_pending: time("SELECT min(recorded_at) FROM changeset WHERE dead = 0")?,
-                // Nothing is tried before a pause is over, and nothing by itself where a person has to act.
-                next_attempt: time("SELECT min(next_attempt) FROM changeset WHERE dead = 0")?
-                    .filter(|_| !pause.as_ref().is_some_and(|pause| pause.needs_person))
-                    .map(|next| pause.as_ref().map_or(next, |pause| next.max(pause.until))),
+                oldest_pending: time(
+                    "SELECT min(at) FROM (SELECT recorded_at AS at FROM changeset WHERE dead = 0 \
+                     UNION ALL SELECT received_at FROM push)",
+                )?,
+                // Nothing is tried by itself before a pause is over.
+                next_attempt: due.map(|next| pause.as_ref().map_or(next, |pause| next.max(pause.until))),
                 last_delivery: time("SELECT max(at) FROM receipt WHERE outcome = 'delivered'")?,
                 last_error: pause.as_ref().map(|pause| pause.error.clone()).or(row_error),
                 pause,

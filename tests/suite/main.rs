@@ -38,6 +38,7 @@ mod repositories;
 mod request_faults;
 mod settings;
 mod states;
+mod status;
 mod storage;
 mod trust;
 mod unknown_outcomes;

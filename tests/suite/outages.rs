@@ -76,45 +76,6 @@ fn a_manual_attempt_says_that_delivery_pauses() {
     assert!(second.stderr.contains("this attempt does not extend the pause"), "{second:?}");
 }
 
-/// Sets up a server whose delivery pauses after a failure.
-fn with_paused_delivery() -> Server {
-    let server = Server::delivering_later("");
-    server.new_clone().push_commits(&MESSAGES);
-    server.fail_next(status(503));
-    server.run(&["deliver"]).fails_with(1);
-    server
-}
-
-#[test]
-fn status_names_the_command_to_run_if_nothing_retries_by_itself() {
-    let server = with_paused_delivery();
-    let later = server.run(&["status"]).succeeds().stdout;
-    assert!(later.contains("(`rally-hook deliver` tries again, by a timer or by hand)"), "{later}");
-    assert!(later.contains(", by `rally-hook deliver`") && !later.contains("push"), "{later}");
-}
-
-#[test]
-fn status_says_that_a_background_delivery_retries_by_itself() {
-    let server = with_paused_delivery();
-    server.configure("");
-    let waiting = server.run(&["status"]).succeeds().stdout;
-    assert!(
-        waiting.contains("next attempt") && waiting.contains("a process in the background tries again"),
-        "{waiting}"
-    );
-}
-
-#[test]
-fn status_names_the_command_to_run_if_the_next_attempt_is_overdue() {
-    let server = with_paused_delivery();
-    server.configure("");
-    server.change_queue("UPDATE meta SET value = json_set(value, '$.until', 1700000000000) WHERE key = 'pause'");
-    server.let_time_pass();
-    let waiting = server.run(&["status"]).succeeds().stdout;
-    assert!(waiting.contains(" ago, run `rally-hook deliver`"), "{waiting}");
-    assert!(waiting.contains("the next push or `rally-hook deliver` tries again"), "{waiting}");
-}
-
 #[test]
 fn deliver_wait_says_what_it_waits_for() {
     let server = Server::delivering_later("");

@@ -140,7 +140,7 @@ fn a_second_deliver_leaves_it_to_the_one_that_runs() {
     server.rally.wait_for_requests("the first deliverer", |requests| !requests.is_empty());
     let second = server.run(&["deliver"]).succeeds();
     assert!(second.stderr.contains("another process is delivering"), "{second:?}");
-    assert!(server.run(&["status"]).succeeds().stdout.contains("; a process is delivering"));
+    assert!(server.run(&["status"]).succeeds().stdout.contains("worker     a process is delivering"));
     assert_eq!(server.rally.requests().len(), 1);
     kill(first);
 }
