@@ -7,6 +7,7 @@
 mod decide;
 mod dispatch;
 mod event;
+mod intent;
 mod pass;
 mod refused;
 mod states;

@@ -10,11 +10,10 @@
 //! under way or hidden by a read replica that lags. What follows from an answer is decided in [`super::decide`].
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::decide::{self, Choice, Fate, Stage};
-use super::dispatch::{Done, Failure, Job, LARGEST_BATCH, dispatch};
+use super::dispatch::{Done, Failure, Job};
 use super::{Delivery, Event};
 use crate::artifact::FormattedId;
 use crate::backoff::random;
@@ -23,16 +22,12 @@ use crate::rally::{Artifact, Author, Error, Rally, posted_path};
 use crate::time::Time;
 use crate::wsapi::{self, Verdict};
 
-/// This many requests in a row that fail by the server's fault, with no success between, are taken for an outage:
-/// there is no use in trying the rest.
-const STRIKES: u32 = 5;
-
 /// A changeset of the pass.
 pub(super) struct PassEntry {
     pub(super) entry: Entry,
-    stage: Stage,
+    pub(super) stage: Stage,
     /// Whether a write has failed that may have taken effect.
-    unclear: bool,
+    pub(super) unclear: bool,
     /// Whether Rally knows no user who is its author.
     author_unknown: bool,
 }
@@ -82,7 +77,7 @@ pub(super) struct Pass<'p, 'd> {
     pub(super) items: Vec<PassEntry>,
     pub(super) artifacts: HashMap<FormattedId, Artifact>,
     /// Requests in a row that failed by the server's fault.
-    strikes: u32,
+    pub(super) strikes: u32,
     /// Whether a write has succeeded.
     pub(super) has_written: bool,
     /// The entries one of whose writes was refused to this user when it was sent alone, each with the reason.
@@ -324,88 +319,6 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// Sends jobs. Before that the outcome of each entry is noted as unknown. Afterwards the old value is restored for
-    /// entries whose writes were not sent or certainly had no effect.
-    fn send(&mut self, jobs: Vec<Job>, answered: fn(&mut Self, Vec<Done>) -> Result<(), Error>) -> Result<(), Error> {
-        if jobs.is_empty() || self.halt.is_some() {
-            return Ok(());
-        }
-        let sent: BTreeSet<usize> = jobs.iter().map(|job| job.entry).collect();
-        let before: Vec<(usize, Writes)> = sent.iter().map(|&index| (index, self.items[index].entry.writes)).collect();
-        let (client, mut limits) = (&self.rally.client, self.delivery.pace.limits.clone());
-        let largest = limits.batch.map_or(1, |_| jobs.len().min(LARGEST_BATCH));
-        self.note_sent(sent.iter().copied().collect(), largest)?;
-        let mut noted = self.now();
-        let mut broken = None;
-        let unsent = dispatch(client, &mut limits, jobs, |group| {
-            self.count_strikes(&group);
-            self.has_written |= group.iter().any(|done| done.result.is_ok());
-            if let Err(error) = answered(self, group) {
-                broken = Some(error);
-            }
-            if self.now().since(noted) > self.timeout() {
-                noted = self.now();
-                let waiting = sent.iter().copied().filter(|&index| self.is_under_way(index)).collect();
-                broken = self.note_sent(waiting, largest).err().or(broken.take());
-            }
-            if broken.is_some() || self.halt.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        self.delivery.pace.limits = limits;
-        if let Some(error) = broken {
-            return Err(error);
-        }
-        unsent.iter().for_each(|job| self.items[job.entry].stage = Stage::Left);
-        let mut known = BTreeSet::new();
-        for (index, before) in before {
-            let PassEntry { entry, stage, unclear, .. } = &mut self.items[index];
-            // What was not sent had no effect, and what was answered is noted.
-            if !*unclear && *stage == Stage::Left {
-                entry.writes = before;
-                known.insert(index);
-            }
-        }
-        self.save(&known)
-    }
-
-    /// Notes, before requests are sent, until when their outcome is unknown if this process ends without an answer. That
-    /// is noted again after each time limit, so a request may be sent, and answered, up to two of them later.
-    fn note_sent(&mut self, entries: BTreeSet<usize>, writes: usize) -> Result<(), Error> {
-        let until = self.delivery.settings.rally.sent_now(writes, self.now()) + self.timeout() * 2;
-        for &index in &entries {
-            self.items[index].entry.writes = Writes::Unanswered { until };
-        }
-        self.save(&entries)
-    }
-
-    /// Tells whether a write of the entry is still to be sent or answered, as far as is known.
-    fn is_under_way(&self, index: usize) -> bool {
-        let PassEntry { entry, stage, unclear, .. } = &self.items[index];
-        !unclear
-            && matches!(stage, Stage::New | Stage::ToChange(_))
-            && matches!(entry.writes, Writes::Unanswered { .. })
-    }
-
-    fn timeout(&self) -> Duration {
-        self.delivery.settings.rally.rally.timeout
-    }
-
-    /// Notes until when a failed write may take effect unseen, unless it is clear that it did not. Of several the
-    /// latest counts.
-    fn note_unclear(&mut self, index: usize, failure: &Failure) {
-        let error = &failure.error;
-        if error.is_without_effect() {
-            return;
-        }
-        let until = self.delivery.settings.rally.settles_at(error, failure.together.max(1), self.now());
-        let item = &mut self.items[index];
-        let until = match item.entry.writes {
-            // What was noted before the request was sent is known better now.
-            Writes::Unanswered { until: other } if item.unclear => until.max(other),
-            _ => until,
-        };
-        (item.unclear, item.entry.writes) = (true, Writes::Unanswered { until });
-    }
-
     /// Decides what becomes of a changeset one of whose writes failed.
     fn failed(&mut self, index: usize, failure: &Failure) -> Result<(), Error> {
         self.items[index].stage = Stage::Left;
@@ -445,23 +358,6 @@ impl Pass<'_, '_> {
                 decide::note_failure(attempts, None, text, now);
                 (self.delivery.observe)(&Event::GivenUp { revision, error: text });
             }
-        }
-    }
-
-    /// Counts groups that failed as a whole, one after the other, by the server's fault.
-    fn count_strikes(&mut self, group: &[Done]) {
-        let is_by_server = |done: &Done| {
-            let failure = done.result.as_ref().err();
-            let is_own_fault = |failure: &Failure| {
-                failure.together <= 1
-                    && (matches!(failure.error, wsapi::Error::Rejected { .. }) || failure.verdict() == Verdict::Refused)
-            };
-            failure.is_some_and(|failure| !is_own_fault(failure))
-        };
-        self.strikes = if group.iter().all(is_by_server) { self.strikes + 1 } else { 0 };
-        let last = group.last().and_then(|done| done.result.as_ref().err());
-        if let Some(failure) = last.filter(|_| self.strikes >= STRIKES) {
-            self.halt.get_or_insert(failure.error.clone());
         }
     }
 
