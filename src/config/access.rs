@@ -13,7 +13,6 @@ use super::merge::Withheld;
 use super::{Authors, Error, Rally};
 use crate::environment::{self, KEY_VARIABLE, PASSWORD_VARIABLE};
 use crate::files::{self, Links, Owners};
-use crate::process::effective_user;
 
 /// Longer files are refused, in bytes.
 const MAX_SIZE: u64 = 16 * 1024 * 1024;
@@ -167,13 +166,12 @@ impl Authors {
     }
 }
 
-/// Makes sure that only its owner may read the file. A file of another owner (root's, as a rule) may also be read
-/// by its group, since that is how it reaches us.
+/// Makes sure that only its owner and its group may read the file, and only its owner may write it. Several users who
+/// run hooks share a secret by a group, so the rule is the same for whoever owns it.
 pub(super) fn check_private(path: &Path) -> Result<(), Error> {
     let meta = fs::metadata(path).map_err(|source| files::Error::Read { path: path.to_owned(), source })?;
     let mode = meta.mode() & 0o777;
-    let forbidden = if meta.uid() == effective_user() { 0o077 } else { 0o027 };
-    if mode & forbidden == 0 { Ok(()) } else { Err(Error::NotPrivate { path: path.to_owned(), mode }) }
+    if mode & 0o027 == 0 { Ok(()) } else { Err(Error::NotPrivate { path: path.to_owned(), mode }) }
 }
 
 #[cfg(test)]
@@ -187,12 +185,26 @@ mod tests {
         let path = dir.path().join("api-key");
         fs::write(&path, "_secret\n").expect("a file");
         let rally = Rally { api_key_file: Some(path.clone()), ..Rally::default() };
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("a mode");
-        let error = rally.credentials().expect_err("readable by all").to_string();
-        assert!(error.ends_with(&format!("chmod 600 {}", path.display())), "{error}");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
-        let Ok(Credentials::ApiKey(key)) = rally.credentials() else { panic!("no key") };
-        assert_eq!(key.expose(), "_secret");
-        assert_eq!(format!("{key:?}"), "[redacted]");
+        let path_text = path.display();
+        for mode in [0o604, 0o644, 0o660, 0o606] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+            let error = rally.credentials().expect_err("others may read or write it").to_string();
+            let cure = format!("run: chmod 600 {path_text}, or chmod 640 {path_text} if its group is to read it");
+            assert!(error.ends_with(&cure), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_may_be_read_by_its_owner_and_its_group() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("api-key");
+        fs::write(&path, "_secret\n").expect("a file");
+        let rally = Rally { api_key_file: Some(path.clone()), ..Rally::default() };
+        for mode in [0o400, 0o440, 0o600, 0o640] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+            let Ok(Credentials::ApiKey(key)) = rally.credentials() else { panic!("no key") };
+            assert_eq!(key.expose(), "_secret");
+            assert_eq!(format!("{key:?}"), "[redacted]");
+        }
     }
 }

@@ -26,7 +26,9 @@ pub(crate) enum Error {
     #[error("{}{}: `{key}`: {problem}", path.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]
     Invalid { path: PathBuf, line: Option<usize>, key: &'static str, problem: String },
     #[error(
-        "{} holds a secret and others may read it (mode {mode:03o}); run: chmod 600 {}", path.display(), path.display()
+        "{} holds a secret: only its owner and its group may read it, and only its owner may write it (its mode is \
+         {mode:03o}); run: chmod 600 {}, or chmod 640 {} if its group is to read it",
+        path.display(), path.display(), path.display()
     )]
     NotPrivate { path: PathBuf, mode: u32 },
     #[error("{key} cannot be used")]

@@ -180,7 +180,7 @@ fn a_key_file_that_others_may_read_is_refused_with_the_chmod_command() {
 fn a_configuration_with_a_key_that_others_may_read_is_refused_with_the_chmod_command() {
     let (server, clone) = with_queued_commit("api_key = \"_full-access-key\"");
     let config = server.git_dir.join("rally-hook.toml");
-    set_mode(&config, 0o640);
+    set_mode(&config, 0o644);
     clone.commit("US2", &[("a", Some("2"))]);
     let seen = clone.push(&["origin", "main"]);
     assert!(seen.contains("this push is kept until the configuration is fixed"), "{seen}");
