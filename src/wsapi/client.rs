@@ -325,9 +325,11 @@ pub(crate) fn relative(rally_ref: &str) -> Option<String> {
     let path = path.trim_start_matches('/').trim_end_matches(".js");
     let is_ref = path.len() <= MAX_REF
         && path.contains('/')
-        && path
-            .split('/')
-            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)));
+        && path.split('/').all(|part| {
+            !part.is_empty()
+                && part != "webservice"
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+        });
     is_ref.then(|| format!("/{path}"))
 }
 
