@@ -46,7 +46,8 @@ pub(crate) enum Command {
     Backfill(Backfill),
     /// Deliver queued commits that are due
     ///
-    /// It tries once, also during a pause after a failure. If another process is delivering, it leaves that to it.
+    /// It tries once, also during a pause after a failure. What waits for the end of its own back-off is left, unless you
+    /// say --now. If another process is delivering, it leaves that to it.
     Deliver(Deliver),
     /// Record commits on watched refs that no hook recorded
     ///
@@ -144,6 +145,9 @@ pub(crate) struct Deliver {
     #[arg(long)]
     pub wait: bool,
     /// Deliver for every repository below this directory, for a timer (not with --wait or --repo)
+    /// Try also at once what waits for the end of a back-off
+    #[arg(long)]
+    pub now: bool,
     #[arg(long, value_name = "DIR", conflicts_with = "wait")]
     pub all_repos: Option<PathBuf>,
 }

@@ -24,13 +24,21 @@ const MAX_DEPTH: usize = 8;
 
 pub(super) fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
     if let Some(root) = &arguments.all_repos {
-        return all_repositories(place, root);
+        return all_repositories(place, root, arguments.now);
     }
     let mode = if arguments.wait { Mode::Wait } else { Mode::Once };
     let site = Site::open(place)?;
     tell_pause(&site)?;
+    if arguments.now {
+        make_due(&site)?;
+    }
     let (report, status) = deliver_and_look(&site, mode)?;
     Ok(summarise(&report, &status))
+}
+
+/// Makes due what waits for the end of a back-off.
+fn make_due(site: &Site) -> Result<(), Error> {
+    site.with_queue(|queue| Ok(queue.make_due(now())?))
 }
 
 /// Says that delivery pauses, which does not keep a person from trying.
@@ -127,10 +135,12 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     }
     tell(&parts.join(", "));
     let reason = report.paused.as_ref().map(|pause| &pause.error).or(report.last_error.as_ref());
-    match (reason.filter(|_| is_queued || report.dead > 0 || report.unrecorded), status.next_attempt) {
-        (Some(reason), _) => tell(reason),
-        (None, Some(next)) if is_queued => tell(&format!("the next attempt is due {}", from_now(next))),
-        _ => {}
+    if let Some(reason) = reason.filter(|_| is_queued || report.dead > 0 || report.unrecorded) {
+        tell(reason);
+    }
+    if let Some(next) = status.next_attempt {
+        let due = from_now(next.max(now()));
+        tell(&format!("the next attempt is due {due}; `rally-hook deliver --now` tries at once"));
     }
     if status.failed > 0 {
         let letters = plural(status.failed, "dead letter");
@@ -140,7 +150,7 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
 }
 
 /// Delivers for every repository that has a queue; one that fails does not keep the others from it.
-fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
+fn all_repositories(place: &Place, root: &Path, is_now: bool) -> Result<Ended, Error> {
     if !root.is_dir() {
         return Err(Error::Usage(format!("{} is not a directory", root.display())));
     }
@@ -153,7 +163,14 @@ fn all_repositories(place: &Place, root: &Path) -> Result<Ended, Error> {
     for git_dir in found {
         let place = Place { repo: Some(git_dir.clone()), ..place.clone() };
         let name = || tell(&format!("{}:", git_dir.display()));
-        let done = caught(|| Site::open(&place).and_then(|site| deliver_and_look(&site, Mode::Once)));
+        let work = || {
+            let site = Site::open(&place)?;
+            if is_now {
+                make_due(&site)?;
+            }
+            deliver_and_look(&site, Mode::Once)
+        };
+        let done = caught(work);
         match done.unwrap_or_else(|panic| Err(Error::Failed(format!("a bug in rally-hook, please report it: {panic}"))))
         {
             // A timer that finds nothing to do says nothing, nor where another process does it.

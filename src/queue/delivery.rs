@@ -189,6 +189,35 @@ impl Queue {
 
     /// Drops dead letters.
     pub(crate) fn forget_dead_letters(&mut self, revisions: &[String]) -> Result<(), Error> {
+    /// Makes due what waits for the end of a back-off.
+    pub(crate) fn make_due(&mut self, now: Time) -> Result<(), Error> {
+        self.write(|tx| {
+            tx.execute("UPDATE changeset SET next_attempt = ?1 WHERE dead = 0 AND next_attempt > ?1", [now])?;
+            tx.execute("UPDATE state_request SET next_attempt = ?1 WHERE done = 0 AND next_attempt > ?1", [now])
+                .map(drop)
+        })
+    }
+
+    /// Drops dead letters.
+    pub(crate) fn forget_dead_letters(&mut self, revisions: &[String]) -> Result<(), Error> {
+    /// Makes due what waits for the end of a back-off.
+    pub(crate) fn make_due(&mut self, now: Time) -> Result<(), Error> {
+        self.write(|tx| {
+            tx.execute("UPDATE changeset SET next_attempt = ?1 WHERE dead = 0 AND next_attempt > ?1", [now])?;
+            tx.execute("UPDATE state_request SET next_attempt = ?1 WHERE done = 0 AND next_attempt > ?1", [now])
+                .map(drop)
+        })
+    }
+
+    /// Returns how many of these revisions are queued or dead letters.
+    pub(crate) fn count_left(&self, revisions: &[String]) -> Result<usize, Error> {
+        self.read(|db| {
+            let mut is_left = db.prepare("SELECT 1 FROM changeset WHERE revision = ?1")?;
+            let left = revisions.iter().map(|revision| is_left.exists([revision]));
+            left.collect::<Result<Vec<bool>, _>>().map(|left| left.into_iter().filter(|left| *left).count())
+        })
+    }
+
         self.each(revisions, |tx, revision| {
             let dropped = tx.execute("DELETE FROM changeset WHERE revision = ?1 AND dead = 1", [revision])?;
             count(tx, "recorded", -(dropped as i64))

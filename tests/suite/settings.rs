@@ -254,9 +254,20 @@ fn deliver_during_conflicts(queue: &str, command: &[&str]) -> Server {
 fn a_commit_is_not_retried_before_the_retry_delay_is_over() {
     let server = deliver_during_conflicts("retry_delay = \"1h\"\n", &["deliver"]);
     let tried = server.rally.requests().len();
-    server.run(&["deliver"]).fails_with(1);
+    let ran = server.run(&["deliver"]).fails_with(1);
     assert_eq!(server.rally.requests().len(), tried, "it is not due for an hour");
     assert!(server.status()["next_attempt"].is_string());
+    assert!(ran.stderr.contains("; `rally-hook deliver --now` tries at once"), "{ran:?}");
+}
+
+#[test]
+fn deliver_now_does_not_wait_for_the_end_of_the_retry_delay() {
+    for all in [&["deliver", "--now"][..], &["deliver", "--now", "--all-repos", ".."]] {
+        let server = deliver_during_conflicts("retry_delay = \"1h\"\nretry_for = \"2h\"\n", &["deliver"]);
+        server.rally.clear_faults();
+        server.run(all).succeeds();
+        server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+    }
 }
 
 #[test]
