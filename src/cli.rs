@@ -60,9 +60,10 @@ pub(crate) enum Command {
     /// failed (dead letters). Exits with 1 if a person must act: also if something is queued and no process is at work on
     /// it. With deliver = "later", that is so until the timer runs.
     Status(Status),
-    /// Queue dead letters again
+    /// Queue dead letters again, and deliver them
     ///
-    /// A commit that could not be read is read again. `rally-hook deliver` delivers what is queued.
+    /// A commit that could not be read is read again. If a commit cannot be delivered now, attempts go on for retry_for.
+    /// Exits with 1 unless all of them are delivered.
     Retry(Retry),
     /// Remove dead letters from the queue
     ///
@@ -144,10 +145,10 @@ pub(crate) struct Deliver {
     /// Continue until nothing is queued
     #[arg(long)]
     pub wait: bool,
-    /// Deliver for every repository below this directory, for a timer (not with --wait or --repo)
     /// Try also at once what waits for the end of a back-off
     #[arg(long)]
     pub now: bool,
+    /// Deliver for every repository below this directory, for a timer (not with --wait or --repo)
     #[arg(long, value_name = "DIR", conflicts_with = "wait")]
     pub all_repos: Option<PathBuf>,
 }

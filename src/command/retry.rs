@@ -1,11 +1,13 @@
 //! `rally-hook retry`: tries dead letters again.
 
+use super::deliver::{deliver_and_look, summarise, tell_pause};
 use super::{Ended, Error, Site};
 use crate::cli::{Place, Retry};
 use crate::clock::now;
 use crate::messages::tell;
 use crate::queue::SHORTEST_REVISION;
 use crate::text::plural;
+use crate::worker::Mode;
 
 pub(super) fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
     let site = Site::open(place)?;
@@ -24,12 +26,22 @@ pub(super) fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
         Ok(())
     })?;
     let unreadable = if unread.is_empty() { 0 } else { read_again(&site, &unread)? };
-    match revisions.len() - unreadable {
-        0 if revisions.is_empty() && arguments.all => tell("there are no dead letters"),
-        0 => {}
-        due => tell(&format!("{} queued again; run `rally-hook deliver`", plural(due, "commit"))),
+    if revisions.is_empty() && arguments.all {
+        tell("there are no dead letters");
     }
-    Ok(Ended::done_if(all_found && unreadable == 0))
+    let due = revisions.len() - unreadable;
+    let is_done = due == 0 || deliver(&site, due, &revisions)?;
+    Ok(Ended::done_if(all_found && unreadable == 0 && is_done))
+}
+
+/// Delivers, as the caller asked for it, and says what became of it. Returns whether these revisions are done with, or
+/// another process is at work on them.
+fn deliver(site: &Site, due: usize, revisions: &[String]) -> Result<bool, Error> {
+    tell(&format!("{} queued again", plural(due, "commit")));
+    tell_pause(site)?;
+    let (report, status) = deliver_and_look(site, Mode::Once)?;
+    summarise(&report, &status);
+    Ok(report.busy || site.with_queue(|queue| Ok(queue.count_left(revisions)?))? == 0)
 }
 
 /// Reads the commits of dead letters of which only the revision is known. Returns how many cannot be read.

@@ -137,13 +137,14 @@ impl Queue {
         })
     }
 
-    /// Makes dead letters of all that has waited since before `recorded_before`. Returns their revisions.
-    pub(crate) fn give_up(&mut self, recorded_before: Time, reason: &str) -> Result<Vec<String>, Error> {
+    /// Makes dead letters of all that was recorded, and first tried, before this time. Returns their revisions.
+    pub(crate) fn give_up(&mut self, waiting_since_before: Time, reason: &str) -> Result<Vec<String>, Error> {
         self.write(|tx| {
             let mut update = tx.prepare(
-                "UPDATE changeset SET dead = 1, last_error = ?2 WHERE dead = 0 AND recorded_at < ?1 RETURNING revision",
+                "UPDATE changeset SET dead = 1, last_error = ?2 \
+                 WHERE dead = 0 AND max(recorded_at, coalesce(first_attempt, 0)) < ?1 RETURNING revision",
             )?;
-            let rows = update.query_map(params![recorded_before, reason], |row| row.get("revision"))?;
+            let rows = update.query_map(params![waiting_since_before, reason], |row| row.get("revision"))?;
             rows.collect()
         })
     }
@@ -175,11 +176,12 @@ impl Queue {
         })
     }
 
-    /// Makes a dead letter due again. Returns false if there is nothing to post: only its revision is known.
+    /// Makes a dead letter due again, as if its first attempt were now: attempts go on for all of `retry_for`. Returns
+    /// false if there is nothing to post: only its revision is known.
     pub(crate) fn retry(&mut self, revision: &str, now: Time) -> Result<bool, Error> {
         self.write(|tx| {
             let changed = tx.execute(
-                "UPDATE changeset SET dead = 0, attempts = 0, first_attempt = NULL, next_attempt = ?2 \
+                "UPDATE changeset SET dead = 0, attempts = 0, first_attempt = ?2, next_attempt = ?2 \
                  WHERE dead = 1 AND revision = ?1 AND id IN (SELECT changeset FROM facts)",
                 params![revision, now],
             )?;
@@ -187,19 +189,6 @@ impl Queue {
         })
     }
 
-    /// Drops dead letters.
-    pub(crate) fn forget_dead_letters(&mut self, revisions: &[String]) -> Result<(), Error> {
-    /// Makes due what waits for the end of a back-off.
-    pub(crate) fn make_due(&mut self, now: Time) -> Result<(), Error> {
-        self.write(|tx| {
-            tx.execute("UPDATE changeset SET next_attempt = ?1 WHERE dead = 0 AND next_attempt > ?1", [now])?;
-            tx.execute("UPDATE state_request SET next_attempt = ?1 WHERE done = 0 AND next_attempt > ?1", [now])
-                .map(drop)
-        })
-    }
-
-    /// Drops dead letters.
-    pub(crate) fn forget_dead_letters(&mut self, revisions: &[String]) -> Result<(), Error> {
     /// Makes due what waits for the end of a back-off.
     pub(crate) fn make_due(&mut self, now: Time) -> Result<(), Error> {
         self.write(|tx| {
@@ -218,6 +207,8 @@ impl Queue {
         })
     }
 
+    /// Drops dead letters.
+    pub(crate) fn forget_dead_letters(&mut self, revisions: &[String]) -> Result<(), Error> {
         self.each(revisions, |tx, revision| {
             let dropped = tx.execute("DELETE FROM changeset WHERE revision = ?1 AND dead = 1", [revision])?;
             count(tx, "recorded", -(dropped as i64))

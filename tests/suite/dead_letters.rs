@@ -1,6 +1,6 @@
 //! Dead letters: commits that Rally refuses are listed with the reason, and `retry` queues them again.
 
-use crate::support::fault::errors;
+use crate::support::fault::{errors, status};
 use crate::support::{DELIVER_LATER, Ran, Server, expected};
 
 /// Delivers three commits of which Rally refuses the first and the third; returns these two revisions and what
@@ -86,15 +86,44 @@ fn json_lists_every_dead_letter() {
 fn retry_takes_an_abbreviated_revision_in_any_case() {
     let (server, [first, _], _) = with_dead_letters();
     server.run(&["retry", &first[..8].to_uppercase()]).succeeds();
-    assert_eq!((server.count("failed"), server.count("pending")), (1, 1));
+    assert_eq!((server.count("failed"), server.count("delivered")), (1, 2));
 }
 
 #[test]
-fn retry_all_delivers_every_dead_letter() {
+fn retry_delivers_at_once_and_says_so() {
     let (server, _, _) = with_dead_letters();
-    server.run(&["retry", "--all"]).succeeds();
-    server.deliver_all();
+    let ran = server.run(&["retry", "--all"]).succeeds();
+    assert!(ran.stderr.contains("2 commits queued again") && ran.stderr.contains("2 commits delivered"), "{ran:?}");
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
-    let status = server.run(&["status"]).fails_with(0).stdout;
+    let status = server.run(&["status"]).succeeds().stdout;
     assert!(status.contains("delivered  3") && status.contains("queued     0"), "{status}");
+}
+
+#[test]
+fn retry_fails_if_a_commit_is_refused_again() {
+    let (server, [first, _], _) = with_dead_letters();
+    server.fail_all_with("/changeset/create", &first, errors("Validation error: still no"));
+    let ran = server.run(&["retry", "--all"]).fails_with(1);
+    assert!(ran.stderr.contains("1 commit delivered, 1 became dead letters"), "{ran:?}");
+    assert!(ran.stderr.contains("still no"), "{ran:?}");
+}
+
+#[test]
+fn retry_of_one_succeeds_although_another_waits() {
+    let (server, [first, _], _) = with_dead_letters();
+    server.change_queue("UPDATE changeset SET dead = 0, next_attempt = (strftime('%s') + 3600) * 1000 WHERE id = 3");
+    server.run(&["retry", &first]).succeeds();
+    assert_eq!((server.count("pending"), server.count("delivered")), (1, 2));
+}
+
+#[test]
+fn a_retried_commit_has_all_of_retry_for_again() {
+    let (server, _, _) = with_dead_letters();
+    // Recorded, and given up, long ago; and Rally has been down for as long.
+    server.change_queue("UPDATE changeset SET recorded_at = 0, first_attempt = 0");
+    server.fail_all(status(503));
+    server.run(&["retry", "--all"]).fails_with(1);
+    server.change_queue("UPDATE meta SET value = json_set(value, '$.since', 0) WHERE key = 'pause'");
+    server.run(&["deliver"]).fails_with(1);
+    assert_eq!((server.count("failed"), server.count("pending")), (0, 2));
 }
