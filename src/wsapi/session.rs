@@ -79,6 +79,10 @@ impl Session {
         self.send(self.request(Method::POST, path).query(parameters).json(body), &format!("POST {path}"), entries)
     }
 
+    pub(super) fn delete(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
+        self.send(self.request(Method::DELETE, path).query(parameters), &format!("DELETE {path}"), 1)
+    }
+
     /// Begins a request. All but reads have the token.
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let token = self.token.as_ref().filter(|_| method != Method::GET);
