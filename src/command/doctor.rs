@@ -284,12 +284,18 @@ fn proxy(rally: &Rally) -> Finding {
     }
 }
 
-/// Finds out whether the credentials may write, by an update that changes nothing of an object that does not exist.
+/// Finds out whether the credentials may write, by an update that changes nothing of an object that does not exist: Rally
+/// looks for the object only if the user may write (docs/wsapi.md, 3.1).
 fn rights(client: &Client) -> Finding {
     let nothing = wsapi::Write { path: "/changeset/1".into(), body: serde_json::json!({"Changeset": {}}) };
     match client.write(&nothing) {
+        Ok(_) => Fine("writes are not refused".into()),
+        Err(error) if error.is_about_missing_object() => Fine("writes are not refused".into()),
         Err(error) if matches!(error.verdict(), Verdict::Stop | Verdict::Refused) => wrong(&error),
-        _ => Fine("writes are not refused".into()),
+        Err(error) => Note(format!(
+            "not known, because the question failed: {}; run `rally-hook doctor` again",
+            with_causes(&error)
+        )),
     }
 }
 

@@ -109,6 +109,14 @@ impl Error {
         }
     }
 
+    /// Tells whether Rally did not find the object that was to be read or updated.
+    pub(crate) fn is_about_missing_object(&self) -> bool {
+        let Error::Rejected { texts, .. } = self else { return false };
+        texts.iter().any(|text| {
+            text.contains("Cannot find object") || text.contains("Could not read") && text.contains("to update")
+        })
+    }
+
     /// Returns the ObjectID of the artifact that this user may not write to, if that is what Rally says (docs/wsapi.md, 8).
     pub(crate) fn unwritable(&self) -> Option<&str> {
         let Error::Rejected { texts, .. } = self else { return None };

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::fault::status;
+use crate::support::fault::{errors, status};
 use crate::support::{Server, copy_program, hermetic, program, ran, skipped};
 
 /// Runs the doctor, which ends with this exit code, and returns what it says about a subject.
@@ -123,6 +123,16 @@ fn a_read_only_key_is_reported() {
         told.contains("Rally refused POST /changeset/1: Not authorized") && told.contains("may be read-only"),
         "{told}"
     );
+}
+
+#[test]
+fn a_refusal_for_another_reason_is_not_taken_for_the_right_to_write() {
+    let server = Server::new();
+    for action in [status(500), errors("Validation error: odd")] {
+        server.fail_next_at("POST", "/changeset/1", action);
+        assert!(finding(&server, 0, "rights").starts_with("note  rights         not known, because "));
+    }
+    assert!(finding(&server, 0, "rights").starts_with("ok    rights"));
 }
 
 #[test]
