@@ -82,8 +82,8 @@ pub(crate) enum Command {
     ///
     /// It looks at the configuration, the repository, the hook, the queue, the refs, the log, the map of authors, the proxy,
     /// the server, the credentials and their rights, the workspace, the prefixes and the SCMRepository. It changes nothing
-    /// in Rally.
-    Doctor,
+    /// in Rally, unless you say --probe.
+    Doctor(Doctor),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page, or that of a command
@@ -161,6 +161,14 @@ pub(crate) struct Status {
     /// Exit with 1 also if something has waited for longer than this, for example 1h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub max_age: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Find out what Rally does that its documents do not say: make a scratch SCMRepository with two Changesets and four
+    /// Changes, and delete them
+    #[arg(long)]
+    pub probe: bool,
 }
 
 #[derive(Debug, Args)]

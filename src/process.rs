@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the delivery's process is called in lists of processes.
 const NAME: &std::ffi::CStr = c"rally-deliver";
@@ -57,6 +58,26 @@ pub(crate) fn ignore_hang_ups() {
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
         libc::signal(libc::SIGHUP, libc::SIG_IGN);
     }
+}
+
+/// Whether somebody has asked this process to end.
+static IS_TERMINATED: AtomicBool = AtomicBool::new(false);
+
+/// From now on, the signals that end a process only make [`is_terminated`] true, for work that must not be left half done.
+pub(crate) fn note_terminations() {
+    extern "C" fn note(_: libc::c_int) {
+        IS_TERMINATED.store(true, Ordering::Relaxed);
+    }
+    let handler: extern "C" fn(libc::c_int) = note;
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the handler only stores to an atomic, which a signal may interrupt anything for.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
+}
+
+/// Tells whether one of these signals came since [`note_terminations`].
+pub(crate) fn is_terminated() -> bool {
+    IS_TERMINATED.load(Ordering::Relaxed)
 }
 
 /// Gives a child the usual signals back, which it would inherit as ignored.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::hook_file::{self, HOOK, Hook, KEPT, KEPT_BEFORE, is_executable};
-use super::{Ended, Error, Site, config_file, from_now, git_dir, load_config, state_dir};
+use super::{Ended, Error, Site, config_file, from_now, git_dir, load_config, probe, state_dir};
 use crate::cli::Place;
 use crate::clock::now;
 use crate::config::{self, Commits, Config, Rally};
@@ -19,7 +19,7 @@ use crate::vcs::{self, Repository};
 use crate::wsapi::{self, Client, Verdict};
 
 /// How one check went.
-enum Finding {
+pub(super) enum Finding {
     Fine(String),
     /// Worth knowing, and no hindrance.
     Note(String),
@@ -31,7 +31,7 @@ fn wrong(error: &dyn std::error::Error) -> Finding {
     Wrong(with_causes(error))
 }
 
-pub(super) fn run(place: &Place) -> Result<Ended, Error> {
+pub(super) fn run(place: &Place, probes: bool) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
     let colour = io::stdout().is_terminal() && variable("NO_COLOR").is_none();
     let mut doctor = Doctor { colour, all_fine: true };
@@ -54,7 +54,7 @@ pub(super) fn run(place: &Place) -> Result<Ended, Error> {
         doctor.say("refs", refs(&git_dir, &config))?;
         doctor.say("log", log(&git_dir, &config))?;
         doctor.say("authors", authors(&config))?;
-        doctor.rally(&git_dir, &config)?;
+        doctor.rally(&git_dir, &config, probes)?;
     }
     Ok(if doctor.all_fine { Ended::Done } else { Ended::NotAll })
 }
@@ -77,7 +77,7 @@ impl Doctor {
         Ok(())
     }
 
-    fn rally(&mut self, git_dir: &Path, config: &Config) -> Result<(), Error> {
+    fn rally(&mut self, git_dir: &Path, config: &Config, probes: bool) -> Result<(), Error> {
         self.say("proxy", proxy(&config.rally))?;
         let access = match config.rally.access() {
             Ok(access) => access,
@@ -117,7 +117,13 @@ impl Doctor {
         };
         self.say("workspace", finding)?;
         self.say("prefixes", prefixes(&client, &config.commits.prefixes))?;
-        self.say("SCMRepository", scm_repository(&client, git_dir, config))
+        self.say("SCMRepository", scm_repository(&client, git_dir, config))?;
+        match probes {
+            true => {
+                probe::run(&client, &workspace.rally_ref, config.rally.read_lag, &mut |what, how| self.say(what, how))
+            }
+            false => Ok(()),
+        }
     }
 }
 
@@ -293,7 +299,7 @@ fn rights(client: &Client) -> Finding {
         Err(error) if error.is_about_missing_object() => Fine("writes are not refused".into()),
         Err(error) if matches!(error.verdict(), Verdict::Stop | Verdict::Refused) => wrong(&error),
         Err(error) => Note(format!(
-            "not known, because the question failed: {}; run `rally-hook doctor` again",
+            "not known, because the question failed: {}; run `rally-hook doctor` again, or with --probe",
             with_causes(&error)
         )),
     }

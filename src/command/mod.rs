@@ -10,6 +10,7 @@ mod hook_file;
 mod install;
 pub(crate) mod post_receive;
 mod print;
+mod probe;
 mod retry;
 mod status;
 
@@ -126,7 +127,7 @@ pub(crate) fn run(cli: Cli) -> Result<Ended, Error> {
         Command::Forget(arguments) => forget::run(&place, &arguments),
         Command::Install => install::install(&place),
         Command::Uninstall => install::uninstall(&place),
-        Command::Doctor => doctor::run(&place),
+        Command::Doctor(arguments) => doctor::run(&place, arguments.probe),
         Command::Completions(arguments) => print::completions(arguments.shell),
         Command::Man(arguments) => print::man(arguments.command.as_deref()),
     }

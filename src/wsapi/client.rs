@@ -205,7 +205,6 @@ impl Client {
     }
 
     /// Deletes an object. One that is not there counts as deleted.
-    #[expect(dead_code, reason = "the probe of the next change is its user")]
     pub(crate) fn delete(&self, rally_ref: &str) -> Result<(), Error> {
         match self.with_token(|session| session.delete(rally_ref, &self.parameters(&[]))) {
             Err(Error::Rejected { texts, .. }) if texts.iter().any(|text| text.contains(NOTHING_TO_DELETE)) => Ok(()),

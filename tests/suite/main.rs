@@ -30,6 +30,7 @@ mod look_ups;
 mod missed_hooks;
 mod outages;
 mod permissions;
+mod probe;
 mod properties;
 mod proxies;
 mod races;
