@@ -167,6 +167,22 @@ fn an_error_in_the_systems_file_names_that_file() {
 }
 
 #[test]
+fn an_error_in_a_key_that_both_files_hold_names_the_file_that_counts() {
+    let server = Server::new();
+    let system = "[rally]\nworkspace = \"Acme\"\n\n[queue]\nretry_for = \"1d\"\n";
+    for (text, problem) in [
+        ("[queue]\nretry_for = \"a while\"\n", "line 2: `retry_for`"),
+        ("\n[rally]\nworkspace = 5\n", "line 3: `workspace`"),
+    ] {
+        server.write_configuration(text);
+        let Some(ran) = server.run_with_system_file(system, &["status"]) else { return };
+        let ran = ran.fails_with(2);
+        assert!(ran.stderr.contains(&format!("payments.git/rally-hook.toml, {problem}")), "{ran:?}");
+        assert!(!ran.stderr.contains("/etc/rally-hook"), "{ran:?}");
+    }
+}
+
+#[test]
 fn no_configuration_error_repeats_a_secret() {
     let server = Server::new();
     let rally = "[rally]\nworkspace = \"Acme\"\n";
