@@ -23,8 +23,8 @@ pub(crate) enum Error {
     UnknownKey { path: PathBuf, line: usize, key: String, hint: String },
     #[error("{}, line {line}: {problem}", path.display())]
     Parse { path: PathBuf, line: usize, problem: String },
-    #[error("{}{}: `{key}`: {problem}", path.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]
-    Invalid { path: PathBuf, line: Option<usize>, key: &'static str, problem: String },
+    #[error("{}, line {line}: `{key}`: {problem}", path.display())]
+    Invalid { path: PathBuf, line: usize, key: &'static str, problem: String },
     #[error(
         "{} holds a secret: only its owner and its group may read it, and only its owner may write it (its mode is \
          {mode:03o}); run: chmod 600 {}, or chmod 640 {} if its group is to read it",

@@ -1,8 +1,8 @@
 //! What must hold for any configuration, see [`crate::fuzzing`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::load::Source;
+use super::layer::Layer;
 use super::merge::{CREDENTIALS, merged};
 use super::{Config, Error, Trust, resolve};
 use crate::clock::Deadline;
@@ -27,26 +27,22 @@ pub fn configuration(data: &[u8]) {
     let Some((line, text)) = data.split_first() else { return };
     let line = LINES[usize::from(*line) % LINES.len()];
     let text = String::from_utf8_lossy(text).replace("canary", "").replacen('\0', &format!("\n{line}\n"), 1);
-    let sources: Result<Vec<Source>, Error> = text
-        .split('\0')
-        .take(2)
-        .enumerate()
-        .map(|(number, text)| source(PathBuf::from(format!("{number}.toml")), text))
-        .collect();
-    let sources = match sources {
-        Ok(sources) => sources,
+    let layer = |(number, text): (usize, &str)| Layer::parse(Path::new(&format!("{number}.toml")), text);
+    let layers: Result<Vec<Layer>, Error> = text.split('\0').take(2).enumerate().map(layer).collect();
+    let layers = match layers {
+        Ok(layers) => layers,
         Err(error) => return assert_silent(&error),
     };
-    let (table, withheld) = merged(&sources);
+    let (table, withheld) = merged(&layers);
     if let Some(withheld) = &withheld {
-        let last = sources.last().expect("a file withholds");
+        let last = layers.last().expect("a file withholds");
         assert_eq!(last.path, withheld.by);
         for key in CREDENTIALS {
             assert_eq!(value(&table, key), value(&last.table, key), "{key}");
         }
     }
-    let misplaced = sources.iter().any(|source| shows_secret(&toml::Value::Table(source.table.clone())));
-    match resolve::resolve(table, &sources, Trust::default()) {
+    let misplaced = layers.iter().any(|layer| shows_secret(&toml::Value::Table(layer.table.clone())));
+    match resolve::resolve(table, layers, Trust::default()) {
         Ok(config) => {
             assert!(misplaced || !format!("{config:?}").contains(SECRET));
             assert_usable(&config);
@@ -54,11 +50,6 @@ pub fn configuration(data: &[u8]) {
         Err(error) if !misplaced => assert_silent(&error),
         Err(_) => {}
     }
-}
-
-fn source(path: PathBuf, text: &str) -> Result<Source, Error> {
-    let table = text.parse().map_err(|error| Error::parse(&error, text, &path))?;
-    Ok(Source { path, text: text.to_owned(), table })
 }
 
 fn value<'t>(table: &'t toml::Table, key: &str) -> Option<&'t toml::Value> {

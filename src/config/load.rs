@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::layer::Layer;
 use super::{Config, Error, Trust, access, merge, resolve};
 use crate::environment::variable;
 use crate::files::{self, Links, Owners};
@@ -20,13 +21,6 @@ const LOG_FILE: &str = "log.file";
 
 /// Longer configurations are refused, in bytes.
 const MAX_SIZE: u64 = 1024 * 1024;
-
-/// A configuration file that was read.
-pub(super) struct Source {
-    pub path: PathBuf,
-    pub text: String,
-    pub table: toml::Table,
-}
 
 /// Tells whether the environment names the one file to read.
 pub(crate) fn is_named_by_environment() -> bool {
@@ -50,35 +44,35 @@ pub(crate) fn load(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Resu
     if files.is_empty() {
         return Err(if is_named { Error::NoFile(candidates) } else { Error::NotConfigured(candidates) });
     }
-    let mut sources = Vec::new();
+    let mut layers = Vec::new();
     for file in files {
         let is_repositorys = *file == repository_file;
-        let mut source = read(file, if is_repositorys { Links::Refuse } else { Links::Follow }, owners)?;
-        anchor(&mut source.table, file);
+        let mut layer = read(file, if is_repositorys { Links::Refuse } else { Links::Follow }, owners)?;
+        anchor(&mut layer.table, file);
         if is_repositorys {
-            confine(&source, git_dir)?;
+            confine(&layer, git_dir)?;
         }
-        sources.push(source);
+        layers.push(layer);
     }
-    let (table, withheld) = merge::merged(&sources);
+    let (table, withheld) = merge::merged(&layers);
     let trust = Trust { git_dir: Some(git_dir.to_owned()), owners, withheld };
-    resolve::resolve(table, &sources, trust)
+    resolve::resolve(table, layers, trust)
 }
 
-fn read(path: &Path, links: Links, owners: Owners) -> Result<Source, Error> {
+fn read(path: &Path, links: Links, owners: Owners) -> Result<Layer, Error> {
     let invalid = || files::Error::Read { path: path.to_owned(), source: std::io::ErrorKind::InvalidData.into() };
     let text = String::from_utf8(files::read_trusted(path, MAX_SIZE, links, owners)?).map_err(|_| invalid())?;
-    let table: toml::Table = text.parse().map_err(|error| Error::parse(&error, &text, path))?;
-    if holds_secret(&table) {
+    let layer = Layer::parse(path, &text)?;
+    if holds_secret(&layer.table) {
         access::check_private(path)?;
     }
-    Ok(Source { path: path.to_owned(), text, table })
+    Ok(layer)
 }
 
 /// Refuses a repository's file that names files elsewhere: whoever may write in one Git directory does not decide which
 /// other files of this user are read, sent or written.
-fn confine(source: &Source, git_dir: &Path) -> Result<(), Error> {
-    let named = |section: &str, key: &str| source.table.get(section)?.get(key)?.as_str().map(PathBuf::from);
+fn confine(layer: &Layer, git_dir: &Path) -> Result<(), Error> {
+    let named = |section: &str, key: &str| layer.table.get(section)?.get(key)?.as_str().map(PathBuf::from);
     let is_within = |path: &Path, dir: &Path| {
         path.starts_with(dir) && !path.components().any(|component| component == Component::ParentDir)
     };
@@ -90,7 +84,7 @@ fn confine(source: &Source, git_dir: &Path) -> Result<(), Error> {
     let Some(key) = FILES.iter().copied().chain([LOG_FILE]).find(is_outside) else { return Ok(()) };
     let where_to = if key == LOG_FILE { "below rally-hook/ in its Git directory" } else { "in its Git directory" };
     let problem = format!("the configuration of a repository names files {where_to} only; set it in {SYSTEM_FILE}");
-    Err(Error::Invalid { path: source.path.clone(), line: resolve::line_of(&source.text, key), key, problem })
+    Err(Error::Invalid { path: layer.path.clone(), line: layer.lines[key], key, problem })
 }
 
 /// Tells whether a file holds a secret itself.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Rally;
-use super::load::Source;
+use super::layer::Layer;
 
 /// The keys that identify the user to Rally. A file that has any of them replaces all those of the file before: a
 /// repository may use a password where the system's file names a key.
@@ -21,10 +21,10 @@ pub(crate) struct Withheld {
 
 /// Returns what the files say together, the first one first, and whether credentials that stand in none of them, or in
 /// an earlier one than the destination, are withheld.
-pub(super) fn merged(sources: &[Source]) -> (toml::Table, Option<Withheld>) {
+pub(super) fn merged(layers: &[Layer]) -> (toml::Table, Option<Withheld>) {
     let mut below = toml::Table::new();
     let mut withheld = None;
-    for (number, Source { path, table, .. }) in sources.iter().enumerate() {
+    for (number, Layer { path, table, .. }) in layers.iter().enumerate() {
         let own = |key: &str| table.get("rally")?.get(key);
         // The first file changes nothing. Nor does one that repeats what stands there, or holds by default.
         let default = toml::Value::from(Rally::default().server);
@@ -60,15 +60,14 @@ fn lay_over(below: &mut toml::Table, above: &toml::Table) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn merged_with(texts: &[&str]) -> (toml::Table, Option<Withheld>) {
-        let source = |(number, text): (usize, &&str)| Source {
-            path: format!("{number}.toml").into(),
-            text: (*text).to_owned(),
-            table: text.parse().expect("TOML"),
-        };
-        merged(&texts.iter().enumerate().map(source).collect::<Vec<_>>())
+        let layer =
+            |(number, text): (usize, &&str)| Layer::parse(Path::new(&format!("{number}.toml")), text).expect("TOML");
+        merged(&texts.iter().enumerate().map(layer).collect::<Vec<_>>())
     }
 
     fn merged_texts(texts: &[&str]) -> toml::Table {

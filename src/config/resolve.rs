@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::load::Source;
+use super::layer::{Layer, place};
 use super::{Config, Error, Rally, Trust};
 use crate::links::{Links, unknown_placeholder};
 use crate::text::cut;
@@ -20,16 +20,14 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 const MOST_PREFIXES: usize = 100;
 const LONGEST_PREFIX: usize = 20;
 
-/// Returns the settings. The sources are for messages: of several files that hold a key, the last one counts.
-pub(super) fn resolve(merged: toml::Table, sources: &[Source], trust: Trust) -> Result<Config, Error> {
+/// Returns the settings. The layers are for messages: of several that hold a key, the last one counts.
+pub(super) fn resolve(merged: toml::Table, layers: Vec<Layer>, trust: Trust) -> Result<Config, Error> {
     let mut config: Config = match merged.try_into() {
         Ok(config) => config,
-        // Only a file by itself can tell which line is wrong.
+        // Only a layer by itself can tell which line is wrong.
         Err(error) => {
-            for Source { path, text, .. } in sources.iter().rev() {
-                toml::from_str::<Config>(text).map_err(|error| Error::parse(&error, text, path))?;
-            }
-            return Err(Error::parse(&error, "", &sources[0].path));
+            let merged = Error::parse(&error, "", &layers[0].path);
+            return Err(layers.into_iter().rev().find_map(|layer| layer.alone.err()).unwrap_or(merged));
         }
     };
     let Some((key, problem)) = config.problem() else {
@@ -37,24 +35,8 @@ pub(super) fn resolve(merged: toml::Table, sources: &[Source], trust: Trust) -> 
         config.rally.server = canonical(&config.rally.server);
         return Ok(config);
     };
-    let mut places = sources.iter().rev().map(|source| (&source.path, line_of(&source.text, key)));
-    let last = places.clone().next().expect("there is a file");
-    let (path, line) = places.find(|(_, line)| line.is_some()).unwrap_or(last);
-    Err(Error::Invalid { path: path.clone(), line, key, problem })
-}
-
-/// Returns the line of a file on which `section.key` stands.
-pub(super) fn line_of(text: &str, key: &str) -> Option<usize> {
-    let (wanted, key) = key.split_once('.')?;
-    let mut section = "";
-    let mut lines = text.lines().map(str::trim);
-    let at = lines.position(|line| {
-        if let Some(name) = line.strip_prefix('[') {
-            section = name.split(']').next().unwrap_or_default().trim();
-        }
-        section == wanted && line.split('=').next().is_some_and(|name| name.trim() == key)
-    })?;
-    Some(at + 1)
+    let (path, line) = place(&layers, key).expect("a default value is right");
+    Err(Error::Invalid { path: path.to_owned(), line, key, problem })
 }
 
 impl Config {
@@ -206,13 +188,13 @@ fn is_id(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn resolved(text: &str) -> Result<Config, String> {
-        let path = std::path::PathBuf::from("config.toml");
-        let table: toml::Table = text.parse().map_err(|error| Error::parse(&error, text, &path).to_string())?;
-        let source = Source { path, text: text.to_owned(), table: table.clone() };
-        resolve(table, &[source], Trust::default()).map_err(|error| error.to_string())
+        let layer = Layer::parse(Path::new("config.toml"), text).map_err(|error| error.to_string())?;
+        resolve(layer.table.clone(), vec![layer], Trust::default()).map_err(|error| error.to_string())
     }
 
     #[test]
