@@ -17,7 +17,7 @@
 //! * [`wsapi`]: HTTP, authentication, queries, batches and the API's errors.
 //! * [`worker`]: records pushes that a hook left, delivers, waits. The only place that joins recording and delivery.
 //!
-//! Pure modules import each other only: [`artifact`], [`backoff`], [`changeset`], [`commit`], [`links`], [`refs`],
+//! Pure modules import each other only: [`artifact`], [`backoff`], [`changeset`], [`commit`], [`glob`], [`links`], [`refs`],
 //! [`state`], [`text`], [`time`]. One module has each thing of the system: [`clock`], [`environment`], [`files`],
 //! [`process`], [`log`], [`messages`], [`progress`], [`panics`]. `.ci/walls` checks who imports what.
 
@@ -37,6 +37,7 @@ mod files;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod glob;
 mod links;
 mod log;
 mod messages;

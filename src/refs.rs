@@ -1,5 +1,7 @@
 //! Which refs count: patterns such as `refs/heads/*` and `release/*`.
 
+use crate::glob;
+
 /// A list of patterns; `*` stands for any characters, slashes too, and `?` for one.
 #[derive(Debug)]
 pub(crate) struct RefPatterns(Vec<String>);
@@ -15,7 +17,7 @@ impl RefPatterns {
     }
 
     pub(crate) fn matches(&self, name: &str) -> bool {
-        self.0.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
+        self.0.iter().any(|pattern| glob::matches(pattern.as_bytes(), name.as_bytes()))
     }
 }
 
@@ -34,31 +36,6 @@ impl Watched {
     pub(crate) fn includes(&self, name: &str) -> bool {
         self.include.matches(name) && !self.exclude.matches(name)
     }
-}
-
-/// Matches in time linear in both but for one pair of places to go back to, the usual way for `*`.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut p, mut n) = (0, 0);
-    let mut star = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(&c) if c == b'?' || c == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            _ => {
-                let Some((star_at, taken)) = star else { return false };
-                star = Some((star_at, taken + 1));
-                p = star_at + 1;
-                n = taken + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|&c| c == b'*')
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use super::layer::Layer;
+use super::layer::{Layer, Source};
 use super::merge::{CREDENTIALS, merged};
 use super::{Config, Error, Trust, resolve};
 use crate::clock::Deadline;
 use crate::text::with_causes;
 use crate::time::Time;
 
+const GIT_DIR: &str = "/srv/git/a.git";
 const SECRET: &str = "_5f3a9d-canary";
 /// Lines that hold the secret, as they are and as they are got wrong.
 const LINES: [&str; 7] = [
@@ -27,10 +28,10 @@ pub fn configuration(data: &[u8]) {
     let Some((line, text)) = data.split_first() else { return };
     let line = LINES[usize::from(*line) % LINES.len()];
     let text = String::from_utf8_lossy(text).replace("canary", "").replacen('\0', &format!("\n{line}\n"), 1);
-    let layer = |(number, text): (usize, &str)| Layer::parse(Path::new(&format!("{number}.toml")), text);
-    let layers: Result<Vec<Layer>, Error> = text.split('\0').take(2).enumerate().map(layer).collect();
-    let layers = match layers {
-        Ok(layers) => layers,
+    let source = |(number, text): (usize, &str)| Source::parse(Path::new(&format!("{number}.toml")), text);
+    let sources: Result<Vec<Source>, Error> = text.split('\0').take(2).enumerate().map(source).collect();
+    let layers: Vec<Layer> = match sources {
+        Ok(sources) => sources.into_iter().flat_map(|source| source.layers_for(Path::new(GIT_DIR))).collect(),
         Err(error) => return assert_silent(&error),
     };
     let (table, withheld) = merged(&layers);

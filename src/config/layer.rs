@@ -7,9 +7,36 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 
+use super::blocks::Block;
 use super::{Config, Error};
 
-/// Keys that stand together in a file.
+/// What a file says: its own keys, and its `[[match]]` blocks.
+pub(super) struct Source {
+    pub own: Layer,
+    pub blocks: Vec<Block>,
+}
+
+impl Source {
+    /// Reads a file's text.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        let text = Text::new(path, text);
+        let mut root = DeTable::parse(text.text).map_err(|error| text.wrong(&error))?;
+        let blocks = Block::take(root.get_mut(), &text)?;
+        Ok(Source { own: Layer::new(root, &text)?, blocks })
+    }
+
+    pub(super) fn layers_mut(&mut self) -> impl Iterator<Item = &mut Layer> {
+        std::iter::once(&mut self.own).chain(self.blocks.iter_mut().map(|block| &mut block.layer))
+    }
+
+    /// Returns what counts for a repository, what wins last.
+    pub(super) fn layers_for(self, git_dir: &Path) -> impl Iterator<Item = Layer> {
+        let matching = self.blocks.into_iter().filter(|block| block.matches(git_dir)).map(|block| block.layer);
+        std::iter::once(self.own).chain(matching)
+    }
+}
+
+/// Keys that stand together: those of a file, or those of one of its blocks.
 pub(super) struct Layer {
     pub path: PathBuf,
     pub table: toml::Table,
@@ -20,48 +47,70 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Reads a file's text.
-    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Error> {
-        let root = DeTable::parse(text).map_err(|error| Error::parse(&error, text, path))?;
-        Layer::new(root, path, text)
-    }
-
-    fn new(root: Spanned<DeTable>, path: &Path, text: &str) -> Result<Self, Error> {
-        let wrong = |error| Error::parse(&error, text, path);
+    pub(super) fn new(root: Spanned<DeTable>, text: &Text) -> Result<Self, Error> {
         let mut lines = HashMap::new();
-        note_lines(root.get_ref(), "", &Lines::of(text), &mut lines);
-        let table = toml::Table::deserialize(Deserializer::from(root.clone())).map_err(wrong)?;
-        let alone = Config::deserialize(Deserializer::from(root)).map_err(wrong);
-        Ok(Layer { path: path.to_owned(), table, lines, alone })
+        note_lines(root.get_ref(), "", text, &mut lines);
+        let table = toml::Table::deserialize(Deserializer::from(root.clone())).map_err(|error| text.wrong(&error))?;
+        let alone = Config::deserialize(Deserializer::from(root)).map_err(|error| text.wrong(&error));
+        Ok(Layer { path: text.path.to_owned(), table, lines, alone })
+    }
+
+    /// Makes sure that each key and each value is right by itself.
+    pub(super) fn checked(self) -> Result<Self, Error> {
+        match self.alone {
+            Err(error) => Err(error),
+            Ok(ref config) => match config.wrong_value() {
+                Some((key, problem)) => Err(self.invalid(key, problem)),
+                None => Ok(self),
+            },
+        }
+    }
+
+    /// Makes the error of a key that it holds.
+    pub(super) fn invalid(&self, key: &'static str, problem: String) -> Error {
+        Error::Invalid { path: self.path.clone(), line: self.lines[key], key, problem }
     }
 }
 
-/// Returns the file and the line of the value that counts: of several layers that hold a key, the last one does.
-pub(super) fn place<'l>(layers: &'l [Layer], key: &str) -> Option<(&'l Path, usize)> {
-    layers.iter().rev().find_map(|layer| Some((layer.path.as_path(), *layer.lines.get(key)?)))
+/// Returns the layer whose value counts: of several that hold a key, the last one does.
+pub(super) fn holder<'l>(layers: &'l [Layer], key: &str) -> Option<&'l Layer> {
+    layers.iter().rev().find(|layer| layer.lines.contains_key(key))
 }
 
-/// Where the lines of a text end, in bytes.
-struct Lines(Vec<usize>);
+/// A file's text, and where its lines end.
+pub(super) struct Text<'t> {
+    path: &'t Path,
+    text: &'t str,
+    ends: Vec<usize>,
+}
 
-impl Lines {
-    fn of(text: &str) -> Self {
-        Lines(text.match_indices('\n').map(|(at, _)| at).collect())
+impl<'t> Text<'t> {
+    fn new(path: &'t Path, text: &'t str) -> Self {
+        Text { path, text, ends: text.match_indices('\n').map(|(at, _)| at).collect() }
     }
 
     /// Returns the number of the line that holds this byte.
-    fn number(&self, at: usize) -> usize {
-        self.0.partition_point(|end| *end < at) + 1
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.ends.partition_point(|end| *end < at) + 1
+    }
+
+    /// Makes the error of a place in the text.
+    pub(super) fn problem(&self, at: usize, problem: &str) -> Error {
+        Error::Parse { path: self.path.to_owned(), line: self.line(at), problem: problem.to_owned() }
+    }
+
+    fn wrong(&self, error: &toml::de::Error) -> Error {
+        Error::parse(error, self.text, self.path)
     }
 }
 
-fn note_lines(table: &DeTable, prefix: &str, lines: &Lines, found: &mut HashMap<String, usize>) {
+fn note_lines(table: &DeTable, prefix: &str, text: &Text, found: &mut HashMap<String, usize>) {
     for (key, value) in table {
         let path = format!("{prefix}{}", key.get_ref());
         if let Some(table) = value.get_ref().as_table() {
-            note_lines(table, &format!("{path}."), lines, found);
+            note_lines(table, &format!("{path}."), text, found);
         }
-        found.insert(path, lines.number(key.span().start));
+        found.insert(path, text.line(key.span().start));
     }
 }
 
@@ -73,7 +122,7 @@ mod tests {
     fn the_line_of_a_key_is_known_however_it_is_written() {
         let text = "log.level = \"info\"\nrally = { server = \"https://a.example\", 'batch' = \"off\" }\n\n[ commits ]\n\
                     refs = [\n  \"a\",\n]\n\"post\" = \"all\" # state = 1\ntext = '''\nignore = 1\n'''\n";
-        let layer = Layer::parse(Path::new("a.toml"), text).expect("TOML");
+        let layer = Source::parse(Path::new("a.toml"), text).expect("TOML").own;
         for (key, line) in [
             ("log.level", Some(1)),
             ("rally.server", Some(2)),

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::layer::Layer;
+use super::layer::Source;
 use super::{Config, Error, Trust, access, merge, resolve};
 use crate::environment::variable;
 use crate::files::{self, Links, Owners};
@@ -47,31 +47,36 @@ pub(crate) fn load(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Resu
     let mut layers = Vec::new();
     for file in files {
         let is_repositorys = *file == repository_file;
-        let mut layer = read(file, if is_repositorys { Links::Refuse } else { Links::Follow }, owners)?;
-        anchor(&mut layer.table, file);
+        let source = read(file, if is_repositorys { Links::Refuse } else { Links::Follow }, owners)?;
         if is_repositorys {
-            confine(&layer, git_dir)?;
+            confine(&source, git_dir)?;
         }
-        layers.push(layer);
+        layers.extend(source.layers_for(git_dir));
     }
     let (table, withheld) = merge::merged(&layers);
     let trust = Trust { git_dir: Some(git_dir.to_owned()), owners, withheld };
     resolve::resolve(table, layers, trust)
 }
 
-fn read(path: &Path, links: Links, owners: Owners) -> Result<Layer, Error> {
+fn read(path: &Path, links: Links, owners: Owners) -> Result<Source, Error> {
     let invalid = || files::Error::Read { path: path.to_owned(), source: std::io::ErrorKind::InvalidData.into() };
     let text = String::from_utf8(files::read_trusted(path, MAX_SIZE, links, owners)?).map_err(|_| invalid())?;
-    let layer = Layer::parse(path, &text)?;
-    if holds_secret(&layer.table) {
+    let mut source = Source::parse(path, &text)?;
+    if source.layers_mut().any(|layer| holds_secret(&layer.table)) {
         access::check_private(path)?;
     }
-    Ok(layer)
+    source.layers_mut().for_each(|layer| anchor(&mut layer.table, path));
+    Ok(source)
 }
 
 /// Refuses a repository's file that names files elsewhere: whoever may write in one Git directory does not decide which
-/// other files of this user are read, sent or written.
-fn confine(layer: &Layer, git_dir: &Path) -> Result<(), Error> {
+/// other files of this user are read, sent or written. Nor does it say anything about other repositories.
+fn confine(source: &Source, git_dir: &Path) -> Result<(), Error> {
+    let layer = &source.own;
+    if let Some(block) = source.blocks.first() {
+        let problem = format!("the configuration of a repository has no [[match]] blocks; write them in {SYSTEM_FILE}");
+        return Err(Error::Parse { path: layer.path.clone(), line: block.line, problem });
+    }
     let named = |section: &str, key: &str| layer.table.get(section)?.get(key)?.as_str().map(PathBuf::from);
     let is_within = |path: &Path, dir: &Path| {
         path.starts_with(dir) && !path.components().any(|component| component == Component::ParentDir)
@@ -84,7 +89,7 @@ fn confine(layer: &Layer, git_dir: &Path) -> Result<(), Error> {
     let Some(key) = FILES.iter().copied().chain([LOG_FILE]).find(is_outside) else { return Ok(()) };
     let where_to = if key == LOG_FILE { "below rally-hook/ in its Git directory" } else { "in its Git directory" };
     let problem = format!("the configuration of a repository names files {where_to} only; set it in {SYSTEM_FILE}");
-    Err(Error::Invalid { path: layer.path.clone(), line: layer.lines[key], key, problem })
+    Err(layer.invalid(key, problem))
 }
 
 /// Tells whether a file holds a secret itself.

@@ -1,15 +1,17 @@
-//! Lays configuration files over each other: a later one wins key by key. Credentials stay bound to where they go.
+//! Lays what configuration files say over each other: a later file or block wins key by key. Credentials stay bound to
+//! where they go.
 
 use std::path::PathBuf;
 
 use super::Rally;
 use super::layer::Layer;
 
-/// The keys that identify the user to Rally. A file that has any of them replaces all those of the file before: a
-/// repository may use a password where the system's file names a key.
+/// The keys that identify the user to Rally. A file or block that has any of them replaces all those before: a repository
+/// may use a password where the system's file names a key.
 pub(super) const CREDENTIALS: [&str; 5] = ["api_key", "api_key_file", "username", "password", "password_file"];
 
-/// The keys that decide where the credentials go. A file that changes one has to bring its own credentials.
+/// The keys that decide where the credentials go. A second file that changes one has to bring its own credentials. A block
+/// need not: it belongs to the file in which it stands, and whoever writes that decides where its credentials go.
 const DESTINATION: [&str; 3] = ["server", "proxy", "ca_file"];
 
 /// Tells that credentials are not used, because a file that was read after them changes where they would go.
@@ -24,14 +26,14 @@ pub(crate) struct Withheld {
 pub(super) fn merged(layers: &[Layer]) -> (toml::Table, Option<Withheld>) {
     let mut below = toml::Table::new();
     let mut withheld = None;
-    for (number, Layer { path, table, .. }) in layers.iter().enumerate() {
+    for Layer { path, table, .. } in layers {
         let own = |key: &str| table.get("rally")?.get(key);
         // The first file changes nothing. Nor does one that repeats what stands there, or holds by default.
         let default = toml::Value::from(Rally::default().server);
         let standing =
             |key: &str| below.get("rally").and_then(|rally| rally.get(key)).or((key == "server").then_some(&default));
         let changed = |key: &&str| own(key).is_some_and(|value| Some(value) != standing(key));
-        if let Some(key) = DESTINATION.into_iter().find(changed).filter(|_| number > 0) {
+        if let Some(key) = DESTINATION.into_iter().find(changed).filter(|_| *path != layers[0].path) {
             withheld = Some(Withheld { by: path.clone(), key });
         }
         let is_changed = withheld.as_ref().is_some_and(|withheld| withheld.by == *path);
@@ -62,12 +64,16 @@ fn lay_over(below: &mut toml::Table, above: &toml::Table) {
 mod tests {
     use std::path::Path;
 
+    use super::super::layer::Source;
     use super::*;
 
+    /// Merges these files for the repository /srv/git/team-a/api.git.
     fn merged_with(texts: &[&str]) -> (toml::Table, Option<Withheld>) {
-        let layer =
-            |(number, text): (usize, &&str)| Layer::parse(Path::new(&format!("{number}.toml")), text).expect("TOML");
-        merged(&texts.iter().enumerate().map(layer).collect::<Vec<_>>())
+        let layers = |(number, text): (usize, &&str)| {
+            let source = Source::parse(Path::new(&format!("{number}.toml")), text).expect("TOML");
+            source.layers_for(Path::new("/srv/git/team-a/api.git")).collect::<Vec<_>>()
+        };
+        merged(&texts.iter().enumerate().flat_map(layers).collect::<Vec<_>>())
     }
 
     fn merged_texts(texts: &[&str]) -> toml::Table {
@@ -80,6 +86,36 @@ mod tests {
             ["[rally]\nworkspace = \"A\"\nbatch = \"off\"", "[rally]\nworkspace = \"B\"\n[commits]\nmax_changes = 1"];
         let expected = "[rally]\nworkspace = \"B\"\nbatch = \"off\"\n[commits]\nmax_changes = 1";
         assert_eq!(merged_texts(&texts), expected.parse().expect("TOML"));
+    }
+
+    #[test]
+    fn blocks_that_match_win_over_the_files_own_keys_in_their_order_and_a_later_file_over_them() {
+        let system = "[[match]]\npath = \"/srv/**\"\nrally.workspace = \"B\"\nlog.push = \"quiet\"\nlog.level = \"warn\"\n\
+                      [[match]]\npath = \"/srv/git/team-a/*\"\n[match.log]\nlevel = \"debug\"\n\
+                      [[match]]\npath = \"/srv/git/team-b/*\"\nrally.workspace = \"C\"\n\
+                      [rally]\nworkspace = \"A\"\nbatch = \"off\"\n";
+        let expected = "[rally]\nworkspace = \"B\"\nbatch = \"auto\"\n[log]\npush = \"quiet\"\nlevel = \"debug\"";
+        assert_eq!(merged_texts(&[system, "rally.batch = \"auto\""]), expected.parse().expect("TOML"));
+    }
+
+    #[test]
+    fn a_block_may_send_the_credentials_of_its_file_elsewhere() {
+        let system = "rally.api_key = \"_a\"\n[[match]]\npath = \"/srv/**\"\nrally.server = \"https://other.example\"";
+        let (table, withheld) = merged_with(&[system]);
+        assert_eq!((table["rally"]["api_key"].as_str(), withheld), (Some("_a"), None));
+    }
+
+    #[test]
+    fn credentials_of_a_block_replace_all_of_its_file() {
+        let system = "rally.api_key = \"_a\"\n[[match]]\npath = \"/srv/**\"\nrally.username = \"u\"";
+        assert_eq!(merged_texts(&[system]), "rally.username = \"u\"".parse().expect("TOML"));
+    }
+
+    #[test]
+    fn a_later_file_does_not_get_the_credentials_of_a_block() {
+        let system = "[[match]]\npath = \"/srv/**\"\nrally.api_key = \"_a\"";
+        let (table, withheld) = merged_with(&[system, "rally.server = \"https://elsewhere.example\""]);
+        assert_eq!((table["rally"].get("api_key"), withheld.is_some()), (None, true));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The settings of one repository: the tables of its configuration, with their defaults.
 //!
-//! [`mod@load`] finds the files, [`layer`] reads one, [`merge`] lays one over the other, [`resolve`] turns the result into a
+//! [`mod@load`] finds the files, [`layer`] reads one, [`blocks`] knows which of its `[[match]]` blocks count for a
+//! repository, [`merge`] lays one over the other, [`resolve`] turns the result into a
 //! [`Config`] and checks what its keys say together. Unknown keys and wrong values are errors that name file, line and
 //! key. The keys themselves are explained in `config.sample.toml`. Secrets are read only when something is to be sent,
 //! see [`access`].
 
 mod access;
+mod blocks;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::layer::{Layer, place};
+use super::layer::{Layer, holder};
 use super::{Config, Error, Rally, Trust};
 use crate::links::{Links, unknown_placeholder};
 use crate::text::cut;
@@ -35,17 +35,26 @@ pub(super) fn resolve(merged: toml::Table, layers: Vec<Layer>, trust: Trust) -> 
         config.rally.server = canonical(&config.rally.server);
         return Ok(config);
     };
-    let (path, line) = place(&layers, key).expect("a default value is right");
-    Err(Error::Invalid { path: path.to_owned(), line, key, problem })
+    Err(holder(&layers, key).expect("the defaults are right").invalid(key, problem))
 }
 
 impl Config {
     /// Returns the first key that does not say what can be done, and why not.
     fn problem(&self) -> Option<(&'static str, String)> {
+        let is_custom = self.repository.links == Links::Custom && self.repository.commit_link.is_none();
+        let custom = || {
+            is_custom.then(|| {
+                ("repository.links", "\"custom\" needs commit_link, such as \"https://host/{revision}\"".into())
+            })
+        };
+        self.wrong_value().or_else(custom)
+    }
+
+    /// Does the same for what is wrong whatever other files and blocks say.
+    pub(super) fn wrong_value(&self) -> Option<(&'static str, String)> {
         let Config { rally, repository, commits, authors, queue, log, .. } = self;
         let when = |is_wrong: bool, problem: &str| is_wrong.then(|| problem.to_owned());
         let ignored = commits.ignore.iter().find(|id| !is_id(id));
-        let is_custom = repository.links == Links::Custom && repository.commit_link.is_none();
         let checks = [
             ("rally.server", server_problem(&rally.server)),
             ("rally.proxy", rally.proxy.as_ref().and_then(|proxy| proxy_problem(proxy.expose(), &rally.server))),
@@ -66,7 +75,6 @@ impl Config {
                 ),
             ),
             ("repository.web", repository.web.as_deref().and_then(web_problem)),
-            ("repository.links", when(is_custom, "\"custom\" needs commit_link, such as \"https://host/{revision}\"")),
             ("repository.commit_link", template_problem(repository.commit_link.as_deref(), &["revision"])),
             ("repository.file_link", template_problem(repository.file_link.as_deref(), &["revision", "path"])),
             ("authors.domain", authors.domain.as_deref().and_then(domain_problem)),
@@ -190,11 +198,14 @@ fn is_id(text: &str) -> bool {
 mod tests {
     use std::path::Path;
 
+    use super::super::layer::Source;
+    use super::super::merge::merged;
     use super::*;
 
     fn resolved(text: &str) -> Result<Config, String> {
-        let layer = Layer::parse(Path::new("config.toml"), text).map_err(|error| error.to_string())?;
-        resolve(layer.table.clone(), vec![layer], Trust::default()).map_err(|error| error.to_string())
+        let source = Source::parse(Path::new("config.toml"), text).map_err(|error| error.to_string())?;
+        let layers: Vec<Layer> = source.layers_for(Path::new("/srv/git/team-a/api.git")).collect();
+        resolve(merged(&layers).0, layers, Trust::default()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -209,12 +220,15 @@ mod tests {
     fn every_key_of_the_sample_can_be_switched_on() {
         let sample = include_str!("../../config.sample.toml");
         let uncommented = |line: &'static str| {
-            let key = line.strip_prefix('#').filter(|rest| rest.split(" = ").next().is_some_and(is_key));
+            let is_line = |rest: &&str| *rest == "[[match]]" || rest.split(" = ").next().is_some_and(is_key);
+            let key = line.strip_prefix('#').filter(is_line);
             [key.unwrap_or(line), "\n"]
         };
         let all: String = sample.lines().flat_map(uncommented).collect();
-        let table: toml::Table = all.parse().expect("every line is valid TOML");
-        toml::from_str::<Config>(&all).expect("every key is known");
+        let source = Source::parse(Path::new("sample"), &all).expect("every line is valid TOML");
+        let Layer { alone, table, .. } = source.own;
+        alone.expect("every key is known");
+        assert_eq!(source.blocks.len(), 1);
         for (section, keys) in
             [("rally", 13), ("repository", 7), ("commits", 8), ("state", 3), ("authors", 4), ("queue", 3), ("log", 3)]
         {
@@ -234,7 +248,7 @@ mod tests {
     }
 
     fn is_key(text: &str) -> bool {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte))
     }
 
     #[test]
@@ -265,6 +279,49 @@ mod tests {
             let error = resolved(text).expect_err(text);
             assert!(error.starts_with(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn an_error_in_a_block_names_its_line_whether_the_block_matches_or_not() {
+        let cases = [
+            ("rally.tiemout = \"1s\"", "config.toml, line 4: unknown key `tiemout`; did you mean `timeout`?"),
+            ("rally.timeout = 30", "config.toml, line 4: `rally.timeout`: invalid type: integer `30`"),
+            ("rally.timeout = \"0s\"", "config.toml, line 4: `rally.timeout`: it must not be 0"),
+            ("[match.commits]\nprefixes = []", "config.toml, line 5: `commits.prefixes`: it is empty"),
+            ("workspace = \"A\"", "config.toml, line 4: unknown key `workspace`; it belongs in [rally]"),
+            ("[[match]]", "config.toml, line 4: this [[match]] block has no `path`"),
+            ("[[match]]\npath = 1", "config.toml, line 5: `path`: write an absolute path"),
+            ("[[match]]\npath = \"team-a/**\"", "config.toml, line 5: `path`: write an absolute path"),
+        ];
+        for place in ["/srv/git/team-a/**", "/elsewhere/**"] {
+            for (line, expected) in cases {
+                let error = resolved(&format!("log.level = \"warn\"\n[[match]]\npath = \"{place}\"\n{line}\n"));
+                let error = error.expect_err(line);
+                assert!(error.starts_with(expected), "{error}");
+            }
+        }
+        let error = resolved("\nmatch = [1]").expect_err("no table");
+        assert!(error.starts_with("config.toml, line 2: `match`: "), "{error}");
+        let error = resolved("\n[match]\npath = \"/srv/**\"").expect_err("one table");
+        assert!(error.starts_with("config.toml, line 2: `match`: write [[match]]"), "{error}");
+    }
+
+    #[test]
+    fn an_error_names_the_line_of_the_value_that_counts() {
+        let text = "rally.proxy = \"http://127.0.0.1:1\"\n[[match]]\npath = \"/srv/**\"\nrepository.links = \"custom\"\n\
+                    [[match]]\npath = \"/**\"\nrepository.links = \"custom\"\n";
+        let error = resolved(text).expect_err("no commit_link");
+        assert!(error.starts_with("config.toml, line 7: `repository.links`: \"custom\" needs"), "{error}");
+        let other = text.replace("\"/**\"", "\"/elsewhere/**\"");
+        let error = resolved(&other).expect_err("no commit_link");
+        assert!(error.starts_with("config.toml, line 4: "), "{error}");
+    }
+
+    #[test]
+    fn a_value_that_a_block_replaces_need_not_be_right() {
+        let text = "rally.timeout = \"0s\"\n[[match]]\npath = \"PLACE\"\nrally.timeout = \"5s\"";
+        assert!(resolved(&text.replace("PLACE", "/srv/**")).is_ok());
+        assert!(resolved(&text.replace("PLACE", "/elsewhere/**")).is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The configuration files: which are read, and errors in them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use crate::support::{Server, expected, ran};
@@ -164,6 +165,81 @@ fn an_error_in_the_systems_file_names_that_file() {
         let ran = ran.fails_with(2);
         assert!(ran.stderr.contains(&format!("/etc/rally-hook/config.toml, {problem}")), "{ran:?}");
     }
+}
+
+/// Returns a `[[match]]` block for a place below the directory of the server's repositories.
+fn block(server: &Server, place: &str, keys: &str) -> String {
+    format!("[[match]]\npath = \"{}/{place}\"\n{keys}\n", server.path().display())
+}
+
+#[test]
+fn a_block_of_the_systems_file_counts_for_the_repositories_at_its_path() {
+    let server = Server::new();
+    server.write_configuration("");
+    server.import("refs/heads/main", &["US1: one"]);
+    let blocks = block(&server, "*.git", "repository.name = \"of the block\"")
+        + &block(&server, "other/**", "[match.repository]\nname = \"of another block\"");
+    let system = system_file(&server) + &blocks;
+    let Some(ran) = server.run_with_system_file(&system, &["backfill", "main"]) else { return };
+    ran.succeeds();
+    let names: Vec<String> = server.changesets().iter().map(|held| held.repository.clone()).collect();
+    assert_eq!(names, ["of the block"]);
+}
+
+#[test]
+fn a_block_of_a_named_file_counts_too() {
+    let server = Server::new();
+    let named = system_file(&server) + &block(&server, "**", "repository.name = \"of the block\"");
+    let named = server.write_private("named.toml", &named);
+    server.import("refs/heads/main", &["US1: one"]);
+    server.run(&["--config", &named.display().to_string(), "backfill", "main"]).succeeds();
+    let names: Vec<String> = server.changesets().iter().map(|held| held.repository.clone()).collect();
+    assert_eq!(names, ["of the block"]);
+}
+
+#[test]
+fn a_block_may_send_the_credentials_of_its_file_to_another_server() {
+    let server = Server::new();
+    server.write_configuration("");
+    server.import("refs/heads/main", &["US1: one"]);
+    let system = server.configuration().rally("server = \"https://rally.invalid\"").to_string();
+    let system = system + &block(&server, "*.git", &format!("rally.server = {:?}", server.rally.url()));
+    let Some(ran) = server.run_with_system_file(&system, &["backfill", "main"]) else { return };
+    ran.succeeds();
+    assert_eq!(server.changesets().len(), 1);
+}
+
+#[test]
+fn a_wrong_value_in_a_block_is_an_error_although_the_block_is_for_other_repositories() {
+    let server = Server::new();
+    server.write_configuration("");
+    let text = system_file(&server);
+    let line = text.lines().count() + 3;
+    let text = text + &block(&server, "other/**", "commits.prefixes = [\"U S\"]");
+    let Some(ran) = server.run_with_system_file(&text, &["status"]) else { return };
+    let ran = ran.fails_with(2);
+    assert!(ran.stderr.contains(&format!("config.toml, line {line}: `commits.prefixes`: \"U S\"")), "{ran:?}");
+}
+
+#[test]
+fn a_block_in_the_file_of_a_repository_is_refused() {
+    let server = Server::new();
+    server.write_configuration(server.configuration().sections(&block(&server, "**", "rally.workspace = \"Other\"")));
+    let ran = server.run(&["status"]).fails_with(2);
+    assert!(
+        ran.stderr.contains("rally-hook.toml, line 7: the configuration of a repository has no [[match]]"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn a_secret_in_a_block_makes_the_file_private() {
+    let server = Server::new();
+    let text = system_file(&server) + &block(&server, "other/**", "rally.api_key = \"_full-access-key\"");
+    let named = server.write_private("named.toml", &text);
+    fs::set_permissions(&named, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    let ran = server.run(&["--config", &named.display().to_string(), "status"]).fails_with(2);
+    assert!(ran.stderr.contains("holds a secret") && !ran.stderr.contains("_full-access-key"), "{ran:?}");
 }
 
 #[test]
