@@ -9,7 +9,7 @@ use crate::files;
 pub(super) const SECRETS: [&str; 3] = ["api_key", "password", "proxy"];
 
 /// The sections of a configuration, for the one that a key belongs in.
-const SECTIONS: [&str; 7] = ["rally", "repository", "commits", "state", "authors", "queue", "log"];
+pub(super) const SECTIONS: [&str; 7] = ["rally", "repository", "commits", "state", "authors", "queue", "log"];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

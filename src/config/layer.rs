@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 
 use super::blocks::Block;
+use super::error::SECTIONS;
 use super::{Config, Error};
 
 /// What a file says: its own keys, and its `[[match]]` blocks.
@@ -51,6 +52,14 @@ impl Layer {
         let mut lines = HashMap::new();
         note_lines(root.get_ref(), "", text, &mut lines);
         let table = toml::Table::deserialize(Deserializer::from(root.clone())).map_err(|error| text.wrong(&error))?;
+        // A list would be read as a section's values in their order, past all rules about single keys.
+        if let Some((section, _)) =
+            table.iter().find(|(key, value)| SECTIONS.contains(&key.as_str()) && !value.is_table())
+        {
+            let line = lines.get(section).copied().unwrap_or(1);
+            let problem = format!("`{section}` is a section; write [{section}] and its keys below");
+            return Err(Error::Parse { path: text.path.to_owned(), line, problem });
+        }
         let alone = Config::deserialize(Deserializer::from(root)).map_err(|error| text.wrong(&error));
         Ok(Layer { path: text.path.to_owned(), table, lines, alone })
     }

@@ -35,6 +35,8 @@ pub(crate) fn is_named_by_environment() -> bool {
 pub(crate) fn load(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Result<Config, Error> {
     let named = named.map(Path::to_owned).or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
     let is_named = named.is_some();
+    // A hook names a file as well, and in a shared repository somebody else may have written that hook.
+    let owners = if is_named { Owners::of_system() } else { owners };
     let repository_file = git_dir.join(REPOSITORY_FILE);
     let candidates = match named {
         Some(file) => vec![file],

@@ -375,3 +375,39 @@ fn secrets_of_the_environment_reach_no_other_program() {
         assert_eq!(std::os::unix::fs::MetadataExt::uid(&status), 0, "the process is not dumpable");
     }
 }
+
+#[test]
+fn a_section_that_is_a_list_is_refused() {
+    let server = Server::new();
+    for text in [
+        "rally = [\"http://127.0.0.1:1\", \"Acme\"]",
+        "log = [\"summary\", \"/tmp/pwned\", \"info\"]",
+        "authors = []",
+        "rally = 1",
+    ] {
+        server.write_configuration(text);
+        let ran = server.run(&["status"]).fails_with(2);
+        assert!(ran.stderr.contains("is a section"), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_hook_of_another_user_names_no_configuration_of_that_user() {
+    let server = Server::with_repository(&["--shared=group"]);
+    let (listener, url) = listen();
+    let evil = server.configuration().rally(&format!("server = {url:?}"));
+    server.write_private("evil.toml", &evil.to_string());
+    server.run(&["install", "--config", "evil.toml"]).succeeds();
+    server.run(&["backfill", "--all"]);
+    if !server.give_to(USERS[0]) {
+        return;
+    }
+    set_mode(&server.git_dir.join("rally-hook.toml"), 0o640);
+    set_mode(&server.git_dir.join("evil.toml"), 0o640);
+    fs::write(server.path().join(".gitconfig"), "[safe]\n\tdirectory = *\n").expect("it can be written");
+    for arguments in ["deliver", "doctor", "status", "deliver --all-repos .."] {
+        let ran = ran(server.command_as(USERS[1], &format!("$0 {arguments}")));
+        assert!(!ran.success && (ran.stderr.clone() + &ran.stdout).contains("belongs to another user"), "{ran:?}");
+    }
+    assert!(listener.accept().is_err(), "nobody connects");
+}
