@@ -11,12 +11,17 @@ use super::page::excerpt;
 use super::repair::repair;
 use super::session::{API, Session, errors, texts};
 use super::{Error, Query, Verdict};
+use crate::clock::Deadline;
 use crate::config::{Access, Credentials, Rally};
 
 /// Rows asked for at once; a page of 200 works everywhere (docs/wsapi.md, 4.1).
 const PAGE_SIZE: usize = 200;
 /// Longer answers to one query are refused: nothing that is asked for has so many, and each takes some memory.
 const MAX_ROWS: usize = 50_000;
+/// How much memory the rows of one answer may take, about, in bytes.
+const MAX_WEIGHT: usize = 64 * 1024 * 1024;
+/// The pages of one answer may take this many time limits together.
+const TIME_FOR_PAGES: u32 = 20;
 /// Addresses longer than this may be refused (docs/wsapi.md, 4.3); the query goes into the body then.
 const MAX_URL: usize = 2000;
 
@@ -100,7 +105,9 @@ impl Client {
 
     fn pages(&self, path: &str, fetch: &str, own: &[(&str, &str)]) -> Result<Vec<Value>, Error> {
         let page_size = PAGE_SIZE.to_string();
-        let mut rows: Vec<Value> = Vec::new();
+        let (mut rows, mut size) = (Vec::<Value>::new(), 0);
+        let time = self.rally.timeout * TIME_FOR_PAGES;
+        let deadline = Deadline::after(time);
         loop {
             let start = (rows.len() + 1).to_string();
             let mut parameters = vec![("fetch", fetch), ("start", start.as_str()), ("pagesize", &page_size)];
@@ -108,9 +115,16 @@ impl Client {
             let mut page = self.page(path, self.parameters(&parameters))?;
             let results = self::rows(&mut page, path)?;
             let last = results.is_empty();
+            size += results.iter().map(weight).sum::<usize>();
             rows.extend(results);
-            if rows.len() > MAX_ROWS {
-                return Err(not_a_page(path, format!("a query's answer of more than {MAX_ROWS} rows")));
+            if rows.len() > MAX_ROWS || size > MAX_WEIGHT {
+                return Err(not_a_page(
+                    path,
+                    format!("a query's answer of more than {MAX_ROWS} rows or {MAX_WEIGHT} bytes"),
+                ));
+            }
+            if deadline.has_passed() {
+                return Err(Error::Timeout { request: format!("GET {path}"), after: time });
             }
             if last || rows.len() as u64 >= page["TotalResultCount"].as_u64().unwrap_or(0) {
                 return Ok(rows);
@@ -263,6 +277,17 @@ pub(super) fn rows(page: &mut Value, path: &str) -> Result<Vec<Value>, Error> {
     match page.get_mut("Results").map(Value::take) {
         Some(Value::Array(rows)) => Ok(rows),
         _ => Err(not_a_page(path, "a query's answer without Results".into())),
+    }
+}
+
+/// Returns about how much memory a value takes, in bytes.
+fn weight(value: &Value) -> usize {
+    const NODE: usize = 64;
+    NODE + match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(weight).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + NODE + weight(value)).sum(),
+        _ => 0,
     }
 }
 

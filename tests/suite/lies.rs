@@ -234,3 +234,29 @@ fn a_panic_in_one_repository_stops_no_other() {
     ran(command).fails_with(1);
     assert_eq!(server.changesets().len(), 1);
 }
+
+#[test]
+fn large_rows_are_not_kept() {
+    let url = liar("", |stream| {
+        let row = format!("{{\"_ref\": \"/workspace/1\", \"Name\": \"{}\"}}", "x".repeat(38_000));
+        let rows = vec![row.as_str(); 200].join(",");
+        write!(
+            stream,
+            "{{\"QueryResult\": {{\"Errors\": [], \"TotalResultCount\": 1000000000, \"Results\": [{rows}]}}}}"
+        )
+    });
+    assert_survives_liar(&url);
+}
+
+#[test]
+fn small_pages_are_not_read_for_ever() {
+    let url = liar("", |stream| {
+        thread::sleep(std::time::Duration::from_millis(200));
+        let row = "{\"_ref\": \"/workspace/1\", \"Name\": \"Acme\"}";
+        write!(
+            stream,
+            "{{\"QueryResult\": {{\"Errors\": [], \"TotalResultCount\": 1000000000, \"Results\": [{row}]}}}}"
+        )
+    });
+    assert_survives_liar(&url);
+}
