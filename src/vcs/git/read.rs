@@ -152,7 +152,10 @@ impl<T> Reader<'_, T> {
             // What such a commit changed is not known; that it added all its files is certainly wrong.
             return Ok(Changes::default());
         }
-        let tree = |id: &ObjectId| Ok(parse_commit(*id, &objects.read_commit(*id)?)?.tree);
+        let tree = |id: &ObjectId| match self.deadline.is_some_and(Deadline::has_passed) {
+            true => Err(Error::OutOfTime),
+            false => Ok(parse_commit(*id, &objects.read_commit(*id)?)?.tree),
+        };
         let parent_trees = raw.parents.iter().map(tree).collect::<Result<Vec<_>, Error>>()?;
         tree_diff::compare(objects, raw.tree, &parent_trees, limit, self.deadline)
     }

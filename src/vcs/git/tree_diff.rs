@@ -20,6 +20,8 @@ pub(crate) const MAX_DEPTH: usize = 2048;
 /// How many bytes of trees are compared for one commit: less than a second of work, and some millions of entries. Trees
 /// that hold each other twice, forty levels deep, take a few kilobytes and have more paths than anybody can count.
 const MAX_COMPARED: usize = 256 * 1024 * 1024;
+/// How many bytes more are compared to count the paths that are left out.
+const MAX_COUNTED: usize = 16 * 1024 * 1024;
 /// What a comparison counts for, for each directory in it, besides their bytes.
 const COMPARISON_COST: usize = 128;
 /// Longer paths are cut, in bytes: no file system takes them, and Rally holds less. A few kilobytes of trees have paths
@@ -194,6 +196,7 @@ impl TreeDiff<'_> {
             self.found.list.push(Change { action, path });
         } else {
             self.found.omitted += 1;
+            self.left = self.left.min(MAX_COUNTED);
         }
         self.path.truncate(length);
         Ok(())
