@@ -64,7 +64,7 @@ impl LinkTemplates {
     }
 
     pub(crate) fn commit(&self, revision: &str) -> Option<String> {
-        fill(self.commit.as_ref()?, revision, "")
+        address(self.commit.as_ref()?, &[("revision", revision)])
     }
 
     /// Returns the address of a file as the commit left it.
@@ -73,38 +73,40 @@ impl LinkTemplates {
         if path.split('/').any(|part| matches!(part, "." | "..")) {
             return None;
         }
-        let path = percent_encode(&text::bytes_of(path), ESCAPED).to_string();
-        fill(self.file.as_ref()?, revision, &path)
+        let path = escaped(&text::bytes_of(path));
+        address(self.file.as_ref()?, &[("revision", revision), ("path", &path)])
     }
 }
 
-/// Returns the first placeholder of a template that is not among the known ones.
-pub(crate) fn unknown_placeholder(template: &str, known: &[&str]) -> Option<String> {
-    let mut names = template.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
-    let name = names.find(|(name, _)| !known.contains(name))?.0;
-    Some(format!("{{{name}}}"))
+/// Returns a path as it stands in an address.
+pub(crate) fn escaped(path: &[u8]) -> String {
+    percent_encode(path, ESCAPED).to_string()
 }
 
-/// Fills a template in one pass, so that a path that looks like a placeholder stays a path.
-fn fill(template: &str, revision: &str, path: &str) -> Option<String> {
+fn address(template: &str, values: &[(&str, &str)]) -> Option<String> {
+    Some(fill(template, values)).filter(|filled| filled.len() <= MAX_URI)
+}
+
+/// Fills a template in one pass, so that a value that looks like a placeholder stays what it is.
+pub(crate) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut filled = String::new();
     let mut rest = template;
     while let Some(at) = rest.find('{') {
         let (before, from) = rest.split_at(at);
         filled.push_str(before);
-        rest = if let Some(after) = from.strip_prefix("{revision}") {
-            filled.push_str(revision);
-            after
-        } else if let Some(after) = from.strip_prefix("{path}") {
-            filled.push_str(path);
-            after
-        } else {
-            filled.push('{');
-            &from[1..]
-        };
+        let (name, after) = from[1..].split_once('}').unwrap_or_default();
+        match values.iter().find(|(known, _)| *known == name) {
+            Some((_, value)) => {
+                filled.push_str(value);
+                rest = after;
+            }
+            None => {
+                filled.push('{');
+                rest = &from[1..];
+            }
+        }
     }
-    filled.push_str(rest);
-    (filled.len() <= MAX_URI).then_some(filled)
+    filled + rest
 }
 
 #[cfg(test)]
@@ -174,11 +176,5 @@ mod tests {
     #[test]
     fn without_an_address_there_are_no_links() {
         assert_eq!(LinkTemplates::new(Links::Github, None, None, None).commit("abc"), None);
-    }
-
-    #[test]
-    fn an_unknown_placeholder_is_found() {
-        assert_eq!(unknown_placeholder("https://h/{revision}/{name}", &["revision"]).as_deref(), Some("{name}"));
-        assert_eq!(unknown_placeholder("https://h/{revision}/{", &["revision"]), None);
     }
 }

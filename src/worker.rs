@@ -209,7 +209,7 @@ impl Worker<'_> {
         if pushes.is_empty() && !self.queue.has_kept_pushes()? {
             return Ok(None);
         }
-        let rules = Rules::new(&self.config, self.config.destination(self.git_dir));
+        let rules = Rules::new(&self.config, self.config.destination());
         let recorded = Repository::open(self.git_dir).map_err(record::Error::from).and_then(|repository| {
             let (queue, report) = (&mut *self.queue, self.report);
             Recorder { repository: &repository, queue, rules: &rules, report }.record(Refs::Pushed, None)
@@ -232,8 +232,7 @@ impl Worker<'_> {
     }
 
     fn deliver(&mut self, pace: &mut Pace, report: &mut Report) -> Result<(), Error> {
-        let name = self.config.repository_name(self.git_dir);
-        let settings = settings(&self.config, &name, self.git_dir);
+        let settings = settings(&self.config);
         let observe = &mut |event: &Event| {
             report.note(event);
             (self.observe)(event);
@@ -254,7 +253,8 @@ fn next_round(mode: Mode, due: Option<Time>, pause: Option<&Pause>, now: Time, l
     }
 }
 
-fn settings<'c>(config: &'c Config, name: &'c str, git_dir: &Path) -> Settings<'c> {
+fn settings(config: &Config) -> Settings<'_> {
+    let name = &config.repository.name;
     let rally =
         rally::Settings { rally: &config.rally, repository: &config.repository, authors: &config.authors, name };
     let policy = config.commits.policy();
@@ -264,7 +264,7 @@ fn settings<'c>(config: &'c Config, name: &'c str, git_dir: &Path) -> Settings<'
         post: policy.post,
         mentions: policy.mentions,
         backwards: config.state.backwards,
-        destination: config.destination(git_dir),
+        destination: config.destination(),
     }
 }
 

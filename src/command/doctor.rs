@@ -54,7 +54,7 @@ pub(super) fn run(place: &Place, probes: bool) -> Result<Ended, Error> {
         doctor.say("refs", refs(&git_dir, &config))?;
         doctor.say("log", log(&git_dir, &config))?;
         doctor.say("authors", authors(&config))?;
-        doctor.rally(&git_dir, &config, probes)?;
+        doctor.rally(&config, probes)?;
     }
     Ok(if doctor.all_fine { Ended::Done } else { Ended::NotAll })
 }
@@ -77,7 +77,7 @@ impl Doctor {
         Ok(())
     }
 
-    fn rally(&mut self, git_dir: &Path, config: &Config, probes: bool) -> Result<(), Error> {
+    fn rally(&mut self, config: &Config, probes: bool) -> Result<(), Error> {
         self.say("proxy", proxy(&config.rally))?;
         let access = match config.rally.access() {
             Ok(access) => access,
@@ -117,7 +117,7 @@ impl Doctor {
         };
         self.say("workspace", finding)?;
         self.say("prefixes", prefixes(&client, &config.commits.prefixes))?;
-        self.say("SCMRepository", scm_repository(&client, git_dir, config))?;
+        self.say("SCMRepository", scm_repository(&client, config))?;
         match probes {
             true => {
                 probe::run(&client, &workspace.rally_ref, config.rally.read_lag, &mut |what, how| self.say(what, how))
@@ -332,8 +332,8 @@ fn prefixes(client: &Client, configured: &[String]) -> Finding {
     }
 }
 
-fn scm_repository(client: &Client, git_dir: &Path, config: &Config) -> Finding {
-    let name = config.repository_name(git_dir);
+fn scm_repository(client: &Client, config: &Config) -> Finding {
+    let name = config.repository.name.clone();
     match rally::find_repository(client, &name) {
         Ok(Some(_)) => Fine(name),
         Ok(None) if config.repository.create => match rally::projects(client, &config.repository.projects) {

@@ -169,7 +169,7 @@ impl Site {
 
     /// Returns what decides which commits are recorded.
     fn rules(&self) -> Rules {
-        Rules::new(&self.config, self.config.destination(&self.git_dir))
+        Rules::new(&self.config, self.config.destination())
     }
 
     /// Does some work on the queue. If its database is damaged it is replaced, which is told on stderr and in the log,

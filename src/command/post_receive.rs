@@ -224,8 +224,7 @@ fn record(site: &Site, store: &mut Store) -> Result<Recorded, Error> {
         site.log.error(&format!("the queue was lost, and what was queued may be missing in Rally; {AFTER_LOSS}"));
     }
     let trouble = pause.map(|pause| format!("nothing has been posted since {}: {}", pause.since, pause.error));
-    let name = site.config.repository_name(&site.git_dir);
-    let line = line(&recorded, trouble.as_deref(), &name, site.config.log.push);
+    let line = line(&recorded, trouble.as_deref(), &site.config.repository.name, site.config.log.push);
     line.into_iter().for_each(|line| tell_pusher(&line));
     Ok(recorded)
 }

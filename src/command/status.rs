@@ -70,7 +70,7 @@ pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error
         behind,
         deliver: site.config.queue.deliver,
         git_dir: &git_dir,
-        name: config.as_ref().ok().map(|config| config.repository_name(&git_dir)),
+        name: config.as_ref().ok().map(|config| config.repository.name.clone()),
     };
     let text = if arguments.json { json(&facts) } else { human(&facts) };
     write_out(text.as_bytes())?;

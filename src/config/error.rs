@@ -24,7 +24,7 @@ pub(crate) enum Error {
     #[error("{}, line {line}: {problem}", path.display())]
     Parse { path: PathBuf, line: usize, problem: String },
     #[error("{}, line {line}: `{key}`: {problem}", path.display())]
-    Invalid { path: PathBuf, line: usize, key: &'static str, problem: String },
+    Invalid { path: PathBuf, line: usize, key: String, problem: String },
     #[error(
         "{} holds a secret: only its owner and its group may read it, and only its owner may write it (its mode is \
          {mode:03o}); run: chmod 600 {}, or chmod 640 {} if its group is to read it",

@@ -81,7 +81,7 @@ fn assert_usable(config: &Config) {
     policy.mentions.find(b"US1");
     config.commits.watched();
     config.repository.link_templates();
-    config.destination(Path::new("/srv/git/a.git"));
+    config.destination();
     Deadline::after(config.rally.timeout * 10);
     let retry = config.queue.retry();
     retry.is_over(Time::from_millis(0), Time::from_millis(0) + retry.wait(3, 0.5, None) + config.rally.read_lag);

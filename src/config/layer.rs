@@ -9,7 +9,7 @@ use toml::de::{DeTable, Deserializer};
 
 use super::blocks::Block;
 use super::error::SECTIONS;
-use super::{Config, Error};
+use super::{Config, Error, placeholders};
 
 /// What a file says: its own keys, and its `[[match]]` blocks.
 pub(super) struct Source {
@@ -68,16 +68,16 @@ impl Layer {
     pub(super) fn checked(self) -> Result<Self, Error> {
         match self.alone {
             Err(error) => Err(error),
-            Ok(ref config) => match config.wrong_value() {
-                Some((key, problem)) => Err(self.invalid(key, problem)),
+            Ok(ref config) => match placeholders::unknown(&self.table).or_else(|| config.wrong_value()) {
+                Some((key, problem)) => Err(self.invalid(&key, problem)),
                 None => Ok(self),
             },
         }
     }
 
     /// Makes the error of a key that it holds.
-    pub(super) fn invalid(&self, key: &'static str, problem: String) -> Error {
-        Error::Invalid { path: self.path.clone(), line: self.lines[key], key, problem }
+    pub(super) fn invalid(&self, key: &str, problem: String) -> Error {
+        Error::Invalid { path: self.path.clone(), line: self.lines[key], key: key.to_owned(), problem }
     }
 }
 

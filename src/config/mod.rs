@@ -14,9 +14,10 @@ pub(crate) mod fuzzing;
 mod layer;
 mod load;
 mod merge;
+mod placeholders;
 mod resolve;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -76,7 +77,9 @@ pub(crate) enum BatchMode {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Repository {
-    pub name: Option<String>,
+    /// The directory below which `{dir}` begins.
+    pub root: Option<PathBuf>,
+    pub name: String,
     pub create: bool,
     pub projects: Vec<String>,
     pub web: Option<String>,
@@ -199,8 +202,16 @@ impl Default for Rally {
 
 impl Default for Repository {
     fn default() -> Self {
-        let (name, web, commit_link, file_link) = (None, None, None, None);
-        Repository { name, create: true, projects: Vec::new(), web, links: Links::Github, commit_link, file_link }
+        Repository {
+            root: None,
+            name: "{name}".into(),
+            create: true,
+            projects: Vec::new(),
+            web: None,
+            links: Links::Github,
+            commit_link: None,
+            file_link: None,
+        }
     }
 }
 
@@ -251,24 +262,10 @@ impl Level {
 }
 
 impl Config {
-    /// Returns the SCMRepository's name: the configured one, else the directory's without `.git`.
-    pub(crate) fn repository_name(&self, git_dir: &Path) -> String {
-        self.repository.name.clone().unwrap_or_else(|| directory_name(git_dir))
-    }
-
     /// Returns where Changesets go: server, workspace and SCMRepository.
-    pub(crate) fn destination(&self, git_dir: &Path) -> String {
+    pub(crate) fn destination(&self) -> String {
         let workspace = self.rally.workspace.as_deref().unwrap_or_default();
-        format!("{}\n{workspace}\n{}", self.rally.server, self.repository_name(git_dir))
-    }
-}
-
-fn directory_name(git_dir: &Path) -> String {
-    let own = git_dir.file_name().unwrap_or_default().to_string_lossy();
-    match own.as_ref() {
-        // A repository with a work tree is known by that.
-        ".git" => git_dir.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned(),
-        own => own.strip_suffix(".git").unwrap_or(own).to_owned(),
+        format!("{}\n{workspace}\n{}", self.rally.server, self.repository.name)
     }
 }
 
@@ -305,18 +302,4 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text)
         .map_err(|_| serde::de::Error::custom(format!("{text:?} is not a duration; write \"30s\", \"5m\" or \"7d\"")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_repository_is_named_after_its_directory() {
-        for (dir, name) in
-            [("/srv/git/payments.git", "payments"), ("/srv/git/payments", "payments"), ("/home/a/work/.git", "work")]
-        {
-            assert_eq!(directory_name(Path::new(dir)), name);
-        }
-    }
 }

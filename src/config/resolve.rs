@@ -2,13 +2,14 @@
 //! together.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use url::Url;
 
 use super::layer::{Layer, holder};
-use super::{Config, Error, Rally, Trust};
-use crate::links::{Links, unknown_placeholder};
+use super::{Config, Error, Rally, Trust, placeholders};
+use crate::links::Links;
 use crate::text::cut;
 
 /// Rally serves no more requests of one user at the same time; it slows down what exceeds them (docs/wsapi.md, 6.1).
@@ -22,6 +23,7 @@ const LONGEST_PREFIX: usize = 20;
 
 /// Returns the settings. The layers are for messages: of several that hold a key, the last one counts.
 pub(super) fn resolve(merged: toml::Table, layers: Vec<Layer>, trust: Trust) -> Result<Config, Error> {
+    let unknown = placeholders::unknown(&merged);
     let mut config: Config = match merged.try_into() {
         Ok(config) => config,
         // Only a layer by itself can tell which line is wrong.
@@ -30,28 +32,27 @@ pub(super) fn resolve(merged: toml::Table, layers: Vec<Layer>, trust: Trust) -> 
             return Err(layers.into_iter().rev().find_map(|layer| layer.alone.err()).unwrap_or(merged));
         }
     };
-    let Some((key, problem)) = config.problem() else {
+    let Some((key, problem)) = unknown.or_else(|| config.problem()) else {
+        if let Some(git_dir) = &trust.git_dir {
+            config.repository.fill(git_dir);
+        }
         (config.rally.trust, config.authors.trust) = (trust.clone(), trust);
         config.rally.server = canonical(&config.rally.server);
         return Ok(config);
     };
-    Err(holder(&layers, key).expect("the defaults are right").invalid(key, problem))
+    Err(holder(&layers, &key).expect("the defaults are right").invalid(&key, problem))
 }
 
 impl Config {
     /// Returns the first key that does not say what can be done, and why not.
-    fn problem(&self) -> Option<(&'static str, String)> {
-        let is_custom = self.repository.links == Links::Custom && self.repository.commit_link.is_none();
-        let custom = || {
-            is_custom.then(|| {
-                ("repository.links", "\"custom\" needs commit_link, such as \"https://host/{revision}\"".into())
-            })
-        };
-        self.wrong_value().or_else(custom)
+    fn problem(&self) -> Option<(String, String)> {
+        let is_unlinked = self.repository.links == Links::Custom && self.repository.commit_link.is_none();
+        let problem = "\"custom\" needs commit_link, such as \"https://host/{revision}\"";
+        self.wrong_value().or_else(|| is_unlinked.then(|| ("repository.links".to_owned(), problem.to_owned())))
     }
 
     /// Does the same for what is wrong whatever other files and blocks say.
-    pub(super) fn wrong_value(&self) -> Option<(&'static str, String)> {
+    pub(super) fn wrong_value(&self) -> Option<(String, String)> {
         let Config { rally, repository, commits, authors, queue, log, .. } = self;
         let when = |is_wrong: bool, problem: &str| is_wrong.then(|| problem.to_owned());
         let ignored = commits.ignore.iter().find(|id| !is_id(id));
@@ -69,11 +70,9 @@ impl Config {
             ("commits.refs", when(commits.refs.is_empty(), "it is empty: nothing would ever be posted")),
             (
                 "repository.name",
-                when(
-                    repository.name.as_deref() == Some(""),
-                    "it is empty; leave the key out to use the directory's name",
-                ),
+                when(repository.name.is_empty(), "it is empty; leave the key out to use the directory's name"),
             ),
+            ("repository.root", repository.root.as_deref().and_then(root_problem)),
             ("repository.web", repository.web.as_deref().and_then(web_problem)),
             ("repository.commit_link", template_problem(repository.commit_link.as_deref(), &["revision"])),
             ("repository.file_link", template_problem(repository.file_link.as_deref(), &["revision", "path"])),
@@ -81,7 +80,7 @@ impl Config {
             ("log.file", when(log.file.as_os_str().is_empty(), "it is empty; leave the key out for rally-hook/log")),
         ];
         let problem = checks.into_iter().find_map(|(key, problem)| Some((key, problem?)));
-        problem.or_else(|| credentials_problem(rally))
+        problem.or_else(|| credentials_problem(rally)).map(|(key, problem)| (key.to_owned(), problem))
     }
 }
 
@@ -130,14 +129,14 @@ fn web_problem(web: &str) -> Option<String> {
     (!is_address).then(|| "it is not an address; it must begin with https://".into())
 }
 
-/// Says what is wrong with the template of an address: a placeholder that is unknown or missing. One that is misspelt is
-/// both, and the first helps more.
+/// Says what is wrong with a root: a relative one has no meaning for a hook.
+fn root_problem(root: &Path) -> Option<String> {
+    (!root.is_absolute()).then(|| format!("{} is not an absolute path, such as \"/srv/git\"", root.display()))
+}
+
+/// Says which placeholder the template of an address lacks.
 fn template_problem(template: Option<&str>, placeholders: &[&str]) -> Option<String> {
     let template = template?;
-    if let Some(unknown) = unknown_placeholder(template, placeholders) {
-        let known: Vec<String> = placeholders.iter().map(|name| format!("{{{name}}}")).collect();
-        return Some(format!("unknown placeholder {unknown}; known: {}", known.join(", ")));
-    }
     let missing = placeholders.iter().find(|name| !template.contains(&format!("{{{name}}}")))?;
     Some(format!("it lacks {{{missing}}}, so all links would lead to one page"))
 }
@@ -230,7 +229,7 @@ mod tests {
         alone.expect("every key is known");
         assert_eq!(source.blocks.len(), 1);
         for (section, keys) in
-            [("rally", 13), ("repository", 7), ("commits", 8), ("state", 3), ("authors", 4), ("queue", 3), ("log", 3)]
+            [("rally", 13), ("repository", 8), ("commits", 8), ("state", 3), ("authors", 4), ("queue", 3), ("log", 3)]
         {
             assert_eq!(table[section].as_table().map(toml::Table::len), Some(keys), "keys of [{section}]");
         }
@@ -268,6 +267,7 @@ mod tests {
             ("[repository]\nweb = \"host/r\"", "config.toml, line 2: `repository.web`: it is not an address"),
             ("[rally]\nserver = \"https://h/slm/x\"", "config.toml, line 2: `rally.server`: it must end with the host"),
             ("[commits]\nignore = [\"US\"]", "config.toml, line 2: `commits.ignore`: \"US\" is not an ID"),
+            ("[repository]\nroot = \"git\"", "config.toml, line 2: `repository.root`: git is not an absolute path"),
             ("[authors]\ndomain = \"@acme\"", "config.toml, line 2: `authors.domain`: \"@acme\" is not a domain"),
             (
                 "[rally]\nmax_concurrent_requests = 13",
@@ -340,13 +340,17 @@ mod tests {
     #[test]
     fn a_misspelt_placeholder_is_unknown_rather_than_missing() {
         let error = resolved("[repository]\ncommit_link = \"https://h/{rev}\"").expect_err("unknown");
-        assert!(error.ends_with("unknown placeholder {rev}; known: {revision}"), "{error}");
+        let expected = "config.toml, line 2: `repository.commit_link`: unknown placeholder {rev}; known: {revision},";
+        assert!(error.starts_with(expected), "{error}");
     }
 
     #[test]
-    fn an_unknown_placeholder_comes_with_the_known_ones() {
-        let error = resolved("[repository]\nfile_link = \"https://h/{revision}/{path}/{name}\"").expect_err("unknown");
-        assert!(error.ends_with("unknown placeholder {name}; known: {revision}, {path}"), "{error}");
+    fn an_unknown_placeholder_in_a_block_is_refused_whether_the_block_matches_or_not() {
+        for place in ["/srv/**", "/elsewhere/**"] {
+            let text = format!("[[match]]\npath = \"{place}\"\nrepository.web = \"https://h/{{path}}\"");
+            let error = resolved(&text).expect_err("unknown");
+            assert!(error.starts_with("config.toml, line 3: `repository.web`: unknown placeholder {path}"), "{error}");
+        }
     }
 
     #[test]

@@ -210,6 +210,33 @@ fn a_block_may_send_the_credentials_of_its_file_to_another_server() {
 }
 
 #[test]
+fn placeholders_stand_for_the_place_of_the_repository_in_names_and_links() {
+    let server = Server::new();
+    let root = format!("repository.root = {:?}\n", server.path().parent().expect("a parent"));
+    let own = server.path().file_name().expect("a name").to_str().expect("UTF-8").to_owned();
+    let keys = "repository.name = \"{dir}\"\nrepository.web = \"https://git.example/{dir}?n={name}\"\n";
+    let named = root + &server.configuration().to_string() + &block(&server, "**", keys);
+    let named = server.write_private("named.toml", &named);
+    server.import("refs/heads/main", &["US1: one"]);
+    server.run(&["--config", &named.display().to_string(), "backfill", "main"]).succeeds();
+    let held = &server.changesets()[0];
+    assert_eq!(held.repository, format!("{own}/payments"));
+    let link = format!("https://git.example/{own}/payments?n=payments/commit/{}", held.revision);
+    assert_eq!(held.uri, Some(link));
+}
+
+#[test]
+fn a_placeholder_that_is_not_known_is_refused_with_those_that_are() {
+    let server = Server::new();
+    server.write_configuration(server.configuration().sections("[repository]\nweb = \"https://git.example/{path}\"\n"));
+    let ran = server.run(&["status"]).fails_with(2);
+    assert!(
+        ran.stderr.contains("line 8: `repository.web`: unknown placeholder {path}; known: {name}, {dir}"),
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn a_wrong_value_in_a_block_is_an_error_although_the_block_is_for_other_repositories() {
     let server = Server::new();
     server.write_configuration("");
