@@ -50,7 +50,7 @@ pub(crate) struct StateRequest {
 }
 
 /// Which commits become Changesets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Post {
     /// Those that name an artifact which Rally has.

@@ -78,6 +78,10 @@ pub(crate) enum Command {
     ///
     /// The queue stays; a new install continues with it.
     Uninstall,
+    /// Show the settings of the repository, and the file and line that each comes from
+    ///
+    /// Secrets are hidden. A `[[match]]` block of the configuration counts if its path matches the Git directory.
+    Config(Config),
     /// Check configuration, repository, queue and Rally, and say what to do
     ///
     /// It looks at the configuration, the repository, the hook, the queue, the refs, the log, the map of authors, the proxy,
@@ -169,6 +173,13 @@ pub(crate) struct Doctor {
     /// Changes, and delete them
     #[arg(long)]
     pub probe: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Config {
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! Addresses of commits and files on the Git server's web pages, which Rally shows next to a Changeset.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::text;
 
@@ -12,7 +12,7 @@ const MAX_URI: usize = 4000;
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// The host whose pages they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Links {
     Github,

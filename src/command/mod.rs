@@ -3,6 +3,7 @@
 
 mod backfill;
 mod catch_up;
+mod config;
 mod deliver;
 mod doctor;
 mod forget;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Command, Place};
 use crate::clock::now;
-use crate::config::{self, Config, Level};
+use crate::config::{self as configuration, Config, Level};
 use crate::environment::variable;
 use crate::files::Owners;
 use crate::log::Log;
@@ -53,7 +54,7 @@ impl Ended {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
-    Config(#[from] config::Error),
+    Config(#[from] configuration::Error),
     #[error(transparent)]
     Repository(#[from] vcs::Error),
     #[error(transparent)]
@@ -127,6 +128,7 @@ pub(crate) fn run(cli: Cli) -> Result<Ended, Error> {
         Command::Forget(arguments) => forget::run(&place, &arguments),
         Command::Install => install::install(&place),
         Command::Uninstall => install::uninstall(&place),
+        Command::Config(arguments) => config::run(&place, &arguments),
         Command::Doctor(arguments) => doctor::run(&place, arguments.probe),
         Command::Completions(arguments) => print::completions(arguments.shell),
         Command::Man(arguments) => print::man(arguments.command.as_deref()),
@@ -200,8 +202,8 @@ impl Site {
 }
 
 /// Loads the settings of a repository.
-fn load_config(named: Option<&Path>, git_dir: &Path) -> Result<Config, config::Error> {
-    config::load(named, git_dir, owners(git_dir))
+fn load_config(named: Option<&Path>, git_dir: &Path) -> Result<Config, configuration::Error> {
+    configuration::load(named, git_dir, owners(git_dir))
 }
 
 /// Returns the users whose files count in a repository.
@@ -239,10 +241,10 @@ fn git_dir(place: &Place) -> Result<PathBuf, vcs::Error> {
 }
 
 /// Returns the configuration file that is named, here or by the installed hook, unless the environment names one.
-fn config_file(place: &Place, git_dir: &Path) -> Result<Option<PathBuf>, config::Error> {
+fn config_file(place: &Place, git_dir: &Path) -> Result<Option<PathBuf>, configuration::Error> {
     match &place.config {
         Some(file) => Ok(Some(file.clone())),
-        None if config::is_named_by_environment() => Ok(None),
+        None if configuration::is_named_by_environment() => Ok(None),
         None => Ok(hook_file::configuration_of(git_dir)?),
     }
 }

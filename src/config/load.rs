@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::layer::Source;
+use super::layer::{Layer, Source};
 use super::{Config, Error, Trust, access, merge, resolve};
 use crate::environment::variable;
 use crate::files::{self, Links, Owners};
@@ -33,6 +33,11 @@ pub(crate) fn is_named_by_environment() -> bool {
 /// # Errors
 /// If there is no file at all, or one cannot be read, may be changed by others or does not say what can be done.
 pub(crate) fn load(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Result<Config, Error> {
+    resolved(layers(named, git_dir, owners)?, git_dir, owners)
+}
+
+/// Returns what the files say that count for a repository, what wins last.
+pub(super) fn layers(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Result<Vec<Layer>, Error> {
     let named = named.map(Path::to_owned).or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
     let is_named = named.is_some();
     // A hook names a file as well, and in a shared repository somebody else may have written that hook.
@@ -55,6 +60,11 @@ pub(crate) fn load(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Resu
         }
         layers.extend(source.layers_for(git_dir));
     }
+    Ok(layers)
+}
+
+/// Returns the settings that layers make together.
+pub(super) fn resolved(layers: Vec<Layer>, git_dir: &Path, owners: Owners) -> Result<Config, Error> {
     let (table, withheld) = merge::merged(&layers);
     let trust = Trust { git_dir: Some(git_dir.to_owned()), owners, withheld };
     resolve::resolve(table, layers, trust)

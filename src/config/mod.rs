@@ -4,7 +4,7 @@
 //! repository, [`merge`] lays one over the other, [`resolve`] turns the result into a
 //! [`Config`] and checks what its keys say together. Unknown keys and wrong values are errors that name file, line and
 //! key. The keys themselves are explained in `config.sample.toml`. Secrets are read only when something is to be sent,
-//! see [`access`].
+//! see [`access`]; [`show`] hides them.
 
 mod access;
 mod blocks;
@@ -16,15 +16,17 @@ mod load;
 mod merge;
 mod placeholders;
 mod resolve;
+mod show;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Serialize};
 
 pub(crate) use access::{Access, Credentials, Secret, Trust};
 pub(crate) use error::Error;
 pub(crate) use load::{is_named_by_environment, load};
+pub(crate) use show::{Setting, settings};
 
 use crate::artifact::{DEFAULT_PREFIXES, Mentions};
 use crate::backoff::Retry;
@@ -32,7 +34,7 @@ use crate::changeset::{Policy, Post};
 use crate::links::{LinkTemplates, Links};
 use crate::refs::Watched;
 
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     pub rally: Rally,
@@ -44,7 +46,7 @@ pub(crate) struct Config {
     pub log: Log,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Rally {
     pub server: String,
@@ -54,12 +56,13 @@ pub(crate) struct Rally {
     pub username: Option<String>,
     pub password: Option<Secret>,
     pub password_file: Option<PathBuf>,
+    #[serde(serialize_with = "show::hide_login")]
     pub proxy: Option<Secret>,
     pub ca_file: Option<PathBuf>,
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub timeout: Duration,
     /// How far Rally's reads may lag behind its writes.
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub read_lag: Duration,
     pub max_concurrent_requests: usize,
     pub batch: BatchMode,
@@ -67,14 +70,14 @@ pub(crate) struct Rally {
     pub trust: Trust,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum BatchMode {
     Auto,
     Off,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Repository {
     /// The directory below which `{dir}` begins.
@@ -88,7 +91,7 @@ pub(crate) struct Repository {
     pub file_link: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Commits {
     pub refs: Vec<String>,
@@ -102,7 +105,7 @@ pub(crate) struct Commits {
     pub max_changes: usize,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct State {
     pub update: bool,
@@ -110,7 +113,7 @@ pub(crate) struct State {
     pub backwards: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Authors {
     pub map_file: Option<PathBuf>,
@@ -123,7 +126,7 @@ pub(crate) struct Authors {
 }
 
 /// The User field that an author is looked up by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum MatchBy {
     Email,
@@ -131,18 +134,18 @@ pub(crate) enum MatchBy {
     DisplayName,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Queue {
     pub deliver: Deliver,
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub retry_delay: Duration,
-    #[serde(deserialize_with = "duration")]
+    #[serde(with = "duration")]
     pub retry_for: Duration,
 }
 
 /// When a push is delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Deliver {
     /// By a process of its own that the hook starts.
@@ -153,7 +156,7 @@ pub(crate) enum Deliver {
     Later,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Log {
     pub push: PushLog,
@@ -162,7 +165,7 @@ pub(crate) struct Log {
 }
 
 /// What the pusher sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum PushLog {
     Summary,
@@ -170,7 +173,7 @@ pub(crate) enum PushLog {
     Quiet,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Level {
     Error,
@@ -297,9 +300,20 @@ impl Repository {
     }
 }
 
-/// Reads a duration such as "30s", "5m" or "7d".
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|_| serde::de::Error::custom(format!("{text:?} is not a duration; write \"30s\", \"5m\" or \"7d\"")))
+/// A duration such as "30s", "5m" or "7d".
+mod duration {
+    use std::time::Duration;
+
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::Serializer;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text)
+            .map_err(|_| D::Error::custom(format!("{text:?} is not a duration; write \"30s\", \"5m\" or \"7d\"")))
+    }
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*duration))
+    }
 }

@@ -9,6 +9,7 @@ mod support;
 mod backfill;
 mod certificates;
 mod cli;
+mod config;
 mod configuration;
 mod connection;
 mod crashes;

@@ -1,0 +1,111 @@
+//! The settings of a repository as people see them: with the place that each comes from, and without secrets.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use url::Url;
+
+use super::access::Secret;
+use super::load::{layers, resolved};
+use super::{Config, Error};
+use crate::files::Owners;
+
+/// Stands for a secret.
+const HIDDEN: &str = "***";
+
+/// A setting that counts in a repository.
+pub(crate) struct Setting {
+    /// Section and key, such as `rally.server`.
+    pub key: String,
+    /// `Null` if it is not set.
+    pub value: Value,
+    /// File and line; `None` for a default.
+    pub place: Option<(PathBuf, usize)>,
+}
+
+/// Returns the settings of a repository in the order of their keys.
+///
+/// # Errors
+/// As [`load`](super::load()) does.
+pub(crate) fn settings(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Result<Vec<Setting>, Error> {
+    let layers = layers(named, git_dir, owners)?;
+    let mut places = HashMap::new();
+    for layer in &layers {
+        places.extend(layer.lines.iter().map(|(key, line)| (key.clone(), (layer.path.clone(), *line))));
+    }
+    let config = resolved(layers, git_dir, owners)?;
+    let mut settings = listed(&config);
+    for setting in settings.iter_mut().filter(|setting| !setting.value.is_null()) {
+        setting.place = places.remove(&setting.key);
+    }
+    Ok(settings)
+}
+
+fn listed(config: &Config) -> Vec<Setting> {
+    let Ok(Value::Object(sections)) = serde_json::to_value(config) else { unreachable!("keys are text") };
+    let keys = |(section, keys): (String, Value)| {
+        let Value::Object(keys) = keys else { unreachable!("a section has keys") };
+        keys.into_iter().map(move |(key, value)| Setting { key: format!("{section}.{key}"), value, place: None })
+    };
+    sections.into_iter().flat_map(keys).collect()
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(HIDDEN)
+    }
+}
+
+/// Hides what identifies the user to a proxy: the password, or a user name that stands alone, which may be a token.
+pub(super) fn hide_login<S: Serializer>(proxy: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+    let Some(proxy) = proxy else { return serializer.serialize_none() };
+    let Ok(mut url) = Url::parse(proxy.expose()) else { return serializer.serialize_str(HIDDEN) };
+    let hidden = match (url.username(), url.password()) {
+        (_, Some(_)) => url.set_password(Some(HIDDEN)),
+        ("", None) => return serializer.serialize_str(proxy.expose()),
+        (_, None) => url.set_username(HIDDEN),
+    };
+    serializer.serialize_str(if hidden.is_ok() { url.as_str() } else { HIDDEN })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str, key: &str) -> Value {
+        let config: Config = toml::from_str(text).expect("valid");
+        listed(&config).into_iter().find(|setting| setting.key == key).expect("it is known").value
+    }
+
+    #[test]
+    fn values_are_shown_as_they_are_written() {
+        let cases = [
+            ("", "rally.timeout", "\"30s\""),
+            ("queue.retry_for = \"90m\"", "queue.retry_for", "\"1h 30m\""),
+            ("", "rally.proxy", "null"),
+            ("", "commits.post", "\"linked\""),
+            ("", "commits.max_changes", "1000"),
+            ("authors.match = [\"display-name\"]", "authors.match", "[\"display-name\"]"),
+            ("repository.links = \"bitbucket-server\"", "repository.links", "\"bitbucket-server\""),
+        ];
+        for (text, key, expected) in cases {
+            assert_eq!(value(text, key).to_string(), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_hidden() {
+        let cases = [
+            ("rally.api_key = \"_canary\"", "rally.api_key", "***"),
+            ("rally.password = \"canary\"", "rally.password", "***"),
+            ("rally.proxy = \"http://user:canary@h:1\"", "rally.proxy", "http://user:***@h:1/"),
+            ("rally.proxy = \"http://canary@h:1\"", "rally.proxy", "http://***@h:1/"),
+            ("rally.proxy = \"http://h:1\"", "rally.proxy", "http://h:1"),
+        ];
+        for (text, key, expected) in cases {
+            assert_eq!(value(text, key), expected, "{text}");
+        }
+    }
+}
