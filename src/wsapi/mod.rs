@@ -14,11 +14,12 @@ mod page;
 mod query;
 mod repair;
 mod session;
+mod write;
 
-pub(crate) use client::relative;
-pub(crate) use client::{Client, Created, Write};
+pub(crate) use client::{Client, relative};
 pub(crate) use error::{Error, Verdict, is_conflict};
 pub(crate) use query::Query;
+pub(crate) use write::{Created, Write};
 
 /// The longest text that Message, Uri and PathAndFilename take (TypeDefinitions of Changeset and Change).
 pub(crate) const MAX_TEXT: usize = 4000;
