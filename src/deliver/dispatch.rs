@@ -5,7 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Condvar, Mutex};
 use std::thread;
 
@@ -88,6 +88,8 @@ struct Schedule {
 }
 
 /// Sends all jobs and hands each group's results to `sink`, which may stop it. Returns the jobs that were not sent.
+///
+/// Requests may take long, so `sink` is called from time to time without results too.
 pub(super) fn dispatch<S>(client: &Client, limits: &mut Limits, jobs: Vec<Job>, mut sink: S) -> Vec<Job>
 where
     S: FnMut(Vec<Done>) -> ControlFlow<()>,
@@ -106,7 +108,12 @@ where
         let started = (0..connections).filter(start).count();
         assert!(started > 0 || connections == 0, "the system lets this user start no thread to post with");
         drop(done_in);
-        for group in done_out {
+        loop {
+            let group = match done_out.recv_timeout(client.timeout() / 2) {
+                Ok(group) => group,
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             if sink(group).is_break() {
                 shared.0.lock().expect("no holder panics").stopped = true;
                 shared.1.notify_all();

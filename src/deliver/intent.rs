@@ -35,10 +35,12 @@ impl Pass<'_, '_> {
         let mut noted = self.now();
         let mut broken = None;
         let unsent = dispatch(client, &mut limits, jobs, |group| {
-            self.count_strikes(&group);
-            self.has_written |= group.iter().any(|done| done.result.is_ok());
-            if let Err(error) = answered(self, group) {
-                broken = Some(error);
+            if !group.is_empty() {
+                self.count_strikes(&group);
+                self.has_written |= group.iter().any(|done| done.result.is_ok());
+                if let Err(error) = answered(self, group) {
+                    broken = Some(error);
+                }
             }
             if self.now().since(noted) > self.timeout() {
                 noted = self.now();

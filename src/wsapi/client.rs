@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -61,6 +62,11 @@ impl Client {
     /// Sets the workspace that all further requests are about.
     pub(crate) fn set_workspace(&mut self, rally_ref: &str) {
         self.workspace = Some(rally_ref.to_owned());
+    }
+
+    /// Returns the time limit for a request of one object.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.rally.timeout
     }
 
     /// Reads one object, or a list that is not a query: `/user`, `/subscription`.
