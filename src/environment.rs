@@ -1,6 +1,7 @@
 //! The environment's variables: the only module that reads them.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use crate::process;
@@ -21,6 +22,11 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 /// Returns a variable that is text.
 pub(crate) fn text_variable(name: &str) -> Option<String> {
     variable(name)?.into_string().ok()
+}
+
+/// Returns the home directory of the user, also where the environment does not name it.
+pub(crate) fn home() -> Option<PathBuf> {
+    std::env::home_dir().filter(|home| home.is_absolute())
 }
 
 /// Takes the secrets out of the environment, where the programs that we start and the system's lists of processes would

@@ -15,6 +15,7 @@
 //! * [`deliver`]: what is due, and what becomes of it.
 //! * [`rally`]: Rally's objects, with the cache of look-ups.
 //! * [`wsapi`]: HTTP, authentication, queries, batches and the API's errors.
+//! * [`permits`]: what the processes of this host do one after the other when they use the same account.
 //! * [`worker`]: records pushes that a hook left, delivers, waits. The only place that joins recording and delivery.
 //!
 //! Pure modules import each other only: [`artifact`], [`backoff`], [`changeset`], [`commit`], [`glob`], [`links`], [`refs`],
@@ -42,6 +43,7 @@ mod links;
 mod log;
 mod messages;
 mod panics;
+mod permits;
 #[expect(unsafe_code, reason = "signals, fork and the like have no safe interface in the standard library")]
 mod process;
 mod progress;

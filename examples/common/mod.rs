@@ -29,7 +29,10 @@ pub fn configure(git_dir: &Path, url: &str, more: &str) -> Result<String> {
     fs::write(&key, "_full-access-key\n")?;
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
     let key = key.display();
-    let text = format!("[rally]\nserver = \"{url}\"\nworkspace = \"Acme\"\napi_key_file = \"{key}\"\n{more}");
+    // The lock files of the account are in the home directory; each simulator has another address.
+    let account = "account = \"simulator\"";
+    let text =
+        format!("[rally]\nserver = \"{url}\"\nworkspace = \"Acme\"\napi_key_file = \"{key}\"\n{account}\n{more}");
     fs::write(git_dir.join("rally-hook.toml"), &text)?;
     Ok(text)
 }

@@ -11,6 +11,8 @@ use crate::cli::Place;
 use crate::clock::now;
 use crate::config::{self, Commits, Config, Rally};
 use crate::environment::variable;
+use crate::permits::SYSTEM_DIR;
+use crate::process::effective_user;
 use crate::queue::{AFTER_LOSS, AtWork, Pause, Queue, Status};
 use crate::rally;
 use crate::refs::RefPatterns;
@@ -100,6 +102,7 @@ impl Doctor {
             "credentials",
             Fine(format!("they belong to user {}", user["UserName"].as_str().unwrap_or("(unnamed)"))),
         )?;
+        self.say("request limit", request_limit(&client, config.rally.max_concurrent_requests))?;
         self.say("rights", rights(&client))?;
         let workspace = match rally::workspace(&client, &name) {
             Ok(workspace) => workspace,
@@ -287,6 +290,23 @@ fn proxy(rally: &Rally) -> Finding {
             "the environment's {name} is used, unless NO_PROXY names the server; hooks may have another environment"
         )),
         (None, None) => Fine("none".into()),
+    }
+}
+
+/// Tells which processes keep the limit together.
+fn request_limit(client: &Client, limit: usize) -> Finding {
+    let permits = client.permits();
+    let refused: String = permits.refused().iter().map(|error| format!("; {}", with_causes(error))).collect();
+    match permits.dir() {
+        Some(dir) => {
+            let text = format!("{limit} at once, for all processes that share {}{refused}", dir.display());
+            if refused.is_empty() { Fine(text) } else { Note(text) }
+        }
+        None => Note(format!(
+            "{limit} at once for each process, not for all: there is no directory for their locks{refused}; as root, run: \
+             install -d -m 700 -o {} {SYSTEM_DIR}",
+            effective_user()
+        )),
     }
 }
 

@@ -142,6 +142,15 @@ impl Rally {
         Ok(Credentials::ApiKey(key))
     }
 
+    /// Returns the name by which requests are counted: Rally's user, as far as it is known.
+    pub(crate) fn account(&self, credentials: &Credentials) -> String {
+        match (&self.account, credentials) {
+            (Some(account), _) => account.clone(),
+            (None, Credentials::ApiKey(key)) => format!("{} {}", self.server, key.expose()),
+            (None, Credentials::Basic { username, .. }) => format!("{} {username}", self.server),
+        }
+    }
+
     fn certificates(&self, path: &Path) -> Result<Vec<u8>, Error> {
         let pem = self.trust.read("rally.ca_file", path)?;
         let is_pem = pem.windows(PEM_CERTIFICATE.len()).any(|window| window == PEM_CERTIFICATE);

@@ -56,6 +56,8 @@ pub(crate) struct Rally {
     pub username: Option<String>,
     pub password: Option<Secret>,
     pub password_file: Option<PathBuf>,
+    /// What stands for the user in the count of requests.
+    pub account: Option<String>,
     #[serde(serialize_with = "show::hide_login")]
     pub proxy: Option<Secret>,
     pub ca_file: Option<PathBuf>,
@@ -192,6 +194,7 @@ impl Default for Rally {
             username: None,
             password: None,
             password_file: None,
+            account: None,
             proxy: None,
             ca_file: None,
             timeout: Duration::from_secs(30),

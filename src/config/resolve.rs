@@ -59,6 +59,7 @@ impl Config {
         let checks = [
             ("rally.server", server_problem(&rally.server)),
             ("rally.proxy", rally.proxy.as_ref().and_then(|proxy| proxy_problem(proxy.expose(), &rally.server))),
+            ("rally.account", when(rally.account.as_deref() == Some(""), "it is empty; leave the key out")),
             ("rally.timeout", timeout_problem(rally.timeout)),
             ("rally.max_concurrent_requests", requests_problem(rally.max_concurrent_requests)),
             ("queue.retry_delay", when(queue.retry_delay.is_zero(), "it must not be 0: attempts would never pause")),
@@ -229,7 +230,7 @@ mod tests {
         alone.expect("every key is known");
         assert_eq!(source.blocks.len(), 1);
         for (section, keys) in
-            [("rally", 13), ("repository", 8), ("commits", 8), ("state", 3), ("authors", 4), ("queue", 3), ("log", 3)]
+            [("rally", 14), ("repository", 8), ("commits", 8), ("state", 3), ("authors", 4), ("queue", 3), ("log", 3)]
         {
             assert_eq!(table[section].as_table().map(toml::Table::len), Some(keys), "keys of [{section}]");
         }

@@ -89,7 +89,7 @@ struct Schedule {
 
 /// Sends all jobs and hands each group's results to `sink`, which may stop it. Returns the jobs that were not sent.
 ///
-/// Requests may take long, so `sink` is called from time to time without results too.
+/// Requests may wait long for a permit, so `sink` is called from time to time without results too.
 pub(super) fn dispatch<S>(client: &Client, limits: &mut Limits, jobs: Vec<Job>, mut sink: S) -> Vec<Job>
 where
     S: FnMut(Vec<Done>) -> ControlFlow<()>,

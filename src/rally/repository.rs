@@ -50,6 +50,8 @@ impl Rally<'_> {
         if !projects.is_empty() {
             body["Projects"] = projects.iter().map(|project| json!({"_ref": project})).collect();
         }
+        // What is noted begins now, so nothing may be waited for after it.
+        self.client.permits().reserve();
         self.note_unsettled(queue, settings.sent_now(1, now()), now())?;
         match self.client.write(&Write { path: "/scmrepository/create".into(), body: json!({"SCMRepository": body}) }) {
             Ok(created) => {

@@ -15,6 +15,7 @@ use super::write::{Created, Write, created};
 use super::{Error, Query, Verdict};
 use crate::clock::Deadline;
 use crate::config::{Access, Credentials, Rally};
+use crate::permits::Permits;
 
 /// Rows asked for at once; a page of 200 works everywhere (docs/wsapi.md, 4.1).
 const PAGE_SIZE: usize = 200;
@@ -37,6 +38,7 @@ pub(super) const MAX_REF: usize = 200;
 pub(crate) struct Client {
     rally: Rally,
     access: Arc<Access>,
+    permits: Arc<Permits>,
     session: Mutex<Option<Arc<Session>>>,
     /// Goes with every request once it is known; without it Rally takes the user's default workspace.
     workspace: Option<String>,
@@ -49,9 +51,11 @@ pub(crate) struct Client {
 impl Client {
     /// Makes a client; no connection is made before the first request.
     pub(crate) fn new(rally: &Rally, access: Access) -> Self {
+        let permits = Permits::open(&rally.account(&access.credentials), rally.max_concurrent_requests);
         Client {
             rally: rally.clone(),
             access: Arc::new(access),
+            permits: Arc::new(permits),
             session: Mutex::new(None),
             workspace: None,
             takes_no_form: AtomicBool::new(false),
@@ -62,6 +66,11 @@ impl Client {
     /// Sets the workspace that all further requests are about.
     pub(crate) fn set_workspace(&mut self, rally_ref: &str) {
         self.workspace = Some(rally_ref.to_owned());
+    }
+
+    /// Returns what is shared with other processes that use the account.
+    pub(crate) fn permits(&self) -> &Permits {
+        &self.permits
     }
 
     /// Returns the time limit for a request of one object.
@@ -244,7 +253,7 @@ impl Client {
     fn session(&self) -> Result<Arc<Session>, Error> {
         let mut session = self.session.lock().expect("no holder panics");
         if session.is_none() {
-            *session = Some(Arc::new(Session::start(&self.rally, &self.access)?));
+            *session = Some(Arc::new(Session::start(&self.rally, &self.access, &self.permits)?));
         }
         Ok(Arc::clone(session.as_ref().expect("it was set just now")))
     }

@@ -13,6 +13,7 @@ use super::connect::{reason, root_cause};
 use super::{Error, page};
 use crate::clock::{self, Deadline};
 use crate::config::{Access, Credentials, Rally};
+use crate::permits::Permits;
 use crate::text::cut;
 use crate::time::Time;
 
@@ -38,15 +39,17 @@ pub(super) struct Session {
     /// Goes with writes; bound to the cookies of this session (docs/wsapi.md, 3.2).
     token: Option<String>,
     timeout: Duration,
+    permits: Arc<Permits>,
 }
 
 impl Session {
     /// Prepares the connection and, for basic authentication, fetches the security token.
-    pub(super) fn start(rally: &Rally, access: &Arc<Access>) -> Result<Self, Error> {
+    pub(super) fn start(rally: &Rally, access: &Arc<Access>, permits: &Arc<Permits>) -> Result<Self, Error> {
         let http = http_client(rally, access.certificates.as_deref()).map_err(Error::Setup)?;
         let server = rally.server.trim_end_matches('/').to_owned();
-        let mut session = Session { http, server, access: Arc::clone(access), token: None, timeout: rally.timeout };
-        if matches!(access.credentials, Credentials::Basic { .. }) {
+        let (access, permits, timeout) = (Arc::clone(access), Arc::clone(permits), rally.timeout);
+        let mut session = Session { http, server, access, token: None, timeout, permits };
+        if matches!(session.access.credentials, Credentials::Basic { .. }) {
             let path = "/security/authorize";
             let answer = session.get(path, &[])?;
             let Some(token) = answer["SecurityToken"].as_str() else {
@@ -99,6 +102,7 @@ impl Session {
             Credentials::ApiKey(key) => request.header(HeaderName::from_static("zsessionid"), sensitive(key.expose())?),
             Credentials::Basic { username, password } => request.basic_auth(username, Some(password.expose())),
         };
+        let _permit = self.permits.take();
         // A whole batch may take longer than a single call (docs/wsapi.md, 6.1).
         let timeout = self.timeout + Duration::from_secs(entries as u64 - 1);
         let deadline = Deadline::after(timeout);

@@ -64,7 +64,12 @@ pub fn kill_after(mut child: Child, delay: Duration) -> bool {
 
 /// Returns the processes that deliver for this repository in the background: who holds the lock on its file.
 pub fn deliverers(git_dir: &Path) -> Vec<i32> {
-    let Ok(lock) = fs::metadata(git_dir.join("rally-hook/background.lock")) else { return Vec::new() };
+    holders(&git_dir.join("rally-hook/background.lock"))
+}
+
+/// Returns the processes that hold the lock on a file.
+pub fn holders(lock: &Path) -> Vec<i32> {
+    let Ok(lock) = fs::metadata(lock) else { return Vec::new() };
     let inode = format!(":{} ", lock.ino());
     // "1: FLOCK  ADVISORY  WRITE 4711 08:01:917514 0 EOF"
     let locks = fs::read_to_string("/proc/locks").expect("Linux");
