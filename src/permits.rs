@@ -1,13 +1,14 @@
-//! How many requests the processes of this host send at once when they use the same account of Rally.
+//! What the processes of this host do one after the other when they use the same account of Rally.
 //!
 //! Rally serves only so many requests of a user at a time, whoever sends them. A permit to send one is a lock on one of
 //! a few files in a directory that all processes share; the kernel gives it back when its holder dies. Waiting for one
 //! costs nothing: it is done at the gate, one more lock, and only the process that has passed the gate looks for a free
-//! permit.
+//! permit. Likewise there is a lock for each artifact that is written to, because two writes at once conflict.
 //!
 //! Nothing that is wrong with these locks holds up a delivery: without a directory that can be shared, each process keeps
 //! the limit by itself, and `doctor` says so.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -25,6 +26,8 @@ use crate::process::effective_user;
 pub(crate) const SYSTEM_DIR: &str = "/var/lib/rally-hook/permits";
 /// How often the one process that has passed the gate looks for a free permit.
 const POLL: Duration = Duration::from_millis(2);
+/// So many artifacts of a request are locked at most: each lock is an open file. Conflicts over others are retried.
+const MOST_ARTIFACTS: usize = 50;
 
 /// Why a directory is not used.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,13 @@ struct Shared {
 
 /// Allows one request for as long as it lives.
 pub(crate) struct Permit(#[expect(dead_code, reason = "closing the file ends the lock")] Option<File>);
+
+/// Keeps others from writing to an artifact for as long as it lives.
+pub(crate) struct ArtifactLock {
+    path: PathBuf,
+    #[expect(dead_code, reason = "closing the file ends the lock")]
+    file: File,
+}
 
 impl Permits {
     /// Finds the directory that is shared. Of one account, at most `limit` requests are permitted at a time.
@@ -98,6 +108,14 @@ impl Permits {
 
     fn wait(&self) -> Permit {
         Permit(self.shared.as_ref().and_then(|shared| shared.permit(self.limit).ok()))
+    }
+
+    /// Waits until no other request writes to these artifacts. To be called before a permit is taken.
+    pub(crate) fn lock_artifacts<'r>(&self, refs: impl Iterator<Item = &'r str>) -> Vec<ArtifactLock> {
+        let Some(shared) = &self.shared else { return Vec::new() };
+        // All take them in one order, so that no two wait for each other.
+        let ids: BTreeSet<&str> = refs.filter_map(|rally_ref| rally_ref.rsplit('/').next()).collect();
+        ids.into_iter().take(MOST_ARTIFACTS).filter_map(|id| shared.artifact(id).ok()).collect()
     }
 }
 
@@ -149,6 +167,24 @@ impl Shared {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    fn artifact(&self, id: &str) -> io::Result<ArtifactLock> {
+        let path = self.path(&format!("artifact-{id}"));
+        loop {
+            let file = self.file(&path)?;
+            file.lock()?;
+            // Whoever had it before us has removed the file, and others may have made a new one.
+            if fs::symlink_metadata(&path).is_ok_and(|meta| file.metadata().is_ok_and(|own| own.ino() == meta.ino())) {
+                return Ok(ArtifactLock { path, file });
+            }
+        }
+    }
+}
+
+impl Drop for ArtifactLock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -232,6 +268,31 @@ mod tests {
         let permits = permits(dir.path(), "a", 1);
         permits.reserve();
         let _taken = permits.take();
+    }
+
+    #[test]
+    fn artifacts_are_written_to_by_one_at_a_time_in_whatever_order_they_are_named() {
+        let dir = private_dir();
+        let writers = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        thread::scope(|scope| {
+            for number in 0..8 {
+                let (dir, writers) = (dir.path(), &writers);
+                scope.spawn(move || {
+                    let permits = permits(dir, "a", 12);
+                    let refs = if number % 2 == 0 { ["/defect/1", "/task/2"] } else { ["/task/2", "/defect/1"] };
+                    for _ in 0..50 {
+                        let locks = permits.lock_artifacts(refs.into_iter());
+                        assert!(locks.len() == 2 && writers.iter().all(|one| one.fetch_add(1, Ordering::SeqCst) == 0));
+                        thread::yield_now();
+                        for writer in writers {
+                            writer.fetch_sub(1, Ordering::SeqCst);
+                        }
+                    }
+                });
+            }
+        });
+        let left = fs::read_dir(dir.path()).expect("it is there").count();
+        assert_eq!(left, 1, "the gate alone is left");
     }
 
     #[test]

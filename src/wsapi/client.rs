@@ -175,6 +175,7 @@ impl Client {
 
     /// Sends one write; if a value of it is refused that can be repaired, once more.
     pub(crate) fn write(&self, write: &Write) -> Result<Created, Error> {
+        let _artifacts = self.permits.lock_artifacts(write.changed());
         let result = self.post(&write.path, &write.body, 1).and_then(|answer| self.created(write, &answer));
         self.repaired(write, result)
     }
@@ -203,6 +204,7 @@ impl Client {
             .iter()
             .map(|write| json!({"Entry": {"Path": write.path, "Method": "POST", "Body": write.body}}))
             .collect();
+        let _artifacts = self.permits.lock_artifacts(writes.iter().flat_map(|write| write.changed()));
         let answer = self.post("/batch", &json!({"Batch": entries}), writes.len())?;
         match answer["Results"].as_array() {
             Some(results) if results.len() == writes.len() => {

@@ -26,6 +26,14 @@ impl Write {
     pub(super) fn request(&self) -> String {
         format!("POST {}", self.path)
     }
+
+    /// Returns the refs of the objects that it changes besides the one that it creates: the one that it updates, and the
+    /// artifacts that a Changeset is linked to.
+    pub(super) fn changed(&self) -> impl Iterator<Item = &str> {
+        let updated = (!self.path.ends_with("/create")).then_some(self.path.as_str());
+        let artifacts = self.body["Changeset"]["Artifacts"].as_array().into_iter().flatten();
+        artifacts.filter_map(|artifact| artifact["_ref"].as_str()).chain(updated)
+    }
 }
 
 /// Reads the answer to a write, from the server at this address.
@@ -67,6 +75,17 @@ fn is_on(server: &str, rally_ref: &str) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_write_changes_what_it_updates_or_links_to() {
+        let changed = |path: &str, body: Value| {
+            Write { path: path.into(), body }.changed().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let linked = json!({"Changeset": {"Artifacts": [{"_ref": "/defect/1"}, {"_ref": "/task/2"}]}});
+        assert_eq!(changed("/changeset/create", linked), ["/defect/1", "/task/2"]);
+        assert_eq!(changed("/defect/1", json!({"defect": {"State": "Fixed"}})), ["/defect/1"]);
+        assert_eq!(changed("/change/create", json!({"Change": {"Changeset": "/changeset/3"}})), [""; 0]);
+    }
 
     #[test]
     fn only_an_object_of_the_type_on_this_server_counts_as_created() {

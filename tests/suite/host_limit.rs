@@ -71,6 +71,16 @@ fn twenty_repositories_pushed_at_once_keep_one_limit() {
 }
 
 #[test]
+fn twenty_repositories_that_name_one_artifact_make_no_conflict() {
+    let server = Server::new();
+    let git_dirs = many_repositories(&server, "timeout = \"30s\"");
+    push_to_all(&server, &git_dirs, |_| "US1: the same story".to_owned());
+    let requests = server.rally.requests();
+    let creates = requests.iter().filter(|request| request.path == "/changeset/create");
+    assert_eq!(creates.count(), REPOSITORIES, "a conflict makes one more");
+}
+
+#[test]
 fn two_accounts_do_not_wait_for_each_other() {
     let server = Server::new();
     let rally = |account: &str| format!("max_concurrent_requests = 1\naccount = {account:?}\ntimeout = \"60s\"");
@@ -98,6 +108,35 @@ fn a_delivery_waits_for_the_permit_of_another_until_that_is_killed() {
     kill(holder);
     assert!(waiting.wait().expect("it was ours").success());
     assert_eq!(server.changesets().len(), 1);
+}
+
+#[test]
+fn what_is_noted_of_a_write_does_not_lapse_while_it_waits_for_its_artifact() {
+    let server = Server::new();
+    let one = repository(&server, "one", "timeout = \"60s\"", DELIVER_LATER);
+    let other = repository(&server, "other", "timeout = \"200ms\"", DELIVER_LATER);
+    let holder = hanging_delivery(&server, &one, "POST", "/changeset");
+    queue_a_commit(&server, &other);
+    let mut waiting = spawn(delivering(&server, &other));
+    let mut noted = 0;
+    for _ in 0..3 {
+        let before = noted;
+        wait_for("the next note", || {
+            noted = settles_at(&other);
+            noted > before
+        });
+    }
+    kill(holder);
+    assert!(waiting.wait().expect("it was ours").success());
+    assert_eq!(server.changesets().len(), 1);
+}
+
+/// Returns until when the outcome of the only commit's write is unknown, in milliseconds.
+fn settles_at(git_dir: &Path) -> i64 {
+    let database = rusqlite::Connection::open(git_dir.join("rally-hook/queue.db")).expect("a database");
+    database.busy_timeout(Duration::from_secs(30)).expect("it can wait");
+    let noted = database.query_row("SELECT coalesce(max(settles_at), 0) FROM changeset", [], |row| row.get(0));
+    noted.expect("a number")
 }
 
 fn queue_a_commit(server: &Server, git_dir: &Path) {
