@@ -237,7 +237,9 @@ fn later_delivery_waits_for_deliver_all_repos() {
 /// Pushes a commit with these lines of `[queue]`, and delivers with this command while Rally reports conflicts.
 fn deliver_during_conflicts(queue: &str, command: &[&str]) -> Server {
     let server = Server::new();
-    server.configure(&format!("[queue]\ndeliver = \"later\"\n{queue}"));
+    // The simulated Rally's reads do not lag, so the outcome of a refused write is known at once.
+    let configuration = server.configuration().rally("read_lag = \"0s\"");
+    server.write_configuration(configuration.sections(&format!("[queue]\ndeliver = \"later\"\n{queue}")));
     server.rally.fault(Fault {
         on: Match { body: Some("CommitTimestamp".into()), ..Match::default() },
         times: usize::MAX,
