@@ -181,17 +181,14 @@ fn kept_hooks(hook: &Path) -> Finding {
 fn queue(git_dir: &Path) -> Finding {
     let opened = state_dir(git_dir).and_then(|state| {
         let status = Queue::open(&state, Duration::from_secs(1))?.status(now())?;
-        Ok((status, state.at_work()?))
+        let (_, strange) = state.kept_pushes()?;
+        Ok((status, state.at_work()?, strange))
     });
-    let (status, at_work) = match opened {
+    let (status, at_work, strange) = match opened {
         Ok(found) => found,
         Err(error) => return wrong(&error),
     };
-    if let Some(strange) = state_dir(git_dir)
-        .and_then(|state| state.kept_pushes())
-        .ok()
-        .and_then(|(_, strange)| strange.into_iter().next())
-    {
+    if let Some(strange) = strange.first() {
         return Wrong(format!("{} is not a push that rally-hook kept; remove it", strange.display()));
     }
     match state_of_queue(&status) {

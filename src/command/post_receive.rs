@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use super::deliver::{deliver_apart, deliver_unseen};
 use super::hook_file::{self, HOOK, KEPT};
-use super::{Error, Site, git_dir, load_config, state_dir};
+use super::{Error, Site, git_dir, state_dir};
 use crate::artifact::FormattedId;
 use crate::cli::{Place, RefUpdated};
 use crate::clock::{Deadline, now};
-use crate::config::{Deliver, Level, PushLog};
+use crate::config::{self, Deliver, Level, PushLog};
 use crate::environment::text_variable;
+use crate::files::Owners;
 use crate::messages::tell_pusher;
 use crate::panics::caught;
 use crate::process;
@@ -130,7 +131,9 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
     }
     let (state, mut store) = kept?;
     let config_file = place.config.clone().or_else(|| hook_file::configuration_in(hook?));
-    let config = match load_config(config_file.as_deref(), &git_dir) {
+    // The state knows already whether the repository is shared; to ask its configuration again would cost each push.
+    let owners = Owners::of_repository(&git_dir, state.is_shared());
+    let config = match config::load(config_file.as_deref(), &git_dir, owners) {
         Ok(config) => config,
         Err(error) => {
             tell_pusher(&format!("this push is kept until the configuration is fixed: {}", with_causes(&error)));

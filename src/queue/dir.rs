@@ -70,6 +70,11 @@ impl StateDir {
         &self.path
     }
 
+    /// Tells whether a group uses the state.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.sharing == Sharing::Group
+    }
+
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
     }
@@ -91,12 +96,11 @@ impl StateDir {
         if meta.is_symlink() {
             return Err(Error::Link(path.to_owned()));
         }
-        let of_group = self.sharing == Sharing::Group
-            && fs::metadata(&self.git_dir).is_ok_and(|git_dir| git_dir.gid() == meta.gid());
+        let of_group = self.is_shared() && fs::metadata(&self.git_dir).is_ok_and(|git_dir| git_dir.gid() == meta.gid());
         if meta.uid() != effective_user() && !of_group {
             return Err(Error::Foreign { path: path.to_owned(), owner: meta.uid() });
         }
-        let forbidden = if self.sharing == Sharing::Group { 0o002 } else { 0o022 };
+        let forbidden = if self.is_shared() { 0o002 } else { 0o022 };
         match meta.mode() & 0o777 {
             mode if mode & forbidden == 0 => Ok(meta),
             mode => Err(files::Error::Writable { path: path.to_owned(), mode }.into()),
@@ -157,7 +161,8 @@ impl StateDir {
         })
     }
 
-    /// Returns the files in which pushes were kept, the oldest first, and what has such a name and is none of them.
+    /// Returns the files in which pushes were kept, the oldest first. The second list holds other things with such a name:
+    /// links, directories, files of other users.
     pub(crate) fn kept_pushes(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Error> {
         let failed = |source| Error::Directory { path: self.path.clone(), source };
         let entries = fs::read_dir(&self.path).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed)?;
