@@ -254,9 +254,7 @@ fn next_round(mode: Mode, due: Option<Time>, pause: Option<&Pause>, now: Time, l
 }
 
 fn settings(config: &Config) -> Settings<'_> {
-    let name = &config.repository.name;
-    let rally =
-        rally::Settings { rally: &config.rally, repository: &config.repository, authors: &config.authors, name };
+    let rally = rally::Settings { rally: &config.rally, repository: &config.repository, authors: &config.authors };
     let policy = config.commits.policy();
     deliver::Settings {
         rally,

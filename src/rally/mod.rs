@@ -50,8 +50,6 @@ pub(crate) struct Settings<'c> {
     pub rally: &'c config::Rally,
     pub repository: &'c config::Repository,
     pub authors: &'c config::Authors,
-    /// The SCMRepository's name.
-    pub name: &'c str,
 }
 
 impl Settings<'_> {

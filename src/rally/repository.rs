@@ -17,7 +17,7 @@ impl Rally<'_> {
         if let Some(rally_ref) = queue.cached("repository", &self.repository_key(), now - ANSWERS_KEPT)? {
             return Ok(Some(rally_ref));
         }
-        let found = find_repository(&self.client, self.settings.name)?;
+        let found = find_repository(&self.client, &self.settings.repository.name)?;
         if let Some(rally_ref) = &found {
             queue.remember("repository", &[(self.repository_key(), rally_ref.clone())], now)?;
         }
@@ -28,7 +28,7 @@ impl Rally<'_> {
     /// created while an earlier attempt may be under way or hidden from look-ups.
     pub(crate) fn create_repository(&self, queue: &mut Queue, now: &dyn Fn() -> Time) -> Result<String, Error> {
         let settings = self.settings;
-        let name = settings.name.to_owned();
+        let name = settings.repository.name.clone();
         if !settings.repository.create {
             return Err(Error::NoRepository { name });
         }
@@ -78,7 +78,7 @@ impl Rally<'_> {
     }
 
     fn repository_key(&self) -> String {
-        self.key(self.settings.name)
+        self.key(&self.settings.repository.name)
     }
 }
 
