@@ -58,8 +58,8 @@ impl Pass<'_, '_> {
             );
             self.count_attempt(*index, verdict, error, &error.to_string());
         }
-        if self.halt.is_some() && refused.len() >= MANY {
-            // The next attempt begins with others: these may be the only ones that are refused.
+        if !self.has_written && refused.len() >= MANY {
+            // Delivery stops now. The next attempt begins with others: these may be the only ones that are refused.
             refused
                 .iter()
                 .for_each(|(index, error)| self.count_attempt(*index, Verdict::Retry, error, &error.to_string()));

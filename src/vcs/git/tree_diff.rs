@@ -126,15 +126,10 @@ impl TreeDiff<'_> {
         let parent_trees = parents.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let mut ours = Entries::of(our_tree.as_deref(), self.id_length);
         let size = parent_trees.iter().chain([&our_tree]).flatten().map(|tree| tree.len()).sum::<usize>();
-        // For each entry all sides are looked at.
-        let sides = parents.len() + 1;
-        let cost = size + size / self.id_length * sides.saturating_sub(2) + sides * COMPARISON_COST;
-        let Some(left) = self.left.checked_sub(cost) else {
-            self.left = 0;
+        if !self.can_afford(size, parents.len() + 1) {
             self.found.omitted += 1;
             return Ok(());
-        };
-        self.left = left;
+        }
         let mut theirs: Vec<Entries> =
             parent_trees.iter().map(|tree| Entries::of(tree.as_deref(), self.id_length)).collect();
         let mut their_entries = Vec::with_capacity(theirs.len());
@@ -169,6 +164,16 @@ impl TreeDiff<'_> {
                 Err(Error::Damaged { id, kind: "tree" })
             }
         }
+    }
+
+    /// Takes what it costs to compare directories of so many bytes together from what may still be compared. Returns
+    /// whether enough was left.
+    fn can_afford(&mut self, size: usize, sides: usize) -> bool {
+        // For each entry all sides are looked at.
+        let cost = size + size / self.id_length * sides.saturating_sub(2) + sides * COMPARISON_COST;
+        let left = self.left.checked_sub(cost);
+        self.left = left.unwrap_or(0);
+        left.is_some()
     }
 
     /// Notes a path that differs from all parents, or goes down into it.
