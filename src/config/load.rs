@@ -114,8 +114,9 @@ fn holds_secret(table: &toml::Table) -> bool {
     })
 }
 
-/// Makes paths absolute that are relative to their file, and resolves links to their directories: the delivery in the
-/// background has another current directory than the person who tries the configuration out.
+/// Makes relative paths absolute, starting at the directory of the file that holds them, and resolves links to their
+/// directories. A relative path would depend on the current directory, which differs between commands and the background
+/// delivery.
 fn anchor(table: &mut toml::Table, file: &Path) {
     let Some(dir) = std::path::absolute(file).ok().and_then(|file| file.parent().map(Path::to_owned)) else { return };
     for (section, key) in FILES.iter().filter_map(|key| key.split_once('.')) {

@@ -1,5 +1,5 @@
-//! What is noted of writes before they are sent, and of their outcomes: the intent first, so that a process that ends in
-//! the middle leaves behind what Rally has to be asked.
+//! Sends writes, with notes in the queue around them. The intent is noted first. If the process ends before the answer
+//! comes, the next one reads the note and asks Rally for the outcome.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;

@@ -198,7 +198,7 @@ impl Session {
     /// Returns where a redirect leads, without what may be confidential: user, query, and a session in the path.
     fn target(&self, location: &str) -> String {
         let Some(mut url) = Url::parse(&self.server).and_then(|server| server.join(location)).ok() else {
-            return "what is not an address".into();
+            return "an invalid address".into();
         };
         let path = url.path().split(';').next().unwrap_or_default().to_owned();
         url.set_path(&path);
