@@ -36,9 +36,9 @@ pub(crate) enum Error {
 pub(crate) enum Mode {
     /// A person or a timer: what is due is tried once.
     Once,
-    /// A person who posts a range: like [`Mode::Once`], but what a process that was cut off has left unclear is waited
-    /// for, since that takes a few seconds.
-    Backfill,
+    /// A person who asked for these commits: like [`Mode::Once`], but if Rally can tell the outcome of an earlier write
+    /// within `read_lag`, that is waited for.
+    UntilClear,
     /// A person who waits until nothing is pending.
     Wait,
     /// The process that a hook started: like [`Mode::Wait`], but it heeds a pause that an earlier one began, and tries
@@ -119,7 +119,7 @@ impl Worker<'_> {
         let mut pace = Pace::new(&self.config.rally);
         let mut waiting = self.waiting.take();
         let _foreground = match mode {
-            Mode::Wait | Mode::Backfill => self.queue.claim_until(Claim::Foreground, Deadline::after(LOOK))?,
+            Mode::Wait | Mode::UntilClear => self.queue.claim_until(Claim::Foreground, Deadline::after(LOOK))?,
             Mode::Once | Mode::Background => None,
         };
         loop {
@@ -171,7 +171,7 @@ impl Worker<'_> {
     /// Records and delivers what there is. Returns when to go on, if this mode does and anything waits.
     fn round(&mut self, mode: Mode, pace: &mut Pace, report: &mut Report) -> Result<Option<Time>, Error> {
         let claim = match mode {
-            Mode::Once | Mode::Backfill => self.queue.claim_until(Claim::Delivery, Deadline::after(LOOK))?,
+            Mode::Once | Mode::UntilClear => self.queue.claim_until(Claim::Delivery, Deadline::after(LOOK))?,
             Mode::Wait | Mode::Background => Some(self.queue.claim(Claim::Delivery)?),
         };
         let Some(claim) = claim else {
@@ -248,7 +248,7 @@ fn next_round(mode: Mode, due: Option<Time>, pause: Option<&Pause>, now: Time, l
         (Mode::Once, _) => None,
         // The person is here, is told, and has to act.
         (Mode::Wait, Some(pause)) if pause.needs_person => None,
-        (Mode::Backfill, pause) => Some(due).filter(|due| pause.is_none() && *due <= now + lag),
+        (Mode::UntilClear, pause) => Some(due).filter(|due| pause.is_none() && *due <= now + lag),
         (Mode::Wait | Mode::Background, pause) => Some(pause.map_or(due, |pause| due.max(pause.until))),
     }
 }
@@ -295,17 +295,17 @@ mod tests {
 
     #[test]
     fn a_person_does_not_wait_for_what_a_person_has_to_fix() {
-        for mode in [Mode::Once, Mode::Backfill, Mode::Wait] {
+        for mode in [Mode::Once, Mode::UntilClear, Mode::Wait] {
             assert_eq!(next(mode, 100, Some(&pause(true))), None);
         }
         assert_eq!(next(Mode::Background, 100, Some(&pause(true))), Some(at(500)));
     }
 
     #[test]
-    fn a_backfill_waits_only_for_what_becomes_clear_in_a_moment() {
-        assert_eq!(next(Mode::Backfill, 10, None), Some(at(10)));
-        assert_eq!(next(Mode::Backfill, 11, None), None);
-        assert_eq!(next(Mode::Backfill, 10, Some(&pause(false))), None);
+    fn a_person_who_asked_waits_only_for_what_becomes_clear_in_a_moment() {
+        assert_eq!(next(Mode::UntilClear, 10, None), Some(at(10)));
+        assert_eq!(next(Mode::UntilClear, 11, None), None);
+        assert_eq!(next(Mode::UntilClear, 10, Some(&pause(false))), None);
         assert_eq!(next(Mode::Once, 10, None), None);
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
         return Ok(all_read);
     }
     tell_pause(&site)?;
-    let (report, status) = deliver_and_look(&site, Mode::Backfill)?;
+    let (report, status) = deliver_and_look(&site, Mode::UntilClear)?;
     let ended = summarise(&report, &status);
     if status.pending > 0 && !report.busy {
         tell("run `rally-hook deliver --wait` to deliver the rest");

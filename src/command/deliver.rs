@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::status::unclear;
 use super::{Ended, Error, Site, from_now, load_config, whole_seconds};
 use crate::cli::{Deliver, Place};
 use crate::clock::now;
@@ -26,7 +27,11 @@ pub(super) fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
     if let Some(root) = &arguments.all_repos {
         return all_repositories(place, root, arguments.now);
     }
-    let mode = if arguments.wait { Mode::Wait } else { Mode::Once };
+    let mode = match arguments {
+        Deliver { wait: true, .. } => Mode::Wait,
+        Deliver { now: true, .. } => Mode::UntilClear,
+        _ => Mode::Once,
+    };
     let site = Site::open(place)?;
     tell_pause(&site)?;
     if arguments.now {
@@ -137,6 +142,9 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     let reason = report.paused.as_ref().map(|pause| &pause.error).or(report.last_error.as_ref());
     if let Some(reason) = reason.filter(|_| is_queued || report.dead > 0 || report.unrecorded) {
         tell(reason);
+    }
+    if status.unclear > 0 {
+        tell(&unclear(status));
     }
     if let Some(next) = status.next_attempt {
         let due = from_now(next.max(now()));

@@ -39,7 +39,7 @@ pub(super) fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
 fn deliver(site: &Site, due: usize, revisions: &[String]) -> Result<bool, Error> {
     tell(&format!("{} queued again", plural(due, "commit")));
     tell_pause(site)?;
-    let (report, status) = deliver_and_look(site, Mode::Once)?;
+    let (report, status) = deliver_and_look(site, Mode::UntilClear)?;
     summarise(&report, &status);
     Ok(report.busy || site.with_queue(|queue| Ok(queue.count_left(revisions)?))? == 0)
 }

@@ -138,6 +138,8 @@ fn json(facts: &Facts) -> String {
         "unknown_authors": status.unknown_authors,
         "oldest_pending": date(status.oldest_pending),
         "next_attempt": date(status.next_attempt),
+        "unclear": status.unclear,
+        "unclear_until": date(status.unclear_until),
         "last_delivery": date(status.last_delivery),
         "last_error": status.last_error,
         "paused": status.pause.as_ref().map(|pause| json!({
@@ -171,6 +173,7 @@ fn human(facts: &Facts) -> String {
         .too_old
         .iter()
         .for_each(|age| add(true, format!("too old    something has waited for {}", whole_seconds(*age))));
+    add(status.unclear > 0, format!("unclear    {}", unclear(status)));
     add(true, format!("failed     {}", status.failed));
     dead_letters(&status.dead_letters).into_iter().for_each(|line| add(true, line));
     add(
@@ -251,6 +254,16 @@ fn worker_line(facts: &Facts) -> Option<String> {
         }
     };
     Some(format!("worker     {text}"))
+}
+
+/// Says what is waited for where Rally may still be at work on what was sent.
+pub(super) fn unclear(status: &Status) -> String {
+    let commits = plural(status.unclear, "commit");
+    let until = status.unclear_until.map(|until| format!(" until {until} at the latest")).unwrap_or_default();
+    format!(
+        "{commits} had no answer from Rally, which may still be at work on what was sent: unless Rally shows it before, \
+         nothing is sent again{until}"
+    )
 }
 
 fn paused(pause: &Pause, worker: AtWork) -> String {

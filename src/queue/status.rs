@@ -26,6 +26,9 @@ pub(crate) struct Status {
     pub oldest_pending: Option<Time>,
     /// When something is due, now or after a back-off or pause.
     pub next_attempt: Option<Time>,
+    /// How many wait until Rally can tell what became of an earlier write, and until when the last of them does.
+    pub unclear: i64,
+    pub unclear_until: Option<Time>,
     pub last_delivery: Option<Time>,
     pub last_error: Option<String>,
     pub pause: Option<Pause>,
@@ -61,6 +64,7 @@ impl Queue {
         self.read(|db| {
             let counter = |key| Ok::<i64, rusqlite::Error>(meta(db, key)?.unwrap_or(0));
             let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
+            let unclear = "FROM changeset WHERE dead = 0 AND settles_at > ?1";
             let time = |sql: &str| db.query_row(sql, [], |row| row.get::<_, Option<Time>>(0));
             let mut dead = db.prepare(
                 "SELECT revision, coalesce(last_error, '') AS reason FROM changeset WHERE dead = 1 ORDER BY id",
@@ -86,6 +90,8 @@ impl Queue {
                 )?,
                 // Nothing is tried by itself before a pause is over.
                 next_attempt: due.map(|next| pause.as_ref().map_or(next, |pause| next.max(pause.until))),
+                unclear: db.query_row(&format!("SELECT count(*) {unclear}"), [now], |row| row.get(0))?,
+                unclear_until: db.query_row(&format!("SELECT max(settles_at) {unclear}"), [now], |row| row.get(0))?,
                 last_delivery: time("SELECT max(at) FROM receipt WHERE outcome = 'delivered'")?,
                 last_error: pause.as_ref().map(|pause| pause.error.clone()).or(row_error),
                 pause,

@@ -32,7 +32,16 @@ fn nothing_is_made_again_while_rally_may_be_at_work_on_what_a_killed_delivery_se
         kill_at(&server, path);
         let is_it = |request: &rally_simulator::Request| request.method == "POST" && request.path.starts_with(path);
         let sent = server.rally.requests().into_iter().find(is_it).expect("it was sent").body;
-        server.run(&["deliver"]).fails_with(1);
+        let ran = server.run(&["deliver"]).fails_with(1);
+        if path != "/scmrepository/create" {
+            let status = server.run(&["status"]).stdout;
+            for text in [&ran.stderr, &status] {
+                assert!(
+                    text.contains("no answer from Rally") && text.contains("nothing is sent again until"),
+                    "{text}"
+                );
+            }
+        }
         let again = server.rally.requests().iter().filter(|request| request.body == sent).count();
         assert_eq!(again, 1, "{path}");
         assert!(server.count("pending") > 0 && server.status()["next_attempt"].is_string(), "{}", server.status());
