@@ -34,6 +34,14 @@ pub(crate) struct Place {
     pub repo: Option<PathBuf>,
 }
 
+/// The argument of commands that can do their work for many repositories.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Many {
+    /// Do it for every repository below this directory (not with --repo)
+    #[arg(long, value_name = "DIR")]
+    pub all_repos: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Record a push; Git runs this as a hook, with the ref updates on standard input
@@ -49,11 +57,16 @@ pub(crate) enum Command {
     /// It tries once, also during a pause after a failure. What waits for the end of its own back-off is left, unless you
     /// say --now. If another process is delivering, it leaves that to it.
     Deliver(Deliver),
+    /// Deliver for all repositories below a directory, as a service
+    ///
+    /// For many repositories: set deliver = "later", and no push starts a process. It notices each push, records what
+    /// missed hooks left out, and takes in new repositories by itself. It ends when it is asked to (SIGTERM).
+    Worker(Worker),
     /// Record commits on watched refs that no hook recorded
     ///
     /// Run it after a hook was missing, not executable, or without space on the disk. Commits from before `rally-hook
     /// install` are not recorded: `rally-hook backfill` posts them.
-    CatchUp,
+    CatchUp(Many),
     /// Show what is queued, what failed and why, and what was delivered
     ///
     /// The numbers add up: recorded = delivered + existed (already in Rally) + unlinked (no artifact in Rally) + queued +
@@ -73,11 +86,11 @@ pub(crate) enum Command {
     ///
     /// An existing hook is kept as post-receive.before-rally-hook and runs first, with the same input. With --config, the
     /// hook and all commands read only that file.
-    Install,
+    Install(Install),
     /// Remove the hook, and put back the one that was there before
     ///
     /// The queue stays; a new install continues with it.
-    Uninstall,
+    Uninstall(Many),
     /// Show the settings of the repository, and the file and line that each comes from
     ///
     /// Secrets are hidden. A `[[match]]` block of the configuration counts if its path matches the Git directory.
@@ -147,14 +160,32 @@ pub(crate) struct Backfill {
 #[derive(Debug, Args)]
 pub(crate) struct Deliver {
     /// Continue until nothing is queued
-    #[arg(long)]
+    #[arg(long, conflicts_with = "all_repos")]
     pub wait: bool,
     /// Try also at once what waits for the end of a back-off
     #[arg(long)]
     pub now: bool,
-    /// Deliver for every repository below this directory, for a timer (not with --wait or --repo)
-    #[arg(long, value_name = "DIR", conflicts_with = "wait")]
-    pub all_repos: Option<PathBuf>,
+    #[command(flatten)]
+    pub many: Many,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Worker {
+    /// The directory below which the repositories lie
+    #[arg(long, value_name = "DIR")]
+    pub all_repos: PathBuf,
+    /// How often to look for new repositories, and for what hooks missed
+    #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = humantime::parse_duration)]
+    pub every: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// Put the hook into this directory of templates instead, so that new repositories have it (see `git help init`)
+    #[arg(long, value_name = "DIR", conflicts_with = "all_repos")]
+    pub template: Option<PathBuf>,
+    #[command(flatten)]
+    pub many: Many,
 }
 
 #[derive(Debug, Args)]
@@ -165,14 +196,18 @@ pub(crate) struct Status {
     /// Exit with 1 also if something has waited for longer than this, for example 1h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub max_age: Option<Duration>,
+    #[command(flatten)]
+    pub many: Many,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// Find out what Rally does that its documents do not say: make a scratch SCMRepository with two Changesets and four
     /// Changes, and delete them
-    #[arg(long)]
+    #[arg(long, conflicts_with = "all_repos")]
     pub probe: bool,
+    #[command(flatten)]
+    pub many: Many,
 }
 
 #[derive(Debug, Args)]
@@ -180,17 +215,21 @@ pub(crate) struct Config {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub many: Many,
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[command(group(ArgGroup::new("letters").required(true)))]
 pub(crate) struct Retry {
     /// Revisions of dead letters, whole or at least the first 4 digits
-    #[arg(value_name = "REVISION")]
+    #[arg(value_name = "REVISION", group = "letters")]
     pub revisions: Vec<String>,
     /// Queue all dead letters again
-    #[arg(long)]
+    #[arg(long, group = "letters")]
     pub all: bool,
+    #[command(flatten)]
+    pub many: Many,
 }
 
 #[derive(Debug, Args)]

@@ -21,6 +21,12 @@ impl Deadline {
         Deadline(Instant::now() + budget)
     }
 
+    /// Returns how long it is until then.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub(crate) fn left(self) -> std::time::Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub(crate) fn has_passed(self) -> bool {
         Instant::now() >= self.0

@@ -20,7 +20,7 @@
 //!
 //! Pure modules import each other only: [`artifact`], [`backoff`], [`changeset`], [`commit`], [`glob`], [`links`], [`refs`],
 //! [`state`], [`text`], [`time`]. One module has each thing of the system: [`clock`], [`environment`], [`files`],
-//! [`process`], [`log`], [`messages`], [`progress`], [`panics`]. `.ci/walls` checks who imports what.
+//! [`process`], [`log`], [`messages`], [`notices`], [`progress`], [`panics`]. `.ci/walls` checks who imports what.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
@@ -42,6 +42,7 @@ mod glob;
 mod links;
 mod log;
 mod messages;
+mod notices;
 mod panics;
 mod permits;
 #[expect(unsafe_code, reason = "signals, fork and the like have no safe interface in the standard library")]

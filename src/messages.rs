@@ -1,6 +1,7 @@
 //! What people see on stderr: one line each, with the program's name, harmless to a terminal.
 
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
 use crate::{PROGRAM, text};
 
@@ -8,9 +9,19 @@ use crate::{PROGRAM, text};
 /// hook that waits for a client that has died hangs for ever.
 const MAX_LINE: usize = 300;
 
+/// What each line begins with.
+static SUBJECT: Mutex<String> = Mutex::new(String::new());
+
+/// From now on, what is told is about this: one of several repositories. Empty for nothing in particular.
+pub(crate) fn set_subject(subject: &str) {
+    let subject = if subject.is_empty() { String::new() } else { format!("{subject}: ") };
+    *SUBJECT.lock().unwrap_or_else(PoisonError::into_inner) = subject;
+}
+
 /// Writes a line to stderr. Nothing happens if stderr is closed.
 pub(crate) fn tell(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{PROGRAM}: {}", text::printable(message));
+    let subject = SUBJECT.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = writeln!(std::io::stderr(), "{PROGRAM}: {}{}", text::printable(&subject), text::printable(message));
 }
 
 /// Writes the hook's one line, which Git passes on to the pusher.

@@ -16,9 +16,18 @@ pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     panic::set_hook(Box::new(move |panic| {
         first().get_or_insert_with(|| panic.to_string());
     }));
-    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    let done = caught_in_thread(work);
     panic::set_hook(usual);
-    done.map_err(|_| first().take().unwrap_or_default())
+    done
+}
+
+/// Does some work on a thread, while [`caught`] waits for that thread.
+///
+/// # Errors
+/// Where and why it panicked.
+pub(crate) fn caught_in_thread<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let done = panic::catch_unwind(AssertUnwindSafe(work));
+    done.map_err(|_| FIRST.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,14 +1,19 @@
 //! What this program asks of the operating system about processes. All unsafe code stands here.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, Command};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use rustix::pipe::PipeFlags;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// What the delivery's process is called in lists of processes.
 const NAME: &std::ffi::CStr = c"rally-deliver";
@@ -30,6 +35,22 @@ pub(crate) fn hide_memory() {
     }
 }
 
+/// Lets this process open as many files as it ever may.
+pub(crate) fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+/// Tells the service manager how this service stands, if one has started it (`man 3 sd_notify`). It is not waited for.
+pub(crate) fn tell_service_manager(socket: &OsStr, state: &str) {
+    let address = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        _ => SocketAddr::from_pathname(socket),
+    };
+    let _ = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+}
+
 /// Removes a variable from the environment, and overwrites its text, which the system shows as the process's environment.
 pub(crate) fn erase_variable(name: &str) {
     let Ok(name) = CString::new(name) else { return };
@@ -41,6 +62,11 @@ pub(crate) fn erase_variable(name: &str) {
             libc::unsetenv(name.as_ptr());
         }
     }
+}
+
+/// Returns how many characters a line of standard output has, if that is a terminal.
+pub(crate) fn terminal_width() -> Option<usize> {
+    rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
 /// Tells whether programs on the file system of this file cannot be run.
@@ -63,10 +89,27 @@ pub(crate) fn ignore_hang_ups() {
 /// Whether somebody has asked this process to end.
 static IS_TERMINATED: AtomicBool = AtomicBool::new(false);
 
+/// Where such a signal is noted, for whoever waits for it; -1 for nowhere.
+static TERMINATION: AtomicI32 = AtomicI32::new(-1);
+
+/// Does what [`note_terminations`] does, and returns what can be read once such a signal came.
+pub(crate) fn wait_for_termination() -> io::Result<OwnedFd> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    // It stays open as long as the process lives.
+    TERMINATION.store(write.into_raw_fd(), Ordering::Relaxed);
+    note_terminations();
+    Ok(read)
+}
+
 /// From now on, the signals that end a process only make [`is_terminated`] true, for work that must not be left half done.
 pub(crate) fn note_terminations() {
     extern "C" fn note(_: libc::c_int) {
         IS_TERMINATED.store(true, Ordering::Relaxed);
+        let descriptor = TERMINATION.load(Ordering::Relaxed);
+        if descriptor >= 0 {
+            // SAFETY: a signal may interrupt anything for write, and the byte lives on the stack.
+            unsafe { libc::write(descriptor, [0u8].as_ptr().cast(), 1) };
+        }
     }
     let handler: extern "C" fn(libc::c_int) = note;
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {

@@ -104,15 +104,15 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// Returns "1 commit", "3 commits" or "2 pushes".
+/// Returns "1 commit", "3 commits", "2 pushes" or "2 repositories".
 pub(crate) fn plural(count: impl TryInto<u64>, thing: &str) -> String {
     let count = count.try_into().unwrap_or_default();
-    let ending = match count {
-        1 => "",
-        _ if thing.ends_with("sh") => "es",
-        _ => "s",
-    };
-    format!("{count} {thing}{ending}")
+    match (count, thing.strip_suffix('y')) {
+        (1, _) => format!("1 {thing}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        _ if thing.ends_with("sh") => format!("{count} {thing}es"),
+        _ => format!("{count} {thing}s"),
+    }
 }
 
 /// Returns JSON in which everything that a terminal would act on is escaped, as its strings allow.

@@ -2,19 +2,31 @@
 
 use serde_json::{Map, Value, json};
 
+use super::many::{Which, each};
 use super::{Ended, Error, config_file, git_dir, owners, write_out};
 use crate::cli::{Config, Place};
 use crate::config::{Setting, settings};
 use crate::text::printable;
 
 pub(super) fn run(place: &Place, arguments: &Config) -> Result<Ended, Error> {
+    let is_one_of_many = arguments.many.all_repos.is_some();
+    each(place, &arguments.many, Which::All, |place| show(place, arguments.json, is_one_of_many))
+}
+
+fn show(place: &Place, json: bool, is_one_of_many: bool) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
     let file = config_file(place, &git_dir)?;
     let settings = settings(file.as_deref(), &git_dir, owners(&git_dir))?;
-    let text = if arguments.json {
-        format!("{}\n", object(settings))
+    let path = git_dir.to_string_lossy();
+    let text = if json {
+        let mut object = object(settings);
+        if is_one_of_many {
+            object["repository"] = json!(path);
+        }
+        format!("{object}\n")
     } else {
-        settings.iter().map(|setting| format!("{}\n", printable(&line(setting)))).collect()
+        let heading = if is_one_of_many { format!("# {}\n", printable(&path)) } else { String::new() };
+        settings.iter().fold(heading, |text, setting| text + &printable(&line(setting)) + "\n")
     };
     write_out(text.as_bytes())
 }

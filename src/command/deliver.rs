@@ -1,11 +1,9 @@
 //! `rally-hook deliver`: delivers what is due.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::many::{Which, each};
 use super::status::unclear;
 use super::{Ended, Error, Site, from_now, load_config, whole_seconds};
 use crate::cli::{Deliver, Place};
@@ -16,29 +14,31 @@ use crate::messages::tell;
 use crate::panics::caught;
 use crate::process;
 use crate::progress::Progress;
-use crate::queue::{Claim, Claimed, Pause, StateDir, Status};
+use crate::queue::{Claim, Claimed, Pause, Status};
 use crate::text::{plural, with_causes};
-use crate::worker::{Mode, Report, Worker};
-
-/// Repositories nested deeper below the directory of `--all-repos` are not looked for.
-const MAX_DEPTH: usize = 8;
+use crate::time::Time;
+use crate::worker::{self, Mode, Report, Worker};
 
 pub(super) fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
-    if let Some(root) = &arguments.all_repos {
-        return all_repositories(place, root, arguments.now);
-    }
-    let mode = match arguments {
-        Deliver { wait: true, .. } => Mode::Wait,
-        Deliver { now: true, .. } => Mode::UntilClear,
-        _ => Mode::Once,
-    };
-    let site = Site::open(place)?;
-    tell_pause(&site)?;
-    if arguments.now {
-        make_due(&site)?;
-    }
-    let (report, status) = deliver_and_look(&site, mode)?;
-    Ok(summarise(&report, &status))
+    let is_one_of_many = arguments.many.all_repos.is_some();
+    each(place, &arguments.many, Which::Served, |place| {
+        let site = Site::open(place)?;
+        if !is_one_of_many {
+            tell_pause(&site)?;
+        }
+        if arguments.now {
+            make_due(&site)?;
+        }
+        let mode = match arguments {
+            Deliver { wait: true, .. } => Mode::Wait,
+            Deliver { now: true, .. } => Mode::UntilClear,
+            _ => Mode::Once,
+        };
+        let (report, status) = deliver_and_look(&site, mode)?;
+        // A timer that finds nothing to do says nothing, nor where another process does it.
+        let is_idle = report.busy || report.is_uneventful() && status.pending + status.state_requests == 0;
+        Ok(if is_one_of_many && is_idle { Ended::Done } else { summarise(&report, &status) })
+    })
 }
 
 /// Makes due what waits for the end of a back-off.
@@ -95,6 +95,24 @@ fn deliver(
     progress: &dyn Fn(),
     wait: &dyn Fn(Duration, Option<&str>),
 ) -> Result<(), Error> {
+    with_worker(site, progress, wait, |mut worker| {
+        worker.waiting = waiting.take();
+        worker.run(mode, report)
+    })
+}
+
+/// Has one turn of a service. Returns when the next is due, if anything waits.
+pub(super) fn turn(site: &Site, report: &mut Report) -> Result<Option<Time>, Error> {
+    with_worker(site, &|| (), &|_, _| (), |mut worker| worker.turn(report))
+}
+
+/// Does some work with the worker of the repository, which writes to its log.
+fn with_worker<T>(
+    site: &Site,
+    progress: &dyn Fn(),
+    wait: &dyn Fn(Duration, Option<&str>),
+    mut work: impl FnMut(Worker) -> Result<T, worker::Error>,
+) -> Result<T, Error> {
     let mut observe = |event: &Event| {
         site.log.write(event.level(), &event.to_string());
         if let Event::Finished { .. } | Event::Unlinked { .. } = event {
@@ -104,10 +122,17 @@ fn deliver(
     let log = |level: Level, message: &str| site.log.write(level, message);
     let reload = || load_config(site.config_file.as_deref(), &site.git_dir);
     site.with_queue(|queue| {
-        let (git_dir, config, observe) = (&site.git_dir, site.config.clone(), &mut observe);
-        let waiting = waiting.take();
-        Ok(Worker { git_dir, queue, waiting, config, reload: &reload, observe, report: &log, wait }
-            .run(mode, report)?)
+        Ok(work(Worker {
+            git_dir: &site.git_dir,
+            queue,
+            waiting: None,
+            config: site.config.clone(),
+            reload: &reload,
+            observe: &mut observe,
+            report: &log,
+            wait,
+            is_stopped: &process::is_terminated,
+        })?)
     })
 }
 
@@ -155,60 +180,4 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
         tell(&format!("{letters}: `rally-hook status` says why, `rally-hook retry --all` tries again"));
     }
     Ended::done_if(!is_queued && report.dead == 0 && !report.unrecorded)
-}
-
-/// Delivers for every repository that has a queue; one that fails does not keep the others from it.
-fn all_repositories(place: &Place, root: &Path, is_now: bool) -> Result<Ended, Error> {
-    if !root.is_dir() {
-        return Err(Error::Usage(format!("{} is not a directory", root.display())));
-    }
-    if let Some(repo) = &place.repo {
-        return Err(Error::Usage(format!("--all-repos and --repo {} exclude each other", repo.display())));
-    }
-    let mut found = BTreeSet::new();
-    find_queues(root, MAX_DEPTH, &mut found);
-    let mut ended = Ended::Done;
-    for git_dir in found {
-        let place = Place { repo: Some(git_dir.clone()), ..place.clone() };
-        let name = || tell(&format!("{}:", git_dir.display()));
-        let work = || {
-            let site = Site::open(&place)?;
-            if is_now {
-                make_due(&site)?;
-            }
-            deliver_and_look(&site, Mode::Once)
-        };
-        let done = caught(work);
-        match done.unwrap_or_else(|panic| Err(Error::Failed(format!("a bug in rally-hook, please report it: {panic}"))))
-        {
-            // A timer that finds nothing to do says nothing, nor where another process does it.
-            Ok((report, _)) if report.busy => {}
-            Ok((report, status)) if report.is_uneventful() && status.pending + status.state_requests == 0 => {}
-            Ok((report, status)) => {
-                name();
-                if summarise(&report, &status) == Ended::NotAll {
-                    ended = Ended::NotAll;
-                }
-            }
-            Err(error) => {
-                name();
-                tell(&with_causes(&error));
-                ended = Ended::NotAll;
-            }
-        }
-    }
-    Ok(ended)
-}
-
-/// Collects the Git directories below `dir` that have our state in them. Links are not followed: they may lead to
-/// repositories that the caller did not name.
-fn find_queues(dir: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {
-    if dir.join("HEAD").is_file() && dir.join("objects").is_dir() {
-        found.extend(StateDir::is_in(dir).then(|| dir.canonicalize().ok()).flatten());
-        return;
-    }
-    let Some(depth) = depth.checked_sub(1) else { return };
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-    entries.flatten().filter(is_dir).for_each(|entry| find_queues(&entry.path(), depth, found));
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::hook_file::{self, HOOK, Hook, KEPT, KEPT_BEFORE, is_executable};
+use super::many::{Which, each};
 use super::{Ended, Error, Site, config_file, from_now, git_dir, load_config, probe, state_dir};
-use crate::cli::Place;
+use crate::cli::{self, Place};
 use crate::clock::now;
-use crate::config::{self, Commits, Config, Rally};
+use crate::config::{self, Commits, Config, Rally, Trust};
 use crate::environment::variable;
 use crate::permits::SYSTEM_DIR;
 use crate::process::effective_user;
@@ -33,10 +34,16 @@ fn wrong(error: &dyn std::error::Error) -> Finding {
     Wrong(with_causes(error))
 }
 
-pub(super) fn run(place: &Place, probes: bool) -> Result<Ended, Error> {
-    let git_dir = git_dir(place)?;
+pub(super) fn run(place: &Place, arguments: &cli::Doctor) -> Result<Ended, Error> {
     let colour = io::stdout().is_terminal() && variable("NO_COLOR").is_none();
-    let mut doctor = Doctor { colour, all_fine: true };
+    let heading = arguments.many.all_repos.as_ref().map(|_| String::new());
+    let mut doctor = Doctor { colour, all_fine: true, heading, asked: Vec::new() };
+    each(place, &arguments.many, Which::Served, |place| examine(&mut doctor, place, arguments.probe))
+}
+
+fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Error> {
+    let git_dir = git_dir(place)?;
+    doctor.begin(&git_dir);
     let loaded = config_file(place, &git_dir).and_then(|file| Ok((load_config(file.as_deref(), &git_dir)?, file)));
     let config = match loaded {
         Ok((config, config_file)) => {
@@ -58,15 +65,36 @@ pub(super) fn run(place: &Place, probes: bool) -> Result<Ended, Error> {
         doctor.say("authors", authors(&config))?;
         doctor.rally(&config, probes)?;
     }
-    Ok(if doctor.all_fine { Ended::Done } else { Ended::NotAll })
+    doctor.end(&git_dir)
 }
 
 struct Doctor {
     colour: bool,
     all_fine: bool,
+    /// Of many repositories only what is not fine is said, below a line with the path, which is said first.
+    heading: Option<String>,
+    /// What Rally was asked about, since most repositories have the same settings; and the workspace, if it was found.
+    asked: Vec<(Asked, Option<String>)>,
 }
 
+/// The settings that decide Rally's answers, but for those about one repository.
+type Asked = (Rally, Vec<String>);
+
 impl Doctor {
+    fn begin(&mut self, git_dir: &Path) {
+        self.all_fine = true;
+        self.heading = self.heading.take().map(|_| format!("{}:\n", git_dir.display()));
+    }
+
+    fn end(&mut self, git_dir: &Path) -> Result<Ended, Error> {
+        if self.heading.as_ref().is_some_and(|heading| !heading.is_empty()) {
+            self.heading = None;
+            self.say("repository", Fine(git_dir.display().to_string()))?;
+            self.heading = Some(String::new());
+        }
+        Ok(Ended::done_if(self.all_fine))
+    }
+
     fn say(&mut self, what: &str, finding: Finding) -> Result<(), Error> {
         let (mark, colour, text) = match &finding {
             Fine(text) => ("ok   ", 32, text),
@@ -74,6 +102,11 @@ impl Doctor {
             Wrong(text) => ("WRONG", 31, text),
         };
         self.all_fine &= !matches!(finding, Wrong(_));
+        match &mut self.heading {
+            Some(_) if matches!(finding, Fine(_)) => return Ok(()),
+            Some(heading) => write!(io::stdout(), "{}", std::mem::take(heading))?,
+            None => {}
+        }
         let mark = if self.colour { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark.to_owned() };
         writeln!(io::stdout(), "{mark} {what:14} {}", printable(text))?;
         Ok(())
@@ -90,6 +123,13 @@ impl Doctor {
         };
         let name = access.workspace.clone();
         let mut client = Client::new(&config.rally, access);
+        let settings = (Rally { trust: Trust::default(), ..config.rally.clone() }, config.commits.prefixes.clone());
+        if let Some((_, workspace)) = self.asked.iter().find(|(asked, _)| *asked == settings) {
+            let Some(workspace) = workspace else { return Ok(()) };
+            client.set_workspace(workspace);
+            return self.say("SCMRepository", scm_repository(&client, config));
+        }
+        self.asked.push((settings, None));
         let user = match client.read("/user", "UserName,DisplayName,Disabled") {
             Ok(user) => user,
             Err(error @ wsapi::Error::Status { code: 401 | 403, .. }) => {
@@ -109,6 +149,7 @@ impl Doctor {
             Err(error) => return self.say("workspace", wrong(&error)),
         };
         client.set_workspace(&workspace.rally_ref);
+        self.asked.iter_mut().rev().take(1).for_each(|(_, known)| *known = Some(workspace.rally_ref.clone()));
         let finding = match workspace.changesets_enabled {
             Some(true) => Fine(format!("{name}, which shows Changesets")),
             Some(false) => Wrong(format!(

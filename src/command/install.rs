@@ -2,15 +2,17 @@
 //!
 //! Files are written under another name, synced and renamed: a crash leaves the old hook or the new one.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::hook_file::{self, HOOK, KEPT, KEPT_BEFORE, file_error, is_ours};
+use super::many::{Which, each};
 use super::{Ended, Error, PATIENCE, Site, git_dir, load_config, state_dir};
 use crate::PROGRAM;
-use crate::cli::Place;
+use crate::cli::{Install, Many, Place};
 use crate::clock::now;
 use crate::config;
 use crate::messages::tell;
@@ -18,7 +20,39 @@ use crate::queue::{StateDir, Store};
 use crate::text::{plural, with_causes};
 use crate::vcs;
 
-pub(super) fn install(place: &Place) -> Result<Ended, Error> {
+/// Puts the hook into a repository, into all below a directory, or into a directory of templates.
+pub(super) fn install(place: &Place, arguments: &Install) -> Result<Ended, Error> {
+    if let Some(template) = &arguments.template {
+        return install_template(place, template);
+    }
+    let mut advice = BTreeSet::new();
+    let ended = each(place, &arguments.many, Which::All, |place| install_one(place, &mut advice));
+    advice.iter().for_each(|text| tell(text));
+    ended
+}
+
+/// Puts the hook into a directory from which `git init` and `git clone` copy it.
+fn install_template(place: &Place, template: &Path) -> Result<Ended, Error> {
+    let hooks = template.join("hooks");
+    fs::create_dir_all(&hooks).map_err(|source| file_error("create", &hooks, source))?;
+    let hook = hooks.join(HOOK);
+    if hook.symlink_metadata().is_ok() && !is_ours(&hook) {
+        return Err(Error::Failed(format!("{} is there already and is not ours; move it away", hook.display())));
+    }
+    let script = hook_file::script(place.config.as_deref())?;
+    write_hook(&hook, &script).map_err(|source| file_error("write", &hook, source))?;
+    tell(&format!("installed {}", hook.display()));
+    let template = template.canonicalize().map_err(|source| file_error("find", template, source))?;
+    tell(&format!(
+        "repositories that are made from now on have the hook once Git knows the directory; as the user who makes them, \
+         run: git config --global init.templateDir {}",
+        template.display()
+    ));
+    Ok(Ended::Done)
+}
+
+/// Puts the hook into a repository. What is the same for all repositories is left in `advice`.
+fn install_one(place: &Place, advice: &mut BTreeSet<&str>) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
     let hooks = vcs::hooks_dir(&git_dir)?;
     let config_file = match &place.config {
@@ -30,7 +64,7 @@ pub(super) fn install(place: &Place) -> Result<Ended, Error> {
     let config = load_config(config_file.as_deref(), &git_dir);
     // One that is named goes into the hook, and every command would fail by it.
     let config = if place.config.is_some() { Ok(config?) } else { config };
-    mark_seen(&Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?)?;
+    advice.insert(mark_seen(&Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?)?);
     if vcs::shares_hooks(&git_dir, &hooks) {
         tell(&format!("core.hooksPath is {}: the hook serves all repositories that use it", hooks.display()));
     }
@@ -42,7 +76,7 @@ pub(super) fn install(place: &Place) -> Result<Ended, Error> {
     write_hook(&hook, &script).map_err(|source| file_error("write", &hook, source))?;
     tell(&format!("installed {}", hook.display()));
     match config {
-        Ok(_) => tell("run `rally-hook doctor` to check whether everything is in place"),
+        Ok(_) => drop(advice.insert("run `rally-hook doctor` to check whether everything is in place")),
         Err(error) => {
             tell(&format!("pushes are kept but not posted until this is fixed: {}", with_causes(&error)));
         }
@@ -50,15 +84,15 @@ pub(super) fn install(place: &Place) -> Result<Ended, Error> {
     Ok(Ended::Done)
 }
 
-/// Marks what the repository holds as seen, unless that was done before.
-fn mark_seen(site: &Site) -> Result<(), Error> {
+/// Marks what the repository holds as seen, unless that was done before. Returns what people should know.
+fn mark_seen(site: &Site) -> Result<&'static str, Error> {
     if site.with_queue(|queue| Ok(queue.is_initialised()?))? {
-        tell("the queue of an earlier installation goes on; run `rally-hook catch-up` to record what was pushed since");
-        return Ok(());
+        return Ok(
+            "the queue of an earlier installation goes on; run `rally-hook catch-up` to record what was pushed since",
+        );
     }
     site.with_recorder(&site.repository()?, |recorder| recorder.mark_all_seen())?;
-    tell("the history that is there now counts as seen: it is not posted, unless you run `rally-hook backfill --all`");
-    Ok(())
+    Ok("the history that is there now counts as seen: it is not posted, unless you run `rally-hook backfill --all`")
 }
 
 /// Keeps the hook that is there. It has both names until ours takes its place: at no moment is there no hook.
@@ -76,7 +110,11 @@ fn keep(hook: &Path, kept: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-pub(super) fn uninstall(place: &Place) -> Result<Ended, Error> {
+pub(super) fn uninstall(place: &Place, many: &Many) -> Result<Ended, Error> {
+    each(place, many, Which::Served, uninstall_one)
+}
+
+fn uninstall_one(place: &Place) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
     let hooks = vcs::hooks_dir(&git_dir)?;
     let (hook, kept) = (hooks.join(HOOK), hooks.join(KEPT));

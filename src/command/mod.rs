@@ -9,11 +9,14 @@ mod doctor;
 mod forget;
 mod hook_file;
 mod install;
+mod many;
 pub(crate) mod post_receive;
 mod print;
 mod probe;
 mod retry;
 mod status;
+mod status_table;
+mod worker;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -31,7 +34,6 @@ use crate::queue::{self, Queue, Sharing, StateDir, Store};
 use crate::record::{self, Recorder, Rules};
 use crate::time::Time;
 use crate::vcs::{self, Named, Repository};
-use crate::worker;
 
 /// How long a statement waits for another process that writes to the queue.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,6 +71,8 @@ pub(crate) enum Error {
     OwnFile(#[source] io::Error),
     #[error("cannot start the delivery; run `rally-hook deliver`")]
     Background(#[source] io::Error),
+    #[error("the kernel gives no notices of pushes (man 7 inotify)")]
+    Notices(#[source] io::Error),
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
 }
@@ -82,11 +86,12 @@ impl From<record::Error> for Error {
     }
 }
 
-impl From<worker::Error> for Error {
-    fn from(error: worker::Error) -> Self {
+impl From<crate::worker::Error> for Error {
+    fn from(error: crate::worker::Error) -> Self {
+        use crate::worker::Error;
         match error {
-            worker::Error::Config(error) => error.into(),
-            worker::Error::Queue(error) => error.into(),
+            Error::Config(error) => error.into(),
+            Error::Queue(error) => error.into(),
         }
     }
 }
@@ -122,14 +127,15 @@ pub(crate) fn run(cli: Cli) -> Result<Ended, Error> {
         }
         Command::Backfill(arguments) => backfill::run(&place, &arguments),
         Command::Deliver(arguments) => deliver::run(&place, &arguments),
-        Command::CatchUp => catch_up::run(&place),
+        Command::Worker(arguments) => worker::run(&place, &arguments),
+        Command::CatchUp(many) => catch_up::run(&place, &many),
         Command::Status(arguments) => status::run(&place, &arguments),
         Command::Retry(arguments) => retry::run(&place, &arguments),
         Command::Forget(arguments) => forget::run(&place, &arguments),
-        Command::Install => install::install(&place),
-        Command::Uninstall => install::uninstall(&place),
+        Command::Install(arguments) => install::install(&place, &arguments),
+        Command::Uninstall(many) => install::uninstall(&place, &many),
         Command::Config(arguments) => config::run(&place, &arguments),
-        Command::Doctor(arguments) => doctor::run(&place, arguments.probe),
+        Command::Doctor(arguments) => doctor::run(&place, &arguments),
         Command::Completions(arguments) => print::completions(arguments.shell),
         Command::Man(arguments) => print::man(arguments.command.as_deref()),
     }

@@ -1,6 +1,7 @@
 //! `rally-hook retry`: tries dead letters again.
 
 use super::deliver::{deliver_and_look, summarise, tell_pause};
+use super::many::{Which, each};
 use super::{Ended, Error, Site};
 use crate::cli::{Place, Retry};
 use crate::clock::now;
@@ -10,11 +11,19 @@ use crate::text::plural;
 use crate::worker::Mode;
 
 pub(super) fn run(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
+    each(place, &arguments.many, Which::Served, |place| retry(place, arguments))
+}
+
+fn retry(place: &Place, arguments: &Retry) -> Result<Ended, Error> {
+    let is_one_of_many = arguments.many.all_repos.is_some();
     let site = Site::open(place)?;
     let (revisions, all_found) = match arguments.all {
         true => (site.with_queue(|queue| Ok(queue.dead_letters()?))?, true),
         false => dead_letters(&site, &arguments.revisions)?,
     };
+    if is_one_of_many && revisions.is_empty() && arguments.all {
+        return Ok(Ended::Done);
+    }
     let mut unread = Vec::new();
     site.with_queue(|queue| {
         unread.clear();

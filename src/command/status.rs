@@ -1,20 +1,20 @@
 //! `rally-hook status`: what is queued, what failed and why, what was delivered.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::{
-    Ended, Error, Site, config_file, from_now, git_dir, hook_file, is_state_deleted, load_config, whole_seconds,
-    write_out,
+    Ended, Error, Site, config_file, from_now, git_dir, hook_file, is_state_deleted, load_config, status_table,
+    whole_seconds, write_out,
 };
 use crate::PROGRAM;
 use crate::cli::{self, Place};
 use crate::clock::now;
-use crate::config::Deliver;
+use crate::config::{self, Deliver};
 use crate::queue::{AFTER_LOSS, AtWork, DeadLetter, Pause, StateDir, Status};
 use crate::text::{json_safe, plural, printable, with_causes};
 use crate::time::Time;
@@ -27,32 +27,56 @@ const START: Duration = Duration::from_millis(200);
 /// How many of the dead letters with one reason are named.
 const NAMED: usize = 3;
 
-/// What is reported.
-struct Facts<'f> {
-    status: Status,
+/// What is reported of a repository.
+pub(super) struct Facts {
+    pub(super) status: Status,
     worker: AtWork,
     /// The refs that lag behind, or why that is not known.
     behind: Result<Vec<String>, String>,
     deliver: Deliver,
     /// How long something has waited, where that is longer than the caller allows.
     too_old: Option<Duration>,
-    git_dir: &'f Path,
-    /// The SCMRepository's name, unless the configuration is wrong.
+    pub(super) git_dir: PathBuf,
+    /// The SCMRepository's name.
     name: Option<String>,
+    /// Why the configuration cannot be used.
+    config_error: Option<config::Error>,
+    /// Whether it is known what was there before: without that, there is nothing to report.
+    is_initialised: bool,
 }
 
 pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
-    let git_dir = git_dir(place)?;
+    if let Some(root) = &arguments.many.all_repos {
+        return status_table::run(place, root, arguments);
+    }
+    let facts = facts(place, arguments.max_age)?;
+    let text = if arguments.json { json(&facts) } else { human(&facts) };
+    write_out(text.as_bytes())?;
+    let ended = Ended::done_if(facts.trouble().is_none());
+    match facts {
+        Facts { config_error: Some(error), .. } => Err(error.into()),
+        facts if facts.is_unused() => Err(nothing_recorded(&facts.git_dir)),
+        _ => Ok(ended),
+    }
+}
+
+fn nothing_recorded(git_dir: &Path) -> Error {
     let name = git_dir.display();
-    let nothing_recorded = || Error::Failed(format!("nothing was ever recorded for {name}; run `rally-hook install`"));
+    Error::Failed(format!("nothing was ever recorded for {name}; run `rally-hook install`"))
+}
+
+/// Finds out how a repository stands.
+pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, Error> {
+    let git_dir = git_dir(place)?;
     if is_state_deleted(&git_dir) {
+        let name = git_dir.display();
         return Err(Error::Failed(format!(
             "the queue of {name} is gone: the hook is installed, but its directory {PROGRAM} was deleted. What was queued \
              may be missing in Rally; {AFTER_LOSS}"
         )));
     }
     if !StateDir::is_in(&git_dir) {
-        return Err(nothing_recorded());
+        return Err(nothing_recorded(&git_dir));
     }
     // The queue can be shown whatever is wrong with the configuration.
     let config = config_file(place, &git_dir).and_then(|file| load_config(file.as_deref(), &git_dir));
@@ -63,23 +87,54 @@ pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error
         Err(_) => Err("the configuration does not say which refs are watched".to_owned()),
     };
     let age = status.oldest_pending.map(|oldest| now().since(oldest));
-    let facts = Facts {
-        too_old: age.filter(|age| arguments.max_age.is_some_and(|limit| *age > limit)),
+    Ok(Facts {
+        too_old: age.filter(|age| max_age.is_some_and(|limit| *age > limit)),
         status,
         worker,
         behind,
         deliver: site.config.queue.deliver,
-        git_dir: &git_dir,
+        git_dir,
         name: config.as_ref().ok().map(|config| config.repository.name.clone()),
-    };
-    let text = if arguments.json { json(&facts) } else { human(&facts) };
-    write_out(text.as_bytes())?;
-    config?;
-    let Facts { status, .. } = &facts;
-    if !is_initialised && !status.lost && status.recorded == 0 && status.pushes == 0 {
-        return Err(nothing_recorded());
+        config_error: config.err(),
+        is_initialised,
+    })
+}
+
+impl Facts {
+    /// Tells whether no push was ever recorded, nor what was there before.
+    fn is_unused(&self) -> bool {
+        let Status { lost, recorded, pushes, .. } = self.status;
+        !self.is_initialised && !lost && recorded == 0 && pushes == 0
     }
-    Ok(Ended::done_if(is_fine(&facts)))
+
+    /// Returns what a person has to act on, in a few words, the gravest first.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let status = &self.status;
+        let pause = status.pause.as_ref().filter(|pause| pause.needs_person);
+        let lost = status.lost.then(|| "the queue was lost".to_owned());
+        let failed = || (status.failed > 0).then(|| plural(status.failed, "dead letter"));
+        let behind = || match &self.behind {
+            Ok(refs) if refs.is_empty() => None,
+            Ok(refs) => Some(format!("behind: {}", refs.join(", "))),
+            Err(error) => Some(error.clone()),
+        };
+        let unattended = || self.is_unattended().then(|| "no process is at work on it".to_owned());
+        let too_old = || self.too_old.map(|age| format!("something has waited for {}", whole_seconds(age)));
+        let error = self.config_error.as_ref().map(|error| with_causes(error));
+        let unused = || self.is_unused().then(|| "nothing was ever recorded; run `rally-hook install`".to_owned());
+        error
+            .or_else(unused)
+            .or(lost)
+            .or_else(|| pause.map(|pause| pause.error.clone()))
+            .or_else(failed)
+            .or_else(unattended)
+            .or_else(behind)
+            .or_else(too_old)
+    }
+
+    fn is_unattended(&self) -> bool {
+        self.status.is_work_left() && self.worker == AtWork::Nobody
+    }
 }
 
 /// Looks at the queue, and at who is there to deliver. A process may end during the look, and one that a push has just
@@ -98,17 +153,6 @@ fn look(site: &Site) -> Result<(Status, AtWork, bool), Error> {
     }
 }
 
-/// Tells whether nobody has to act.
-fn is_fine(facts: &Facts) -> bool {
-    let status = &facts.status;
-    status.failed == 0
-        && !status.lost
-        && facts.behind.as_ref().is_ok_and(Vec::is_empty)
-        && !status.pause.as_ref().is_some_and(|pause| pause.needs_person)
-        && !(status.is_work_left() && facts.worker == AtWork::Nobody)
-        && facts.too_old.is_none()
-}
-
 /// Returns the refs that lag behind. A repository that cannot be opened is worth a line, not the loss of the others.
 fn behind(site: &Site) -> Result<Vec<String>, String> {
     let repository = site.repository().map_err(Error::from);
@@ -116,7 +160,7 @@ fn behind(site: &Site) -> Result<Vec<String>, String> {
     behind.map_err(|error| with_causes(&error))
 }
 
-fn json(facts: &Facts) -> String {
+pub(super) fn json(facts: &Facts) -> String {
     let Facts { status, behind, .. } = facts;
     let date = |time: Option<Time>| time.map(|time| time.to_string());
     let object = json!({
@@ -124,7 +168,7 @@ fn json(facts: &Facts) -> String {
         "repository": facts.git_dir.to_string_lossy(),
         "name": facts.name,
         "vcs": "git",
-        "hook": vcs::hooks_dir(facts.git_dir).ok().map(|hooks| hook_file::look(&hooks).word()),
+        "hook": vcs::hooks_dir(&facts.git_dir).ok().map(|hooks| hook_file::look(&hooks).word()),
         "worker": facts.worker != AtWork::Nobody,
         "recorded": status.recorded,
         "pending": status.pending,

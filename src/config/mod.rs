@@ -18,7 +18,7 @@ mod placeholders;
 mod resolve;
 mod show;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -154,7 +154,7 @@ pub(crate) enum Deliver {
     Background,
     /// Before the hook returns: the pusher waits.
     Inline,
-    /// By a timer that runs `rally-hook deliver`.
+    /// By a timer that runs `rally-hook deliver`, or by `rally-hook worker`.
     Later,
 }
 
@@ -272,6 +272,14 @@ impl Config {
     pub(crate) fn destination(&self) -> String {
         let workspace = self.rally.workspace.as_deref().unwrap_or_default();
         format!("{}\n{workspace}\n{}", self.rally.server, self.repository.name)
+    }
+}
+
+impl Config {
+    /// Returns the files that it names to be read.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let Rally { api_key_file, password_file, ca_file, .. } = &self.rally;
+        [api_key_file, password_file, ca_file, &self.authors.map_file].into_iter().flatten().map(PathBuf::as_path)
     }
 }
 

@@ -24,7 +24,7 @@ impl Pass<'_, '_> {
         jobs: Vec<Job>,
         answered: fn(&mut Self, Vec<Done>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if jobs.is_empty() || self.halt.is_some() {
+        if jobs.is_empty() || self.halt.is_some() || (self.delivery.is_stopped)() {
             return Ok(());
         }
         let sent: BTreeSet<usize> = jobs.iter().map(|job| job.entry).collect();
@@ -47,7 +47,8 @@ impl Pass<'_, '_> {
                 let waiting = sent.iter().copied().filter(|&index| self.is_under_way(index)).collect();
                 broken = self.note_sent(waiting, largest).err().or(broken.take());
             }
-            if broken.is_some() || self.halt.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let ends = broken.is_some() || self.halt.is_some() || (self.delivery.is_stopped)();
+            if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         self.delivery.pace.limits = limits;
         if let Some(error) = broken {

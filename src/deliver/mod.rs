@@ -62,6 +62,8 @@ pub(crate) struct Delivery<'d> {
     pub pace: &'d mut Pace,
     pub observe: Observer<'d>,
     pub now: &'d dyn Fn() -> Time,
+    /// Whether to send nothing more.
+    pub is_stopped: &'d dyn Fn() -> bool,
 }
 
 impl<'d> Delivery<'d> {
@@ -75,7 +77,7 @@ impl<'d> Delivery<'d> {
                 true => self.queue.due_state_requests(now, PER_PASS)?,
                 false => Vec::new(),
             };
-            if entries.is_empty() && requests.is_empty() {
+            if entries.is_empty() && requests.is_empty() || (self.is_stopped)() {
                 return Ok(());
             }
             (self.observe)(&Event::Due { changesets: entries.len(), state_requests: requests.len() });

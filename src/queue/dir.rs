@@ -1,7 +1,9 @@
 //! The directory that holds a repository's state, and the care that its files need: who owns them, who may read
 //! them, and what a crash leaves of them.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -77,6 +79,21 @@ impl StateDir {
 
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
+    }
+
+    /// Tells whether a file of this name is closed or put here when a hook has recorded a push, or kept it.
+    pub(crate) fn is_written_by_hook(name: &OsStr) -> bool {
+        name == Claim::Recording.file_name() || name.as_encoded_bytes().starts_with(PUSH_FILE.as_bytes())
+    }
+
+    /// Returns a number that differs once something was written to the queue.
+    pub(crate) fn stamp(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for file in [DATABASE, &format!("{DATABASE}-wal")] {
+            let written = fs::metadata(self.path.join(file)).map(|meta| (meta.mtime(), meta.mtime_nsec(), meta.len()));
+            written.ok().hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     /// Notes that the state was used before: if its database is not there, it was lost.

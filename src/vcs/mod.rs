@@ -13,7 +13,8 @@ pub(crate) use git::fuzzing;
 #[cfg(test)]
 pub(crate) use git::testing;
 pub(crate) use git::{
-    Error, Item, Named, NewCommits, Range, Refs, Repository, Updates, discover, hooks_dir, is_shared, shares_hooks,
+    Error, Item, Named, NewCommits, Range, Refs, Repository, Updates, discover, hooks_dir, is_shared, refs_stamp,
+    shares_hooks,
 };
 
 /// Finds the paths that a commit changes, and keeps as many of them as the number says.

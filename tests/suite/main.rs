@@ -6,6 +6,7 @@
 
 mod support;
 
+mod all_repositories;
 mod backfill;
 mod certificates;
 mod cli;
@@ -45,3 +46,4 @@ mod status;
 mod storage;
 mod trust;
 mod unknown_outcomes;
+mod worker;

@@ -15,6 +15,7 @@ mod place;
 mod push;
 mod range;
 mod read;
+mod stamp;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tree_diff;
@@ -32,6 +33,7 @@ pub(crate) use new_commits::{NewCommits, Refs, Updates};
 pub(crate) use place::{Named, discover, hooks_dir, is_shared, shares_hooks};
 pub(crate) use range::Range;
 pub(crate) use read::Item;
+pub(crate) use stamp::refs_stamp;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

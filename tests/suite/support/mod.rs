@@ -11,6 +11,7 @@ mod expected;
 pub mod fault;
 mod history;
 mod import;
+mod many;
 pub mod network;
 pub mod process;
 mod server;
@@ -27,4 +28,5 @@ pub use command::{
 pub use configuration::{Configuration, DELIVER_LATER};
 pub use expected::{Expected, expected, expected_changes, expected_of_all};
 pub use history::History;
+pub use many::Many;
 pub use server::Server;

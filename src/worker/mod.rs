@@ -4,6 +4,9 @@
 //! One process at a time delivers for a repository, and one at most waits in the background: a second one leaves at
 //! once, and the first one does what the second would have done.
 
+mod schedule;
+mod service;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,8 +20,12 @@ use crate::time::Time;
 use crate::vcs::{Refs, Repository};
 use crate::{deliver, rally};
 
+pub(crate) use service::Service;
+
 /// How often a waiting process looks whether a push has brought something new.
 const POLL: Duration = Duration::from_millis(500);
+/// When a service comes back to a repository for which another process delivers.
+const BUSY: Duration = Duration::from_secs(1);
 /// A push that is younger than this is left alone: its hook may still be recording it and must report to the pusher.
 /// Hooks stop after some two seconds.
 const HOOKS_TIME: Duration = Duration::from_millis(2_500);
@@ -44,6 +51,15 @@ pub(crate) enum Mode {
     /// The process that a hook started: like [`Mode::Wait`], but it heeds a pause that an earlier one began, and tries
     /// again, slowly, also where a person has to act: that looks like maintenance (docs/wsapi.md, 8.1).
     Background,
+    /// A turn of a service, which comes back by itself: like one round of [`Mode::Background`].
+    Turn,
+}
+
+impl Mode {
+    /// Tells whether no person and no timer has asked for it: a pause is heeded, and hooks are left to end.
+    fn is_by_itself(self) -> bool {
+        matches!(self, Mode::Background | Mode::Turn)
+    }
 }
 
 /// What came of it.
@@ -111,6 +127,8 @@ pub(crate) struct Worker<'w> {
     pub report: Reporter<'w>,
     /// Told how long the next wait is, and what for.
     pub wait: &'w dyn Fn(Duration, Option<&str>),
+    /// Whether to end as soon as that leaves nothing unclear.
+    pub is_stopped: &'w dyn Fn() -> bool,
 }
 
 impl Worker<'_> {
@@ -120,7 +138,7 @@ impl Worker<'_> {
         let mut waiting = self.waiting.take();
         let _foreground = match mode {
             Mode::Wait | Mode::UntilClear => self.queue.claim_until(Claim::Foreground, Deadline::after(LOOK))?,
-            Mode::Once | Mode::Background => None,
+            Mode::Once | Mode::Background | Mode::Turn => None,
         };
         loop {
             if mode == Mode::Background && waiting.is_none() {
@@ -168,10 +186,19 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// Has one turn of a service. Returns when the next is due, if anything waits.
+    pub(crate) fn turn(&mut self, report: &mut Report) -> Result<Option<Time>, Error> {
+        let mut pace = Pace::new(&self.config.rally);
+        let next = self.round(Mode::Turn, &mut pace, report)?;
+        Ok(if report.busy { Some(now() + BUSY) } else { next })
+    }
+
     /// Records and delivers what there is. Returns when to go on, if this mode does and anything waits.
     fn round(&mut self, mode: Mode, pace: &mut Pace, report: &mut Report) -> Result<Option<Time>, Error> {
         let claim = match mode {
-            Mode::Once | Mode::UntilClear => self.queue.claim_until(Claim::Delivery, Deadline::after(LOOK))?,
+            Mode::Once | Mode::UntilClear | Mode::Turn => {
+                self.queue.claim_until(Claim::Delivery, Deadline::after(LOOK))?
+            }
             Mode::Wait | Mode::Background => Some(self.queue.claim(Claim::Delivery)?),
         };
         let Some(claim) = claim else {
@@ -183,7 +210,7 @@ impl Worker<'_> {
         }
         let hooks_end = self.record_rest(mode, report)?;
         let pause = self.queue.pause(now())?;
-        if mode != Mode::Background || pause.is_none_or(|pause| pause.until <= now()) {
+        if !mode.is_by_itself() || pause.is_none_or(|pause| pause.until <= now()) {
             report.paused = None;
             self.deliver(pace, report)?;
         }
@@ -202,7 +229,7 @@ impl Worker<'_> {
         let pushes = self.queue.pushes()?;
         let hooks_end = pushes.iter().map(|push| push.received_at + HOOKS_TIME).max();
         let at_work = hooks_end.filter(|end| *end > now() && *end <= now() + HOOKS_TIME);
-        if at_work.is_some() && mode == Mode::Background {
+        if at_work.is_some() && mode.is_by_itself() {
             return Ok(at_work);
         }
         report.unrecorded = false;
@@ -237,7 +264,8 @@ impl Worker<'_> {
             report.note(event);
             (self.observe)(event);
         };
-        Ok(Delivery { settings: &settings, queue: self.queue, pace, observe, now: &now }.run()?)
+        let is_stopped = self.is_stopped;
+        Ok(Delivery { settings: &settings, queue: self.queue, pace, observe, now: &now, is_stopped }.run()?)
     }
 }
 
@@ -249,7 +277,7 @@ fn next_round(mode: Mode, due: Option<Time>, pause: Option<&Pause>, now: Time, l
         // The person is here, is told, and has to act.
         (Mode::Wait, Some(pause)) if pause.needs_person => None,
         (Mode::UntilClear, pause) => Some(due).filter(|due| pause.is_none() && *due <= now + lag),
-        (Mode::Wait | Mode::Background, pause) => Some(pause.map_or(due, |pause| due.max(pause.until))),
+        (Mode::Wait | Mode::Background | Mode::Turn, pause) => Some(pause.map_or(due, |pause| due.max(pause.until))),
     }
 }
 

@@ -1,0 +1,121 @@
+//! `--all-repos`: a command's work for each repository below a directory. One that fails keeps no other from it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::hook_file::{self, HOOK};
+use super::{Ended, Error};
+use crate::cli::{Many, Place};
+use crate::messages::{set_subject, tell};
+use crate::panics::caught;
+use crate::queue::StateDir;
+use crate::text::{plural, with_causes};
+
+/// Which repositories a command is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// Those with our hook or our state.
+    Served,
+}
+
+/// Does a command's work for the repository that the caller names, or for each one below the directory of `--all-repos`.
+pub(super) fn each(
+    place: &Place,
+    many: &Many,
+    which: Which,
+    mut work: impl FnMut(&Place) -> Result<Ended, Error>,
+) -> Result<Ended, Error> {
+    let Some(root) = &many.all_repos else { return work(place) };
+    let found = found(place, root, which)?;
+    let failed = found.iter().filter(|git_dir| one_of_many(place, git_dir, &mut work) == Ended::NotAll).count();
+    set_subject("");
+    if failed > 0 {
+        tell(&format!("{failed} of {} need attention, see above", plural(found.len(), "repository")));
+    }
+    Ok(Ended::done_if(failed == 0))
+}
+
+/// Does the work for one of several repositories. What is said about it begins with its path.
+fn one_of_many(place: &Place, git_dir: &Path, work: &mut impl FnMut(&Place) -> Result<Ended, Error>) -> Ended {
+    set_subject(&git_dir.display().to_string());
+    let place = Place { repo: Some(git_dir.to_owned()), ..place.clone() };
+    let failed = |text: String| {
+        tell(&text);
+        Ended::NotAll
+    };
+    match caught(|| work(&place)) {
+        Ok(Ok(ended)) => ended,
+        Ok(Err(error)) => failed(with_causes(&error)),
+        Err(panic) => failed(format!("a bug in rally-hook, please report it: {panic}")),
+    }
+}
+
+/// Returns the Git directories below the directory of `--all-repos`.
+///
+/// # Errors
+/// If there are none, since the directory was mistyped then, or is not mounted.
+pub(super) fn found(place: &Place, root: &Path, which: Which) -> Result<Vec<PathBuf>, Error> {
+    if let Some(repo) = &place.repo {
+        return Err(Error::Usage(format!("--all-repos and --repo {} exclude each other", repo.display())));
+    }
+    let no_directory = || Error::Usage(format!("{} is not a directory", root.display()));
+    let root = root.canonicalize().ok().filter(|root| root.is_dir()).ok_or_else(no_directory)?;
+    let mut found = repositories(&root);
+    let none = |what: &str| Err(Error::Usage(format!("there is no Git repository{what} below {}", root.display())));
+    if found.is_empty() {
+        return none("");
+    }
+    if which == Which::Served {
+        found.retain(|git_dir| is_served(git_dir));
+        if found.is_empty() {
+            return none(" with the hook; `rally-hook install --all-repos DIR` puts it into all that are");
+        }
+    }
+    Ok(found)
+}
+
+/// Tells whether our hook or our state is in a Git directory.
+pub(super) fn is_served(git_dir: &Path) -> bool {
+    StateDir::is_in(git_dir) || hook_file::is_ours(&git_dir.join("hooks").join(HOOK))
+}
+
+/// Returns the Git directories below a directory, in their order. Links are not followed: they may lead to repositories
+/// that the caller did not name, or in circles. A directory that this user may not read is passed over.
+pub(super) fn repositories(root: &Path) -> Vec<PathBuf> {
+    let (mut found, mut to_read) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(dir) = to_read.pop() {
+        if dir.join("HEAD").symlink_metadata().is_ok() && dir.join("objects").is_dir() {
+            found.push(dir);
+            continue;
+        }
+        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        to_read.extend(entries.filter(is_dir).map(|entry| entry.path()));
+    }
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn repositories_are_found_bare_and_in_work_trees_and_not_through_links() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().join("root");
+        for git_dir in ["root/a.git", "root/team/deep/er/b", "root/work/.git", "root/work/inner/.git", "outside.git"] {
+            let git_dir = dir.path().join(git_dir);
+            fs::create_dir_all(git_dir.join("objects")).expect("a directory");
+            fs::write(git_dir.join("HEAD"), "ref: refs/heads/main\n").expect("a file");
+        }
+        fs::create_dir_all(root.join("a.git/modules/c.git/objects")).expect("a directory");
+        symlink("../outside.git", root.join("link")).expect("a link");
+        symlink(".", root.join("circle")).expect("a link");
+        let found: Vec<PathBuf> =
+            repositories(&root).iter().map(|path| path.strip_prefix(&root).expect("below").to_owned()).collect();
+        assert_eq!(found, ["a.git", "team/deep/er/b", "work/.git", "work/inner/.git"].map(PathBuf::from));
+    }
+}

@@ -1,0 +1,273 @@
+//! `rally-hook worker`: a service that delivers for all repositories below a directory.
+//!
+//! A hook that has recorded a push closes its lock file, which the kernel tells; the repository then has a turn on one of
+//! a few threads. What the kernel does not tell is found by a look at all repositories, which comes round: new
+//! repositories, refs that moved without a hook, commits that a backfill queued.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use super::deliver::turn;
+use super::many::{Which, found, is_served, repositories};
+use super::{Ended, Error, Site, state_dir};
+use crate::cli::{self, Place};
+use crate::clock::{Deadline, now};
+use crate::config::Config;
+use crate::environment::variable;
+use crate::messages::tell;
+use crate::notices::{Notice, Notices};
+use crate::panics::{caught, caught_in_thread};
+use crate::process;
+use crate::queue::{Claim, Claimed, StateDir};
+use crate::text::{plural, with_causes};
+use crate::time::Time;
+use crate::vcs::{Refs, refs_stamp};
+use crate::worker::{Report, Service};
+
+/// How many repositories have a turn at the same time. Requests are limited by permits.
+const LANES: usize = 8;
+
+pub(super) fn run(place: &Place, arguments: &cli::Worker) -> Result<Ended, Error> {
+    // Tells a mistyped directory at once.
+    let root = &arguments.all_repos;
+    found(place, root, Which::All)?;
+    process::allow_many_files();
+    let termination = process::wait_for_termination().map_err(Error::Notices)?;
+    let notices = Notices::new(termination).map_err(Error::Notices)?;
+    let lanes = Lanes { place, every: arguments.every, service: Service::default(), known: Mutex::default() };
+    let mut watcher = Watcher { root, lanes: &lanes, notices, repositories: HashMap::new(), is_limit_told: false };
+    let ended = caught(|| {
+        thread::scope(|scope| {
+            for _ in 0..LANES {
+                scope.spawn(|| lanes.service.work(|git_dir| lanes.turn(git_dir)));
+            }
+            let ended = watcher.watch();
+            lanes.service.stop();
+            ended
+        })
+    });
+    match ended {
+        Ok(ended) => ended.map(|()| Ended::Done),
+        Err(panic) => Err(Error::Failed(format!("a bug in rally-hook, please report it: {panic}"))),
+    }
+}
+
+/// What the threads share.
+struct Lanes<'l> {
+    place: &'l Place,
+    /// How often all repositories are looked at. Two looks tell that refs have moved and no hook is at work on it.
+    every: Duration,
+    service: Service,
+    known: Mutex<Known>,
+}
+
+/// What the threads know of repositories.
+#[derive(Default)]
+struct Known {
+    /// Those whose refs have moved without a hook.
+    to_catch_up: HashSet<PathBuf>,
+    /// The configuration that the last turn had, and when the files that it names were written.
+    configurations: HashMap<PathBuf, (Config, Vec<Written>)>,
+    /// What went wrong last, so that it is told once.
+    errors: HashMap<PathBuf, String>,
+}
+
+impl Lanes<'_> {
+    /// Has one turn for a repository. Returns when the next is due.
+    fn turn(&self, git_dir: &Path) -> Option<Time> {
+        let done = caught_in_thread(|| self.deliver(git_dir).map_err(|error| with_causes(&error)));
+        let done = done.unwrap_or_else(|panic| Err(format!("a bug in rally-hook, please report it: {panic}")));
+        match done {
+            Ok(next) => {
+                self.known().errors.remove(git_dir);
+                next
+            }
+            Err(error) => {
+                self.tell_once(git_dir, error);
+                Some(now() + self.every)
+            }
+        }
+    }
+
+    /// Says what is wrong with a repository, unless that was said last.
+    fn tell_once(&self, git_dir: &Path, error: String) {
+        let before = self.known().errors.insert(git_dir.to_owned(), error.clone());
+        if before.as_ref() != Some(&error) {
+            tell(&format!("{}: {error}", git_dir.display()));
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("no holder panics")
+    }
+
+    fn deliver(&self, git_dir: &Path) -> Result<Option<Time>, Error> {
+        let site = Site::open(&Place { repo: Some(git_dir.to_owned()), ..self.place.clone() })?;
+        let (is_behind, is_changed) = {
+            let (config, times) = (site.config.clone(), site.config.files().map(written_at).collect());
+            let mut known = self.known();
+            let before = known.configurations.insert(git_dir.to_owned(), (config, times));
+            let is_changed = before.is_some_and(|before| Some(&before) != known.configurations.get(git_dir));
+            (known.to_catch_up.remove(git_dir), is_changed)
+        };
+        if is_changed {
+            site.log.info("the configuration has changed");
+            site.with_queue(|queue| Ok(queue.set_pause(None)?))?;
+        }
+        if is_behind && site.with_queue(|queue| Ok(queue.is_initialised()?))? {
+            let recorded = site.with_recorder(&site.repository()?, |recorder| recorder.record(Refs::All, None))?;
+            if recorded.commits > 0 {
+                let commits = plural(recorded.commits, "new commit");
+                site.log.info(&format!("recorded what no hook did: {commits}, {} queued", recorded.queued));
+            }
+        }
+        let next = turn(&site, &mut Report::default())?;
+        // While a person has to act, a changed configuration is looked for.
+        let needs_person = site.with_queue(|queue| Ok(queue.pause(now())?))?.is_some_and(|pause| pause.needs_person);
+        Ok(next.map(|next| if needs_person { next.min(now() + self.every) } else { next }))
+    }
+}
+
+/// When a file was written, in seconds and nanoseconds; `None` if it is not there.
+type Written = Option<(i64, i64)>;
+
+fn written_at(file: &Path) -> Written {
+    file.metadata().ok().map(|meta| (meta.mtime(), meta.mtime_nsec()))
+}
+
+/// What the main thread keeps of a repository.
+struct Watched {
+    state: StateDir,
+    /// Tells `status` and hooks that somebody delivers here.
+    waiting: Option<Claimed>,
+    /// How refs and queue looked the last time.
+    refs: Option<u64>,
+    queue: u64,
+    /// The refs that were recorded, or are about to be.
+    caught_up: Option<u64>,
+}
+
+/// What a look at a repository shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Unchanged,
+    QueueHasChanged,
+    /// Some time ago; if a hook was at work on it, that is over.
+    RefsHaveMoved,
+}
+
+impl Watched {
+    fn look(&mut self, git_dir: &Path) -> Look {
+        if self.waiting.is_none() {
+            // A process that a hook has started may have it; that one does then what a turn would do.
+            self.waiting = self.state.try_claim(Claim::Waiting).ok().flatten();
+        }
+        let (refs, queue) = (refs_stamp(git_dir), self.state.stamp());
+        let (refs_before, queue_before) = (self.refs.replace(refs), std::mem::replace(&mut self.queue, queue));
+        let is_settled = refs_before.is_none_or(|before| before == refs);
+        if is_settled && self.caught_up.replace(refs) != Some(refs) {
+            Look::RefsHaveMoved
+        } else if queue_before != queue {
+            Look::QueueHasChanged
+        } else {
+            Look::Unchanged
+        }
+    }
+}
+
+/// The main thread.
+struct Watcher<'w> {
+    root: &'w Path,
+    lanes: &'w Lanes<'w>,
+    notices: Notices,
+    repositories: HashMap<PathBuf, Watched>,
+    is_limit_told: bool,
+}
+
+impl Watcher<'_> {
+    /// Gives repositories their turns until somebody asks the process to end.
+    fn watch(&mut self) -> Result<(), Error> {
+        self.look_at_all();
+        let count = plural(self.repositories.len(), "repository");
+        tell(&format!("delivering for {count} below {}", self.root.display()));
+        tell_service_manager(&format!("READY=1\nSTATUS={count}"));
+        let mut next_round = Deadline::after(self.lanes.every);
+        while !process::is_terminated() {
+            for notice in self.notices.wait(next_round.left()).map_err(Error::Notices)? {
+                self.heed(&notice);
+            }
+            if next_round.has_passed() {
+                self.look_at_all();
+                tell_service_manager(&format!("STATUS={}", plural(self.repositories.len(), "repository")));
+                next_round = Deadline::after(self.lanes.every);
+            }
+        }
+        tell_service_manager("STOPPING=1");
+        tell("ending, as asked; what is not delivered stays queued");
+        Ok(())
+    }
+
+    fn heed(&self, Notice { dir, name }: &Notice) {
+        let is_push = name.as_ref().is_none_or(|name| StateDir::is_written_by_hook(name));
+        let of_dir = self.repositories.iter().filter(|(_, watched)| watched.state.path() == dir);
+        of_dir.filter(|_| is_push).for_each(|(git_dir, _)| self.lanes.service.bring_forward(git_dir));
+    }
+
+    /// Finds new repositories, and what no notice tells of.
+    fn look_at_all(&mut self) {
+        let git_dirs: BTreeSet<PathBuf> =
+            repositories(self.root).into_iter().filter(|git_dir| is_served(git_dir)).collect();
+        self.repositories.retain(|git_dir, _| git_dirs.contains(git_dir));
+        for git_dir in &git_dirs {
+            if !self.repositories.contains_key(git_dir)
+                && let Some(watched) = self.begin(git_dir)
+            {
+                self.repositories.insert(git_dir.clone(), watched);
+            }
+        }
+        let looks = self.repositories.iter_mut().map(|(git_dir, watched)| (git_dir, watched.look(git_dir)));
+        let looks: Vec<(PathBuf, Look)> = looks.map(|(git_dir, look)| (git_dir.clone(), look)).collect();
+        let behind = looks.iter().filter(|(_, look)| *look == Look::RefsHaveMoved).map(|(git_dir, _)| git_dir.clone());
+        self.lanes.known().to_catch_up.extend(behind);
+        self.lanes.service.keep(&self.repositories.keys().cloned().collect());
+        let changed = looks.iter().filter(|(_, look)| *look != Look::Unchanged);
+        changed.for_each(|(git_dir, _)| self.lanes.service.bring_forward(git_dir));
+    }
+
+    /// Takes in a repository. What keeps it from being served is told.
+    fn begin(&mut self, git_dir: &Path) -> Option<Watched> {
+        if !StateDir::is_in(git_dir) {
+            // It has only the hook so far, as from a template: its first push makes the rest.
+            return None;
+        }
+        let state = match state_dir(git_dir) {
+            Ok(state) => state,
+            Err(error) => {
+                self.lanes.tell_once(git_dir, with_causes(&error));
+                return None;
+            }
+        };
+        if let Err(error) = self.notices.watch(state.path())
+            && !std::mem::replace(&mut self.is_limit_told, true)
+        {
+            tell(&format!(
+                "pushes to {} and others are noticed only every {}: {error}; raise fs.inotify.max_user_watches (man 7 \
+                 inotify)",
+                git_dir.display(),
+                humantime::format_duration(self.lanes.every)
+            ));
+        }
+        Some(Watched { state, waiting: None, refs: None, queue: 0, caught_up: None })
+    }
+}
+
+/// Tells the service manager how the service stands, if one has started it.
+fn tell_service_manager(state: &str) {
+    if let Some(socket) = variable("NOTIFY_SOCKET") {
+        process::tell_service_manager(&socket, state);
+    }
+}
