@@ -1,7 +1,7 @@
 //! How fast it is, as ratios in one run: `cargo run --release --example bench [-- --small] [PATH TO A REPOSITORY]`.
 //!
 //! Each comparison runs both sides in turn for several rounds and prints their medians. Times of this machine mean
-//! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history`, `wide` or `delivery` runs a part;
+//! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history`, `wide`, `delivery` or `many` runs a part;
 //! `--program=PATH` measures another build. With
 //! `--small` everything is done on little data, and the run fails if a ratio is off by more than a factor of three.
 
@@ -12,6 +12,7 @@
 mod common;
 mod delivery;
 mod history;
+mod many;
 mod measure;
 mod push;
 
@@ -41,12 +42,13 @@ fn main() -> Result<ExitCode> {
     let program = arguments.iter().find_map(|argument| argument.strip_prefix("--program=")).map(PathBuf::from);
     let plan = Plan { program: program.map_or_else(build_program, Ok)?, small, repository };
     let mut table = Table::default();
-    let parts: [(&str, Measure); 5] = [
+    let parts: [(&str, Measure); 6] = [
         ("start", push::start_up),
         ("push", push::pushes),
         ("history", history::read),
         ("wide", history::read_wide),
         ("delivery", delivery::deliver),
+        ("many", many::many),
     ];
     let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only="));
     for (_, measure) in parts.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
