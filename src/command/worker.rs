@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use super::deliver::turn;
 use super::many::{Which, found, is_served, repositories};
-use super::{Ended, Error, Site, state_dir};
+use super::{Ended, Error, RECORD, Site, state_dir};
 use crate::cli::{self, Place};
 use crate::clock::{Deadline, now};
-use crate::config::Config;
+use crate::config::{Config, Level};
 use crate::environment::variable;
 use crate::messages::tell;
 use crate::notices::{Notice, Notices};
 use crate::panics::{caught, caught_in_thread};
 use crate::process;
-use crate::queue::{Claim, Claimed, StateDir};
+use crate::queue::{Claim, Claimed, LOOK, StateDir};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
 use crate::vcs::{Refs, refs_stamp};
@@ -115,14 +115,15 @@ impl Lanes<'_> {
             (known.to_catch_up.remove(git_dir), is_changed)
         };
         if is_changed {
-            site.log.info("the configuration has changed");
+            site.log.write(Level::Info, "configuration", &[], "the configuration has changed");
             site.with_queue(|queue| Ok(queue.set_pause(None)?))?;
         }
         if is_behind && site.with_queue(|queue| Ok(queue.is_initialised()?))? {
             let recorded = site.with_recorder(&site.repository()?, |recorder| recorder.record(Refs::All, None))?;
             if recorded.commits > 0 {
                 let commits = plural(recorded.commits, "new commit");
-                site.log.info(&format!("recorded what no hook did: {commits}, {} queued", recorded.queued));
+                let text = format!("recorded what no hook did: {commits}, {} queued", recorded.queued);
+                site.log.write(Level::Info, RECORD, &[], &text);
             }
         }
         let next = turn(&site, &mut Report::default())?;
@@ -261,7 +262,8 @@ impl Watcher<'_> {
                 humantime::format_duration(self.lanes.every)
             ));
         }
-        Some(Watched { state, waiting: None, refs: None, queue: 0, caught_up: None })
+        let waiting = state.claim_until(Claim::Waiting, Deadline::after(LOOK)).ok().flatten();
+        Some(Watched { state, waiting, refs: None, queue: 0, caught_up: None })
     }
 }
 

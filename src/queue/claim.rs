@@ -75,6 +75,17 @@ impl StateDir {
         }
     }
 
+    /// Waits until the claim can be made or the deadline has passed.
+    pub(crate) fn claim_until(&self, claim: Claim, deadline: Deadline) -> Result<Option<Claimed>, Error> {
+        loop {
+            let claimed = self.try_claim(claim)?;
+            if claimed.is_some() || deadline.has_passed() {
+                return Ok(claimed);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
     /// Tells whether a process has the claim. Two that look share the lock, so neither takes the other for its holder.
     fn is_claimed(&self, claim: Claim) -> Result<bool, Error> {
         match self.lock_file(claim.file_name())?.try_lock_shared() {
@@ -99,12 +110,6 @@ impl Queue {
 
     /// Waits until the claim can be made or the deadline has passed.
     pub(crate) fn claim_until(&self, claim: Claim, deadline: Deadline) -> Result<Option<Claimed>, Error> {
-        loop {
-            let claimed = self.dir.try_claim(claim)?;
-            if claimed.is_some() || deadline.has_passed() {
-                return Ok(claimed);
-            }
-            std::thread::sleep(POLL);
-        }
+        self.dir.claim_until(claim, deadline)
     }
 }

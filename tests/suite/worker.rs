@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rally_simulator::{Action, Fault, Match};
 
-use crate::support::process::{deliverers, kill, spawn, wait_for};
+use crate::support::process::{deliverers, end, kill, spawn, wait_for};
 use crate::support::{DELIVER_LATER, Many, git, hermetic, program, ran};
 
 const REPOSITORIES: usize = 60;
@@ -29,11 +29,6 @@ fn is_served(git_dir: &PathBuf) -> bool {
     let mut status = hermetic(program());
     status.args(["status", "--json", "--repo"]).arg(git_dir);
     ran(status).stdout.contains("\"worker\":true")
-}
-
-fn ask_to_end(child: &Child) {
-    // SAFETY: kill only takes numbers, and the child has not been waited for.
-    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) }, 0);
 }
 
 fn latency(many: &Many, millis: u64) {
@@ -81,12 +76,11 @@ fn a_worker_that_is_asked_to_end_sends_nothing_more_and_leaves_nothing_unclear()
     latency(&many, 30);
     let revision = many.commit("US1");
     many.push(&revision, &many.git_dirs);
-    let mut worker = start(&many, "1h");
+    let worker = start(&many, "1h");
     let creates =
         |log: &[rally_simulator::Request]| log.iter().filter(|request| request.path.contains("/create")).count();
     many.server.rally.wait_for_requests("a create", |log| creates(log) >= 1);
-    ask_to_end(&worker);
-    assert!(worker.wait().expect("it was ours").success());
+    end(worker);
     let ran = many.run(&["status", "--json"]);
     assert!(ran.stdout.lines().all(|line| line.contains("\"unclear\":0,")), "{ran:?}");
     assert!(many.server.changesets().len() < 6, "it ended before all was done");
@@ -165,7 +159,7 @@ fn the_service_manager_is_told_when_the_worker_is_ready_and_when_it_ends() {
     socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
     let mut command = many.command(&["worker"]);
     command.env("NOTIFY_SOCKET", &path);
-    let mut worker = spawn(command);
+    let worker = spawn(command);
     let receive = || {
         let mut buffer = [0; 1000];
         let length = socket.recv(&mut buffer).expect("a message");
@@ -173,7 +167,6 @@ fn the_service_manager_is_told_when_the_worker_is_ready_and_when_it_ends() {
     };
     let ready = receive();
     assert!(ready.starts_with("READY=1\n") && ready.contains("STATUS=2 repositories"), "{ready}");
-    ask_to_end(&worker);
+    end(worker);
     assert_eq!(receive(), "STOPPING=1");
-    assert!(worker.wait().expect("it was ours").success());
 }

@@ -37,6 +37,13 @@ pub fn kill_by_id(pid: i32) {
     assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0, "process {pid} is there");
 }
 
+/// Asks a process to end, as a service manager does, and waits until it has; panics unless it succeeds.
+pub fn end(mut child: Child) {
+    // SAFETY: the child has not been waited for, so its number is still its own.
+    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) }, 0, "it is there");
+    assert!(child.wait().expect("it was ours").success());
+}
+
 /// Kills a process together with the process group that it leads, if it leads one.
 pub fn kill_group(child: Child) {
     signal_group(&child, libc::SIGKILL);
