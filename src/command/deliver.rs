@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::many::{Which, each};
 use super::status::unclear;
-use super::{Ended, Error, Site, from_now, load_config, whole_seconds};
+use super::{Ended, Error, RECORD, Site, from_now, load_config, whole_seconds};
 use crate::cli::{Deliver, Place};
 use crate::clock::now;
 use crate::config::Level;
@@ -72,8 +72,9 @@ pub(super) fn deliver_unseen(site: &Site, mode: Mode, waiting: Option<Claimed>) 
     let silent = |_: Duration, _: Option<&str>| ();
     match caught(|| deliver(site, mode, waiting, &mut Report::default(), &|| (), &silent)) {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => site.log.error(&format!("delivery ended: {}", with_causes(&error))),
-        Err(panic) => site.log.error(&format!("delivery ended by a bug in rally-hook, please report it: {panic}")),
+        Ok(Err(error)) => site.log_error("delivery-ended", &format!("delivery ended: {}", with_causes(&error))),
+        Err(panic) => site
+            .log_error("delivery-ended", &format!("delivery ended by a bug in rally-hook, please report it: {panic}")),
     }
 }
 
@@ -114,12 +115,12 @@ fn with_worker<T>(
     mut work: impl FnMut(Worker) -> Result<T, worker::Error>,
 ) -> Result<T, Error> {
     let mut observe = |event: &Event| {
-        site.log.write(event.level(), &event.to_string());
+        site.log.write(event.level(), event.name(), &event.fields(), &event.to_string());
         if let Event::Finished { .. } | Event::Unlinked { .. } = event {
             progress();
         }
     };
-    let log = |level: Level, message: &str| site.log.write(level, message);
+    let log = |level: Level, message: &str| site.log.write(level, RECORD, &[], message);
     let reload = || load_config(site.config_file.as_deref(), &site.git_dir);
     site.with_queue(|queue| {
         Ok(work(Worker {

@@ -1,6 +1,5 @@
 //! `rally-hook doctor`: is everything in place, and what is to be done where it is not.
 
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Commits, Config, Rally, Trust};
 use crate::environment::variable;
+use crate::log::Log;
 use crate::permits::SYSTEM_DIR;
 use crate::process::effective_user;
 use crate::queue::{AFTER_LOSS, AtWork, Pause, Queue, Status};
@@ -300,13 +300,9 @@ fn unmatched_patterns(git_dir: &Path, patterns: &[String]) -> Vec<String> {
 
 /// Tells whether the log can be written. Nothing else ever says so.
 fn log(git_dir: &Path, config: &Config) -> Finding {
-    let opened = state_dir(git_dir).and_then(|state| {
-        let path = git_dir.join(&config.log.file);
-        state.open_file(&path, fs::OpenOptions::new().create(true).append(true)).map(|_| path)
-    });
-    match opened {
-        Ok(path) => Fine(path.display().to_string()),
-        Err(error) => Wrong(format!("{}; set log.file, or make it writable", with_causes(&error))),
+    match state_dir(git_dir).and_then(|state| Log::new(&config.log, git_dir, &state).check()) {
+        Ok(place) => Fine(place),
+        Err(error) => Wrong(format!("{}; set log.file or log.target, or make it writable", with_causes(&error))),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::retry::dead_letters;
 use super::{Ended, Error, Site};
 use crate::cli::{Forget, Place};
+use crate::config::Level;
 use crate::messages::tell;
 
 pub(super) fn run(place: &Place, arguments: &Forget) -> Result<Ended, Error> {
@@ -10,7 +11,8 @@ pub(super) fn run(place: &Place, arguments: &Forget) -> Result<Ended, Error> {
     let (revisions, all_found) = dead_letters(&site, &arguments.revisions)?;
     site.with_queue(|queue| Ok(queue.forget_dead_letters(&revisions)?))?;
     for revision in &revisions {
-        site.log.info(&format!("commit {revision} is removed from the queue on request"));
+        let text = format!("commit {revision} is removed from the queue on request");
+        site.log.write(Level::Info, "forgotten", &[("revision", revision.clone())], &text);
         tell(&format!("commit {revision} is removed from the queue; a backfill of it can still post it"));
     }
     Ok(Ended::done_if(all_found))

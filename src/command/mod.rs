@@ -38,6 +38,9 @@ use crate::vcs::{self, Named, Repository};
 /// How long a statement waits for another process that writes to the queue.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The event of the log that tells what was recorded, and what could not be.
+const RECORD: &str = "recorded";
+
 /// How a command that did not fail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -180,13 +183,17 @@ impl Site {
         Rules::new(&self.config, self.config.destination())
     }
 
+    fn log_error(&self, event: &str, message: &str) {
+        self.log.write(Level::Error, event, &[], message);
+    }
+
     /// Does some work on the queue. If its database is damaged it is replaced, which is told on stderr and in the log,
     /// and the work is done again.
     fn with_queue<T>(&self, mut work: impl FnMut(&mut Queue) -> Result<T, Error>) -> Result<T, Error> {
         let mut store = Store::new(self.state.clone(), PATIENCE);
         let done = store.run(&mut work);
         if let Some(notice) = store.notice() {
-            self.log.error(notice);
+            self.log_error("queue-damaged", notice);
             tell(notice);
         }
         done
@@ -200,7 +207,7 @@ impl Site {
     ) -> Result<T, Error> {
         let rules = self.rules();
         let report = |level: Level, message: &str| {
-            self.log.write(level, message);
+            self.log.write(level, RECORD, &[], message);
             tell(message);
         };
         self.with_queue(|queue| Ok(work(&mut Recorder { repository, queue, rules: &rules, report: &report })?))

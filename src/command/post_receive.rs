@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::deliver::{deliver_apart, deliver_unseen};
 use super::hook_file::{self, HOOK, KEPT};
-use super::{Error, Site, git_dir, state_dir};
+use super::{Error, RECORD, Site, git_dir, state_dir};
 use crate::artifact::FormattedId;
 use crate::cli::{Place, RefUpdated};
 use crate::clock::{Deadline, now};
@@ -90,12 +90,13 @@ const CATCH_UP: &str = "an administrator should run `rally-hook catch-up`";
 
 /// Delivers as the configuration asks for it, and lets the push go on: what it need not wait for is done apart.
 fn finish(site: &Site, recorded: Option<&Recorded>) {
-    let log = &site.log;
     let note = || {
         let Some(Recorded { commits, queued, unfinished, .. }) = recorded else { return };
         let rest = unfinished.map(|why| format!(" so far; the rest is recorded later, because {}", reason(why)));
         let commits = plural(*commits, "new commit");
-        log.info(&format!("push by {}: {commits}, {queued} queued{}", pusher(), rest.unwrap_or_default()));
+        let (pusher, rest) = (pusher(), rest.unwrap_or_default());
+        let text = format!("push by {pusher}: {commits}, {queued} queued{rest}");
+        site.log.write(Level::Info, "push", &[("pusher", pusher)], &text);
     };
     match site.config.queue.deliver {
         Deliver::Later => note(),
@@ -109,7 +110,8 @@ fn finish(site: &Site, recorded: Option<&Recorded>) {
                 thread::sleep(HEAD_START);
             });
             if let Err(error) = apart {
-                log.error(&format!("cannot deliver in the background, the next push will: {error}"));
+                let text = format!("cannot deliver in the background, the next push will: {error}");
+                site.log_error("delivery-ended", &text);
             }
         }
     }
@@ -142,12 +144,12 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
     };
     let site = Site { config_file, ..Site::with_state(git_dir, config, state) };
     let recorded = record(&site, &mut store);
-    store.notice().iter().for_each(|notice| site.log.error(notice));
+    store.notice().iter().for_each(|notice| site.log_error("queue-damaged", notice));
     match recorded {
         Ok(recorded) => Some((site, Some(recorded))),
         Err(error) => {
             let text = with_causes(&error);
-            site.log.error(&format!("a push was kept but not recorded: {text}"));
+            site.log_error(RECORD, &format!("a push was kept but not recorded: {text}"));
             tell_pusher(&format!("this push is kept, but its commits are not recorded yet: {text}"));
             // A queue that another process holds is free again soon.
             matches!(error, Error::Queue(_)).then_some((site, None))
@@ -214,7 +216,7 @@ fn run_first(hook: &Path, git_dir: &Path, input: &[u8]) {
 /// Records the push and tells the pusher.
 fn record(site: &Site, store: &mut Store) -> Result<Recorded, Error> {
     let rules = site.rules();
-    let report = |level: Level, message: &str| site.log.write(level, message);
+    let report = |level: Level, message: &str| site.log.write(level, RECORD, &[], message);
     let (recorded, lost, pause) = store.run(|queue| {
         queue.sync_lazily()?;
         let repository = Repository::open(&site.git_dir)?;
@@ -224,7 +226,8 @@ fn record(site: &Site, store: &mut Store) -> Result<Recorded, Error> {
         Ok::<_, record::Error>((recorded, queue.is_loss_noted()?, queue.pause(now())?))
     })?;
     if lost {
-        site.log.error(&format!("the queue was lost, and what was queued may be missing in Rally; {AFTER_LOSS}"));
+        let text = format!("the queue was lost, and what was queued may be missing in Rally; {AFTER_LOSS}");
+        site.log_error("queue-lost", &text);
     }
     let trouble = pause.map(|pause| format!("nothing has been posted since {}: {}", pause.since, pause.error));
     let line = line(&recorded, trouble.as_deref(), &site.config.repository.name, site.config.log.push);

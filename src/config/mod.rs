@@ -162,8 +162,18 @@ pub(crate) enum Deliver {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Log {
     pub push: PushLog,
+    pub target: LogTarget,
     pub file: PathBuf,
     pub level: Level,
+}
+
+/// Where events go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogTarget {
+    File,
+    Syslog,
+    Journal,
 }
 
 /// What the pusher sees.
@@ -252,7 +262,7 @@ impl Default for Queue {
 
 impl Default for Log {
     fn default() -> Self {
-        Log { push: PushLog::Summary, file: "rally-hook/log".into(), level: Level::Info }
+        Log { push: PushLog::Summary, target: LogTarget::File, file: "rally-hook/log".into(), level: Level::Info }
     }
 }
 

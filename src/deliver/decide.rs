@@ -214,6 +214,7 @@ mod tests {
     fn entry(rally_ref: Option<&str>, writes: Writes) -> Entry {
         let change = |path: &str| Change { action: Action::Added, path: path.into() };
         Entry {
+            recorded_at: Time::from_millis(0),
             id: 1,
             changeset: Changeset {
                 revision: "r1".into(),

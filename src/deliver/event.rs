@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::artifact::FormattedId;
 use crate::changeset::Changeset;
 use crate::config::Level;
 use crate::queue::{Outcome, Pause};
@@ -14,7 +15,7 @@ const MAX_NAME: usize = 200;
 /// Takes each event as it happens.
 pub(crate) type Observer<'o> = &'o mut dyn FnMut(&Event);
 
-/// One event. Its text is a line for the log.
+/// One event. Its text is the message of a line in the log.
 #[derive(Debug)]
 pub(crate) enum Event<'e> {
     Due {
@@ -49,6 +50,9 @@ pub(crate) enum Event<'e> {
     Finished {
         revision: &'e str,
         outcome: Outcome,
+        artifacts: &'e [FormattedId],
+        /// Since it was recorded.
+        took: Duration,
     },
     PutOff {
         revision: &'e str,
@@ -98,6 +102,54 @@ impl Event<'_> {
     }
 }
 
+impl Event<'_> {
+    /// Returns the event's name in the log.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Event::Due { .. } => "due",
+            Event::ChangesetsAreHidden => "changesets-hidden",
+            Event::ArtifactsMissing { .. } => "artifacts-missing",
+            Event::Unlinked { .. } => "unlinked",
+            Event::LeftOut { .. } => "artifact-left-out",
+            Event::AuthorsRefused { .. } => "authors-refused",
+            Event::AuthorUnknown { .. } => "author-unknown",
+            Event::Completing { .. } => "completing",
+            Event::Finished { outcome, .. } => outcome.name(),
+            Event::PutOff { .. } => "put-off",
+            Event::GivenUp { .. } => "given-up",
+            Event::Paused { .. } => "paused",
+            Event::StateSet { .. } => "state-set",
+            Event::StateKept { .. } => "state-kept",
+            Event::StatesGivenUp { .. } => "states-given-up",
+        }
+    }
+
+    /// Returns what the log has of the event as `key=value`.
+    pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
+        let mut fields = Vec::new();
+        match self {
+            Event::Finished { revision, artifacts, took, .. } => {
+                let ids: Vec<&str> = artifacts.iter().map(FormattedId::as_str).collect();
+                fields.push(("revision", (*revision).to_owned()));
+                fields.push(("artifacts", ids.join(",")));
+                fields.push(("took", humantime::format_duration(*took).to_string()));
+            }
+            Event::AuthorUnknown { commit } => fields.push(("revision", commit.revision.clone())),
+            Event::ArtifactsMissing { revision, .. }
+            | Event::Unlinked { revision, .. }
+            | Event::LeftOut { revision, .. }
+            | Event::Completing { revision }
+            | Event::PutOff { revision, .. }
+            | Event::GivenUp { revision, .. }
+            | Event::StateSet { revision, .. }
+            | Event::StateKept { revision, .. }
+            | Event::StatesGivenUp { revision, .. } => fields.push(("revision", (*revision).to_owned())),
+            Event::Due { .. } | Event::ChangesetsAreHidden | Event::AuthorsRefused { .. } | Event::Paused { .. } => {}
+        }
+        fields
+    }
+}
+
 impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -124,7 +176,7 @@ impl fmt::Display for Event<'_> {
                 write!(f, "commit {revision} is posted without {artifact}: {error}")
             }
             Event::Completing { revision } => write!(f, "commit {revision} was in Rally without all of its Changes"),
-            Event::Finished { revision, outcome } => write!(f, "{} commit {revision}", outcome.name()),
+            Event::Finished { revision, outcome, .. } => write!(f, "{} commit {revision}", outcome.name()),
             Event::PutOff { revision, error } => write!(f, "commit {revision} is not posted yet: {error}"),
             Event::GivenUp { revision, error } => write!(f, "commit {revision} cannot be posted: {error}"),
             Event::Paused { pause, .. } if pause.needs_person => {

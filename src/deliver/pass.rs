@@ -17,6 +17,7 @@ use super::dispatch::{Done, Failure, Job};
 use super::{Delivery, Event};
 use crate::artifact::FormattedId;
 use crate::backoff::random;
+use crate::changeset::Changeset;
 use crate::queue::{Attempts, Entry, Outcome, Writes};
 use crate::rally::{Artifact, Author, Error, Rally, posted_path};
 use crate::time::Time;
@@ -313,8 +314,11 @@ impl Pass<'_, '_> {
         let complete = self.at_stage(&Stage::Complete);
         let outcome = |entry: &Entry| if entry.existed { Outcome::Existed } else { Outcome::Delivered };
         self.finish(&complete, outcome)?;
+        let now = self.now();
         for entry in complete.iter().map(|&index| &self.items[index].entry) {
-            (self.delivery.observe)(&Event::Finished { revision: &entry.changeset.revision, outcome: outcome(entry) });
+            let (Changeset { revision, artifacts, .. }, outcome) = (&entry.changeset, outcome(entry));
+            let took = now.since(entry.recorded_at);
+            (self.delivery.observe)(&Event::Finished { revision, outcome, artifacts, took });
         }
         Ok(())
     }

@@ -287,6 +287,7 @@ fn entry(row: &Row, json: &str) -> rusqlite::Result<Entry> {
     Ok(Entry {
         id: row.get("id")?,
         changeset: parse(json)?,
+        recorded_at: row.get("recorded_at")?,
         attempts: attempts(row)?,
         rally_ref: row.get("rally_ref")?,
         existed: row.get("existed")?,

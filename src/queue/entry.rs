@@ -12,6 +12,7 @@ use crate::time::Time;
 pub(crate) struct Entry {
     pub id: i64,
     pub changeset: Changeset,
+    pub recorded_at: Time,
     pub attempts: Attempts,
     /// The Changeset in Rally, once it is known to be there.
     pub rally_ref: Option<String>,

@@ -29,6 +29,7 @@ mod hosts;
 mod install;
 mod large_pushes;
 mod lies;
+mod log;
 mod look_ups;
 mod missed_hooks;
 mod outages;
