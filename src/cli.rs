@@ -32,6 +32,12 @@ pub(crate) struct Place {
     /// The repository [default: $GIT_DIR, or the one that holds the current directory]
     #[arg(long, global = true, value_name = "DIR")]
     pub repo: Option<PathBuf>,
+    /// Print no messages unless something is not done
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Print also what the log is told of during delivery
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
 }
 
 /// The argument of commands that can do their work for many repositories.
@@ -193,6 +199,9 @@ pub(crate) struct Status {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Print figures for Prometheus, as its node exporter's textfile collector reads them
+    #[arg(long, conflicts_with = "json")]
+    pub prometheus: bool,
     /// Exit with 1 also if something has waited for longer than this, for example 1h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub max_age: Option<Duration>,

@@ -13,6 +13,7 @@ mod many;
 pub(crate) mod post_receive;
 mod print;
 mod probe;
+mod prometheus;
 mod retry;
 mod status;
 mod status_table;

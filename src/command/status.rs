@@ -32,7 +32,7 @@ pub(super) struct Facts {
     pub(super) status: Status,
     worker: AtWork,
     /// The refs that lag behind, or why that is not known.
-    behind: Result<Vec<String>, String>,
+    pub(super) behind: Result<Vec<String>, String>,
     deliver: Deliver,
     /// How long something has waited, where that is longer than the caller allows.
     too_old: Option<Duration>,
@@ -48,6 +48,10 @@ pub(super) struct Facts {
 pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
     if let Some(root) = &arguments.many.all_repos {
         return status_table::run(place, root, arguments);
+    }
+    if arguments.prometheus {
+        let git_dir = git_dir(place)?;
+        return status_table::print_figures(&[(git_dir, facts(place, arguments.max_age).map_err(|e| with_causes(&e)))]);
     }
     let facts = facts(place, arguments.max_age)?;
     let text = if arguments.json { json(&facts) } else { human(&facts) };
@@ -132,8 +136,13 @@ impl Facts {
             .or_else(too_old)
     }
 
+    /// Tells whether a process delivers here, or waits to.
+    pub(super) fn has_worker(&self) -> bool {
+        self.worker != AtWork::Nobody
+    }
+
     fn is_unattended(&self) -> bool {
-        self.status.is_work_left() && self.worker == AtWork::Nobody
+        self.status.is_work_left() && !self.has_worker()
     }
 }
 
@@ -169,7 +178,7 @@ pub(super) fn json(facts: &Facts) -> String {
         "name": facts.name,
         "vcs": "git",
         "hook": vcs::hooks_dir(&facts.git_dir).ok().map(|hooks| hook_file::look(&hooks).word()),
-        "worker": facts.worker != AtWork::Nobody,
+        "worker": facts.has_worker(),
         "recorded": status.recorded,
         "pending": status.pending,
         "failed": status.failed,

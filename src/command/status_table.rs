@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::many::{Which, found};
 use super::status::{Facts, facts, json};
-use super::{Ended, Error, write_out};
+use super::{Ended, Error, prometheus, write_out};
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::process;
@@ -24,11 +24,14 @@ const SHORTEST_PATH: usize = 20;
 /// And this much of what is wrong is shown at least.
 const SHORTEST_NOTE: usize = 24;
 
-type Row = (PathBuf, Result<Facts, String>);
+pub(super) type Row = (PathBuf, Result<Facts, String>);
 
 pub(super) fn run(place: &Place, root: &Path, arguments: &cli::Status) -> Result<Ended, Error> {
     let git_dirs = found(place, root, Which::Served)?;
     let mut rows = rows(place, git_dirs, arguments);
+    if arguments.prometheus {
+        return print_figures(&rows);
+    }
     if arguments.json {
         write_out(rows.iter().map(object).collect::<String>().as_bytes())?;
     } else {
@@ -36,7 +39,17 @@ pub(super) fn run(place: &Place, root: &Path, arguments: &cli::Status) -> Result
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         write_out(table(&root, &rows, process::terminal_width()).as_bytes())?;
     }
-    Ok(Ended::done_if(rows.iter().all(|(_, facts)| trouble(facts).is_none())))
+    Ok(ended(&rows))
+}
+
+/// Prints the figures of these repositories for Prometheus.
+pub(super) fn print_figures(rows: &[Row]) -> Result<Ended, Error> {
+    write_out(prometheus::text(rows).as_bytes())?;
+    Ok(ended(rows))
+}
+
+fn ended(rows: &[Row]) -> Ended {
+    Ended::done_if(rows.iter().all(|(_, facts)| trouble(facts).is_none()))
 }
 
 /// Looks at all repositories, several at a time.
@@ -66,7 +79,7 @@ fn object((git_dir, facts): &Row) -> String {
     }
 }
 
-fn trouble(facts: &Result<Facts, String>) -> Option<String> {
+pub(super) fn trouble(facts: &Result<Facts, String>) -> Option<String> {
     facts.as_ref().map_or_else(|error| Some(error.clone()), Facts::trouble)
 }
 

@@ -193,3 +193,33 @@ fn the_settings_of_all_repositories_are_shown() {
     let objects: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(objects[0]["repository"], many.git_dirs[0].display().to_string());
 }
+
+#[test]
+fn prometheus_reads_figures_of_each_repository() {
+    let many = with_dead_letter();
+    let waiting = many.commit("US2");
+    many.push(&waiting, &many.git_dirs[2..]);
+    let ran = many.run(&["status", "--prometheus"]).fails_with(1);
+    let value = |name: &str, number: usize| {
+        let start = format!("rally_hook_{name}{{repository=\"{}\"}} ", many.git_dirs[number].display());
+        let line = ran.stdout.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap_or_else(|| panic!("{start} in {}", ran.stdout)).parse::<f64>().expect("a number")
+    };
+    assert_eq!([0, 1, 2].map(|number| value("failed", number)), [1.0, 0.0, 0.0]);
+    assert_eq!([0, 1, 2].map(|number| value("pending", number)), [0.0, 0.0, 1.0]);
+    assert_eq!([0, 1, 2].map(|number| value("delivered_total", number)), [0.0, 1.0, 1.0]);
+    assert_eq!([0, 1, 2].map(|number| value("needs_person", number)), [1.0, 0.0, 1.0]);
+    assert!(value("last_delivery_timestamp_seconds", 1) > 1.7e9);
+    let mut families: Vec<&str> = ran.stdout.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let count = families.len();
+    families.dedup_by_key(|line| line.split(' ').next());
+    assert_eq!(families.len(), count, "each family stands in one place");
+}
+
+#[test]
+fn prometheus_reads_figures_of_one_repository() {
+    let server = Server::new();
+    let ran = server.run(&["status", "--prometheus"]).succeeds();
+    let path = server.git_dir.display();
+    assert!(ran.stdout.contains(&format!("rally_hook_pending{{repository=\"{path}\"}} 0\n")), "{ran:?}");
+}
