@@ -78,11 +78,22 @@ pub fn run() -> ExitCode {
         command::post_receive::run(&cli::Place::default(), Some(&hook));
         return ExitCode::SUCCESS;
     }
-    match command::run(cli::Cli::parse()) {
+    let cli = cli::Cli::parse();
+    if cli.place.quiet {
+        messages::hold();
+    }
+    if cli.place.verbose {
+        messages::set_verbose();
+    }
+    match command::run(cli) {
         Ok(command::Ended::Done) => ExitCode::SUCCESS,
-        Ok(command::Ended::NotAll) => ExitCode::FAILURE,
+        Ok(command::Ended::NotAll) => {
+            messages::release();
+            ExitCode::FAILURE
+        }
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
         Err(error) => {
+            messages::release();
             messages::tell(&text::with_causes(&error));
             error.exit_code()
         }

@@ -103,7 +103,10 @@ pub(crate) fn wait_for_termination() -> io::Result<OwnedFd> {
 
 /// From now on, the signals that end a process only make [`is_terminated`] true, for work that must not be left half done.
 pub(crate) fn note_terminations() {
-    extern "C" fn note(_: libc::c_int) {
+    extern "C" fn note(signal: libc::c_int) {
+        // Whoever asks twice does not want to wait.
+        // SAFETY: a signal may interrupt anything for signal, which sets its disposition to the default.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
         IS_TERMINATED.store(true, Ordering::Relaxed);
         let descriptor = TERMINATION.load(Ordering::Relaxed);
         if descriptor >= 0 {
@@ -113,8 +116,13 @@ pub(crate) fn note_terminations() {
     }
     let handler: extern "C" fn(libc::c_int) = note;
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the handler only stores to an atomic, which a signal may interrupt anything for.
-        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+        // SAFETY: the handler does only what may be done in one (see `man 7 signal-safety`).
+        unsafe {
+            // `nohup` has it ignored, and means that.
+            if libc::signal(signal, handler as libc::sighandler_t) == libc::SIG_IGN {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+        }
     }
 }
 

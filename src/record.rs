@@ -132,7 +132,7 @@ impl Recorder<'_> {
         }
         let (repository, items, unreadable_tips) = (self.repository, new.items, settled.unreadable.clone());
         let read = |work: Work, sink: Sink| repository.read(items, deadline, work, sink);
-        let mut recorded = self.read_and_store(read, &|| (), deadline, Some(settled))?;
+        let mut recorded = self.read_and_store(read, &|| true, deadline, Some(settled))?;
         recorded.unreadable.extend(unreadable_tips);
         Ok(recorded)
     }
@@ -147,8 +147,8 @@ impl Recorder<'_> {
     }
 
     /// Records the commits of a range that a person named: neither pushes nor seen tips are touched. `progress` is
-    /// called for each commit that was read.
-    pub(crate) fn backfill(&mut self, range: &Range, progress: &dyn Fn()) -> Result<Recorded, Error> {
+    /// called for each commit that was read, and says whether to go on.
+    pub(crate) fn backfill(&mut self, range: &Range, progress: &dyn Fn() -> bool) -> Result<Recorded, Error> {
         let repository = self.repository;
         self.read_and_store(|work, sink| repository.read_range(range, work, sink), progress, None, None)
     }
@@ -157,7 +157,7 @@ impl Recorder<'_> {
     pub(crate) fn read_again(&mut self, revisions: &[String]) -> Result<Recorded, Error> {
         let items = revisions.iter().filter_map(|revision| Item::of_revision(revision)).collect();
         let repository = self.repository;
-        self.read_and_store(|work, sink| repository.read(items, None, work, sink), &|| (), None, None)
+        self.read_and_store(|work, sink| repository.read(items, None, work, sink), &|| true, None, None)
     }
 
     /// Returns the names of the watched refs whose commits are not all recorded.
@@ -248,7 +248,7 @@ impl Recorder<'_> {
     fn read_and_store(
         &mut self,
         read: impl FnOnce(Work, Sink) -> Result<(), vcs::Error>,
-        progress: &dyn Fn(),
+        progress: &dyn Fn() -> bool,
         deadline: Option<Deadline>,
         settled: Option<Settled>,
     ) -> Result<Recorded, Error> {
@@ -262,7 +262,7 @@ impl Recorder<'_> {
         };
         let read = read(&|commit, paths| rules.policy.changeset(commit, paths), &mut |revision, read| {
             recorded.commits += 1;
-            progress();
+            let goes_on = progress();
             match read {
                 Ok(changeset) => waiting.extend(changeset.inspect(|changeset| {
                     report_omitted(changeset, *report);
@@ -277,7 +277,7 @@ impl Recorder<'_> {
             }
             let is_over = deadline.is_some_and(|deadline| deadline.has_passed());
             recorded.unfinished = is_over.then_some(Unfinished::OutOfTime);
-            !is_over && failed.is_none()
+            goes_on && !is_over && failed.is_none()
         });
         if let Some(error) = failed {
             return Err(error.into());

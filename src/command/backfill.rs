@@ -17,6 +17,7 @@ use crate::cli::{Backfill, Place};
 use crate::commit::Change;
 use crate::config::{self, Commits, Deliver};
 use crate::messages::tell;
+use crate::process;
 use crate::progress::Progress;
 use crate::text::{json_safe, plural, printable, with_causes};
 use crate::vcs::{Range, Repository};
@@ -33,10 +34,23 @@ pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
         return dry_run(place, &git_dir, &repository, &range, arguments.json);
     }
     let site = Site::open(place)?;
+    process::note_terminations();
     let recorded = {
         let bar = Progress::endless("reading");
-        site.with_recorder(&repository, |recorder| recorder.backfill(&range, &|| bar.advance()))?
+        let advance = || {
+            bar.advance();
+            !process::is_terminated()
+        };
+        site.with_recorder(&repository, |recorder| recorder.backfill(&range, &advance))?
     };
+    if process::is_terminated() {
+        let queued = plural(recorded.queued, "commit");
+        tell(&format!(
+            "interrupted: {queued} queued so far, which stay so; `rally-hook deliver` posts them, and this command, run \
+             again, goes on"
+        ));
+        return Ok(Ended::NotAll);
+    }
     let is_of_all = arguments.all && arguments.ranges.is_empty();
     if is_of_all && recorded.unreadable.is_empty() && site.with_queue(|queue| Ok(queue.is_loss_noted()?))? {
         site.with_queue(|queue| Ok(queue.forget_loss()?))?;

@@ -10,7 +10,7 @@ use crate::cli::{Deliver, Place};
 use crate::clock::now;
 use crate::config::Level;
 use crate::deliver::Event;
-use crate::messages::tell;
+use crate::messages::{is_verbose, tell};
 use crate::panics::caught;
 use crate::process;
 use crate::progress::Progress;
@@ -82,9 +82,13 @@ pub(super) fn deliver_unseen(site: &Site, mode: Mode, waiting: Option<Claimed>) 
 pub(super) fn deliver_and_look(site: &Site, mode: Mode) -> Result<(Report, Status), Error> {
     let mut report = Report::default();
     let status = || site.with_queue(|queue| Ok(queue.status(now())?));
+    process::note_terminations();
     let bar = Progress::of(status()?.pending.unsigned_abs(), "delivering");
     deliver(site, mode, None, &mut report, &|| bar.advance(), &tell_wait)?;
     drop(bar);
+    if process::is_terminated() {
+        tell("interrupted; what is not delivered stays queued, and `rally-hook deliver` goes on with it");
+    }
     Ok((report, status()?))
 }
 
@@ -115,7 +119,11 @@ fn with_worker<T>(
     mut work: impl FnMut(Worker) -> Result<T, worker::Error>,
 ) -> Result<T, Error> {
     let mut observe = |event: &Event| {
-        site.log.write(event.level(), event.name(), &event.fields(), &event.to_string());
+        let text = event.to_string();
+        site.log.write(event.level(), event.name(), &event.fields(), &text);
+        if is_verbose() && event.level() != Level::Debug {
+            tell(&text);
+        }
         if let Event::Finished { .. } | Event::Unlinked { .. } = event {
             progress();
         }

@@ -151,6 +151,7 @@ impl Worker<'_> {
             // From before the look at what is due: a push that comes during the look ends the wait.
             let Some(mark) = self.queue.mark()? else { return Ok(()) };
             match self.round(mode, &mut pace, report)? {
+                _ if (self.is_stopped)() => return Ok(()),
                 Some(next) => {
                     (self.wait)(next.since(now()), report.last_error.as_deref());
                     self.wait_until(next, mark)?;
@@ -170,7 +171,7 @@ impl Worker<'_> {
 
     /// Waits, but not longer than until a push brings something new, or the queue is removed.
     fn wait_until(&self, next: Time, mark: Mark) -> Result<(), Error> {
-        while now() < next && self.queue.mark()? == Some(mark) {
+        while now() < next && !(self.is_stopped)() && self.queue.mark()? == Some(mark) {
             std::thread::sleep(next.since(now()).min(POLL));
         }
         Ok(())

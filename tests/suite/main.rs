@@ -35,6 +35,7 @@ mod missed_hooks;
 mod outages;
 mod permissions;
 mod probe;
+mod progress;
 mod properties;
 mod proxies;
 mod races;

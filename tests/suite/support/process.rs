@@ -39,9 +39,21 @@ pub fn kill_by_id(pid: i32) {
 
 /// Asks a process to end, as a service manager does, and waits until it has; panics unless it succeeds.
 pub fn end(mut child: Child) {
-    // SAFETY: the child has not been waited for, so its number is still its own.
-    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, libc::SIGTERM) }, 0, "it is there");
+    signal(&child, libc::SIGTERM);
     assert!(child.wait().expect("it was ours").success());
+}
+
+/// Sends a signal to a process.
+pub fn signal(child: &Child, signal: i32) {
+    // SAFETY: the child has not been waited for, so its number is still its own.
+    assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, signal) }, 0, "it is there");
+}
+
+/// Tells whether a process catches a signal.
+pub fn catches(pid: u32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 /// Kills a process together with the process group that it leads, if it leads one.
