@@ -19,17 +19,22 @@ pub fn read(plan: &Plan, table: &mut Table) -> Result<()> {
     fs::write(&every, "[commits]\npost = \"all\"\nmax_changes = 10000000\n")?;
     let few = place.path().join("few.toml");
     fs::write(&few, "[commits]\nprefixes = [\"RALLYHOOK\"]\n")?;
-    let commits = count(&repository)?;
+    let commits = count(&repository, "--all")?;
     let rounds = if plan.small { 3 } else { 5 };
 
-    let raw = ["log", "--all", "--raw", "--no-renames", "--no-abbrev", "-c"];
-    let (ours, git) = in_turn(plan, &repository, &every, &raw, rounds)?;
+    let (ours, git) = in_turn(plan, &repository, &every, "--all", &RAW, rounds)?;
     let peak = ours.iter().map(|usage| usage.peak_mb).fold(0.0, f64::max);
     let what = format!("{commits} commits, each with its paths (peak {peak:.0} MB with the mapped packs)");
     table.add_times(what, times(ours), ("git log --raw -c", times(git)), 0.7);
 
-    let messages = ["log", "--all", "--format=%H%n%B"];
-    let (ours, git) = in_turn(plan, &repository, &few, &messages, rounds)?;
+    let range = format!("{}..HEAD", older_half(&repository)?);
+    let (ours, git) = in_turn(plan, &repository, &every, &range, &RAW, rounds)?;
+    let commits_of_range = count(&repository, &range)?;
+    let what = format!("{commits_of_range} commits of a range that hides the others, each with its paths");
+    table.add_times(what, times(ours), ("git log --raw -c", times(git)), 0.6);
+
+    let messages = ["log", "--format=%H%n%B"];
+    let (ours, git) = in_turn(plan, &repository, &few, "--all", &messages, rounds)?;
     table.add_times(
         format!("{commits} commits, none with an ID"),
         times(ours),
@@ -39,6 +44,9 @@ pub fn read(plan: &Plan, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
+/// What git is to print of each commit: its changed paths.
+const RAW: [&str; 5] = ["log", "--raw", "--no-renames", "--no-abbrev", "-c"];
+
 /// Reads a history with wide directories: many versions of large trees, which libgit2's cache of packs does not hold.
 pub fn read_wide(plan: &Plan, table: &mut Table) -> Result<()> {
     let place = tempfile::tempdir()?;
@@ -46,8 +54,7 @@ pub fn read_wide(plan: &Plan, table: &mut Table) -> Result<()> {
     let repository = make_wide_history(place.path(), commits, width)?;
     let every = place.path().join("every.toml");
     fs::write(&every, "[commits]\npost = \"all\"\nmax_changes = 10000000\n")?;
-    let raw = ["log", "--all", "--raw", "--no-renames", "--no-abbrev", "-c"];
-    let (ours, git) = in_turn(plan, &repository, &every, &raw, if plan.small { 3 } else { 1 })?;
+    let (ours, git) = in_turn(plan, &repository, &every, "--all", &RAW, if plan.small { 3 } else { 1 })?;
     let what = format!("{commits} commits in directories of {width} entries");
     table.add_times(what, times(ours), ("git log --raw -c", times(git)), 5.0);
     Ok(())
@@ -83,6 +90,7 @@ fn in_turn(
     plan: &Plan,
     repository: &Path,
     config: &Path,
+    revisions: &str,
     log: &[&str],
     rounds: usize,
 ) -> Result<(Vec<Usage>, Vec<Usage>)> {
@@ -90,19 +98,26 @@ fn in_turn(
     for _ in 0..rounds {
         let mut backfill = Command::new(&plan.program);
         backfill
-            .args(["backfill", "--dry-run", "--json", "--all", "--config"])
+            .args(["backfill", "--dry-run", "--json", revisions, "--config"])
             .arg(config)
             .arg("--repo")
             .arg(repository);
         ours.push(timed(&mut backfill)?);
-        git.push(timed(&mut git_command(repository, log))?);
+        git.push(timed(git_command(repository, log).arg(revisions))?);
     }
     Ok((ours, git))
 }
 
-fn count(repository: &Path) -> Result<String> {
-    let output = git_command(repository, &["rev-list", "--all", "--count"]).output()?;
+fn count(repository: &Path, revisions: &str) -> Result<String> {
+    let output = git_command(repository, &["rev-list", "--count", revisions]).output()?;
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// Returns the commit of HEAD's own line that has half of that line behind it.
+fn older_half(repository: &Path) -> Result<String> {
+    let output = git_command(repository, &["rev-list", "--first-parent", "HEAD"]).output()?;
+    let lines: Vec<String> = String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect();
+    Ok(lines.get(lines.len() / 2).ok_or("HEAD names no commit")?.clone())
 }
 
 /// Makes a packed repository: directories of files, of which each commit changes three; every tenth is a merge.
