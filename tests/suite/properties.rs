@@ -13,7 +13,7 @@ use std::time::Duration;
 use rally_simulator::{Action, Batch, Fault, Match};
 
 use crate::support::fault::{errors, retry_after, status};
-use crate::support::process::{kill_after, spawn};
+use crate::support::process::{kill, kill_after, spawn, wait_for};
 use crate::support::{Clone, DELIVER_LATER, Expected, Random, Server, expected, ran, rounds, seed};
 
 /// By then a request of a killed process has taken effect, also on a busy machine.
@@ -85,7 +85,7 @@ impl World {
 
     fn live(mut self) {
         for _ in 0..STEPS {
-            match self.random.below(14) {
+            match self.random.below(15) {
                 0..=2 => self.commit(),
                 3 => self.merge(),
                 4 | 5 => self.push(),
@@ -95,6 +95,7 @@ impl World {
                 10 => self.plant_fault(),
                 11 => self.kill_delivery(),
                 12 => self.catch_up(),
+                13 => self.kill_during_slow_write(),
                 _ => drop(self.server.run(&["deliver"])),
             }
             self.server.assert_counts_add_up();
@@ -226,12 +227,28 @@ impl World {
         kill_after(spawn(command), Duration::from_millis(self.random.below(120) as u64));
     }
 
+    /// Kills a delivery while Rally works on one of its writes, which takes effect at some time after that.
+    fn kill_during_slow_write(&mut self) {
+        let effect = Action::EffectAfterLeave(Duration::from_millis(self.random.below(400) as u64));
+        let on = Match { method: Some("POST"), skip: self.random.below(3), ..Match::default() };
+        self.server.rally.fault(Fault { on, times: 1, action: effect });
+        let mut delivery = spawn(self.server.command(&["deliver"]));
+        let posts = || self.server.rally.requests().iter().filter(|request| request.method == "POST").count();
+        let before = posts();
+        let mut has_ended = || delivery.try_wait().expect("it was ours").is_some();
+        wait_for("a write, or the end", || has_ended() || posts() > before);
+        kill(delivery);
+    }
+
     /// Ends all faults, delivers, and compares.
     fn settle(self) {
         let server = &self.server;
         server.rally.clear_faults();
         server.rally.settings(|settings| settings.conflict_percent = 0);
         self.catch_up();
+        // What was unclear is clear once Rally has ended all that was sent.
+        server.rally.wait_for_quiet();
+        server.let_time_pass();
         server.run(&["retry", "--all"]);
         server.run(&["deliver", "--wait"]).succeeds();
         server.assert_counts_add_up();

@@ -140,6 +140,11 @@ impl Simulator {
         self.wait(what, |state| f(&state.log));
     }
 
+    /// Waits until no request is in work any more, also of clients that have left.
+    pub fn wait_for_quiet(&self) {
+        self.wait("the end of all requests", |state| state.in_work == 0);
+    }
+
     fn wait(&self, what: &str, mut is_done: impl FnMut(&State) -> bool) {
         let end = Instant::now() + MAX_WAIT;
         let mut state = self.shared.lock();
