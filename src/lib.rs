@@ -16,6 +16,7 @@
 //! * [`rally`]: Rally's objects, with the cache of look-ups.
 //! * [`wsapi`]: HTTP, authentication, queries, batches and the API's errors.
 //! * [`permits`]: what the processes of this host do one after the other when they use the same account.
+//! * [`host_dir`]: the directory in which they share that.
 //! * [`worker`]: records pushes that a hook left, delivers, waits. The only place that joins recording and delivery.
 //!
 //! Pure modules import each other only: [`artifact`], [`backoff`], [`changeset`], [`commit`], [`glob`], [`links`], [`refs`],
@@ -39,6 +40,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod glob;
+mod host_dir;
 mod links;
 mod log;
 mod messages;
