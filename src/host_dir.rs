@@ -46,6 +46,12 @@ impl HostDir {
         &self.path
     }
 
+    /// Tells whether a file in it was written by those who may use the directory, and by nobody else.
+    pub(crate) fn is_trusted(&self, meta: &Metadata) -> bool {
+        let is_theirs = is_own(meta) || self.group == Some(meta.gid());
+        meta.is_file() && is_theirs && meta.mode() & 0o002 == 0
+    }
+
     /// Opens a file for writing, made if it is missing: for nobody else, or for the group.
     pub(crate) fn file(&self, name: &str) -> io::Result<File> {
         let path = self.path.join(name);

@@ -390,10 +390,12 @@ fn scm_repository(client: &Client, config: &Config) -> Finding {
     let name = config.repository.name.clone();
     match rally::find_repository(client, &name) {
         Ok(Some(_)) => Fine(name),
-        Ok(None) if config.repository.create => match rally::projects(client, &config.repository.projects) {
-            Ok(_) => Note(format!("{name} does not exist yet; the first delivery creates it")),
-            Err(error) => wrong(&error),
-        },
+        Ok(None) if config.repository.create => {
+            match config.repository.projects.iter().try_for_each(|name| rally::project(client, name).map(drop)) {
+                Ok(()) => Note(format!("{name} does not exist yet; the first delivery creates it")),
+                Err(error) => wrong(&error),
+            }
+        }
         Ok(None) => wrong(&rally::Error::NoRepository { name }),
         Err(error) => wrong(&error),
     }

@@ -93,7 +93,7 @@ impl<'d> Delivery<'d> {
                     }
                 }
                 Err(rally::Error::Queue(error)) => return Err(error),
-                Err(error) => return self.pause(&error),
+                Err(error) => return self.pause(&error, rally.as_ref()),
             }
         }
     }
@@ -107,7 +107,7 @@ impl<'d> Delivery<'d> {
     }
 
     /// Puts everything off: Rally cannot be used, or nothing will succeed before a person has acted.
-    fn pause(&mut self, error: &rally::Error) -> Result<(), queue::Error> {
+    fn pause(&mut self, error: &rally::Error, rally: Option<&Rally>) -> Result<(), queue::Error> {
         let (now, retry) = ((self.now)(), &self.settings.retry);
         let (needs_person, retry_after) = (error.needs_person(), error.retry_after(now));
         let before = self.queue.pause(now)?;
@@ -121,8 +121,8 @@ impl<'d> Delivery<'d> {
                 (self.observe)(&Event::GivenUp { revision, error: &pause.error });
             }
         }
-        if needs_person {
-            Rally::forget_workspace(self.queue)?;
+        if let Some(rally) = rally.filter(|_| needs_person) {
+            rally.forget_workspace(self.queue)?;
         }
         Ok(())
     }

@@ -3,6 +3,8 @@
 //! Only this module and those below it use SQLite. What belongs together is one transaction, and each is on disk
 //! (synchronous FULL) when the function returns, unless [`Queue::sync_lazily`] was called. Times are arguments.
 //!
+//! [`host`] is beside it: what the repositories of the host have in common, and can do without.
+//!
 //! [`recording`] has what recording asks of the queue, [`delivery`] what delivery asks of it: a second store would
 //! have to offer the same. Locks, the file's inode number and SQLite's version of the data stay behind them.
 
@@ -12,6 +14,7 @@ mod claim;
 mod delivery;
 mod dir;
 mod entry;
+mod host;
 mod recording;
 mod repair;
 mod seen;
@@ -30,6 +33,7 @@ pub(crate) use claim::{AtWork, Claim, Claimed, LOOK};
 pub(crate) use delivery::SHORTEST_REVISION;
 pub(crate) use dir::{Sharing, StateDir};
 pub(crate) use entry::{Attempts, Entry, Outcome, Pause, StateEntry, Writes};
+pub(crate) use host::Host;
 pub(crate) use recording::Settled;
 pub(crate) use seen::Walked;
 pub(crate) use status::{DeadLetter, Status};

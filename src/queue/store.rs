@@ -55,7 +55,7 @@ impl Store {
 }
 
 /// Tells whether a database's damage is among the causes of an error, so that setting the file aside helps.
-fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
+pub(super) fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(database) = error.downcast_ref::<rusqlite::Error>() {

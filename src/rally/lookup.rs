@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::answers::{Answer, is_ref};
 use super::authors::Candidate;
 use super::bulk::{self, Refused};
 use super::{Rally, error};
@@ -33,6 +34,19 @@ pub(crate) struct ArtifactType {
     /// As in addresses: `defect`, `portfolioitem/feature`.
     pub path: String,
     pub rally_ref: String,
+}
+
+impl Answer for Workspace {
+    fn is_sound(&self) -> bool {
+        is_ref(&self.rally_ref)
+    }
+}
+
+impl Answer for ArtifactType {
+    fn is_sound(&self) -> bool {
+        // Addresses are made of both.
+        is_ref(&self.rally_ref) && is_ref(&format!("/{}/1", self.path))
+    }
 }
 
 /// Finds the workspace by its name among those that the user sees.

@@ -1,7 +1,7 @@
 //! Rally's objects: the workspace that is delivered to, its SCMRepository, artifacts and users, and what is there of a
-//! changeset. Answers that seldom change are remembered in the queue for a day, so that a push of one commit costs
-//! few requests.
+//! changeset. Answers that seldom change are remembered for a day, so that a push of one commit costs few requests.
 
+mod answers;
 mod authors;
 mod body;
 mod bulk;
@@ -15,9 +15,6 @@ use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use crate::artifact::FormattedId;
 use crate::changeset::Changeset;
 use crate::config;
@@ -25,6 +22,7 @@ use crate::links::LinkTemplates;
 use crate::queue::{self, Queue};
 use crate::time::Time;
 use crate::wsapi::{self, Client, Write};
+use answers::Answers;
 use authors::{Authors, Candidate};
 use users::RefusedUsers;
 
@@ -32,7 +30,7 @@ pub(crate) use body::posted_path;
 pub(crate) use bulk::{Portion, Refused};
 pub(crate) use error::Error;
 pub(crate) use lookup::{ArtifactType, Workspace, artifact_types, workspace};
-pub(crate) use repository::{find_repository, projects};
+pub(crate) use repository::{find_repository, project};
 pub(crate) use states::{Allowed, state_update};
 pub(crate) use users::Author;
 
@@ -77,6 +75,7 @@ pub(crate) struct Rally<'c> {
     links: LinkTemplates,
     types: Vec<ArtifactType>,
     authors: Authors,
+    answers: Answers,
     portion: Portion,
     refused_users: Cell<RefusedUsers>,
     /// Part of each key in the cache: another server or workspace has other answers.
@@ -108,11 +107,14 @@ impl<'c> Rally<'c> {
         let access = settings.rally.access()?;
         let name = access.workspace.clone();
         let authors = Authors::new(settings.authors)?;
+        let answers = Answers::of(settings.rally, &access);
         let mut client = Client::new(settings.rally, access);
         let scope = format!("{} {name}", settings.rally.server);
-        let workspace = remembered(queue, "workspace", &scope, now, || lookup::workspace(&client, &name))?;
-        client.set_workspace(&workspace.rally_ref);
-        let types = remembered(queue, "types", &scope, now, || Ok(lookup::artifact_types(&client)?))?;
+        let known = know_workspace(&mut client, &answers, queue, &scope, &name, now);
+        if known.as_ref().is_err_and(Error::needs_person) {
+            forget_workspace(&answers, queue)?;
+        }
+        let (workspace, types) = known?;
         let links = settings.repository.link_templates();
         Ok(Rally {
             client,
@@ -121,6 +123,7 @@ impl<'c> Rally<'c> {
             links,
             types,
             authors,
+            answers,
             portion: portion.clone(),
             refused_users: Cell::default(),
             scope,
@@ -128,17 +131,17 @@ impl<'c> Rally<'c> {
     }
 
     /// Forgets what is known of the workspace, because that may be what is wrong.
-    pub(crate) fn forget_workspace(queue: &mut Queue) -> Result<(), queue::Error> {
-        ["workspace", "types"].iter().try_for_each(|kind| queue.forget(kind, None))
+    pub(crate) fn forget_workspace(&self, queue: &mut Queue) -> Result<(), queue::Error> {
+        forget_workspace(&self.answers, queue)
     }
 
     /// Forgets what may have changed after a write failed because an object was gone.
     pub(crate) fn forget(&self, queue: &mut Queue, commit: &Changeset) -> Result<(), Error> {
         for id in &commit.artifacts {
-            queue.forget("artifact", Some(&self.key(id.as_str())))?;
+            self.answers.forget(queue, "artifact", Some(&self.key(id.as_str())))?;
         }
         for candidate in self.authors.candidates(commit) {
-            queue.forget("user", Some(&self.user_key(&candidate)))?;
+            self.answers.forget(queue, "user", Some(&self.user_key(&candidate)))?;
         }
         self.forget_repository(queue)
     }
@@ -158,7 +161,7 @@ impl<'c> Rally<'c> {
             if !looked_at.insert(id) {
                 continue;
             }
-            match queue.cached("artifact", &self.key(id.as_str()), now - ANSWERS_KEPT)? {
+            match self.answers.cached_ref(queue, "artifact", &self.key(id.as_str()), now)? {
                 Some(rally_ref) => {
                     artifacts.found.insert(id.clone(), Artifact { rally_ref, kind: kind.clone() });
                 }
@@ -170,7 +173,7 @@ impl<'c> Rally<'c> {
             let (answer, refused) = self.ask_artifacts(kind, ids)?;
             let to_keep: Vec<_> =
                 answer.iter().map(|(id, rally_ref)| (self.key(id.as_str()), rally_ref.clone())).collect();
-            queue.remember("artifact", &to_keep, now)?;
+            self.answers.remember(queue, "artifact", &to_keep, now)?;
             let artifact = |(id, rally_ref)| (id, Artifact { rally_ref, kind: kind.clone() });
             artifacts.found.extend(answer.into_iter().map(artifact));
             artifacts.refused.extend(refused);
@@ -203,14 +206,14 @@ impl<'c> Rally<'c> {
 
     /// Tells whether Changesets may be given a Branch: servers that do not know the field say that they ignore it.
     pub(crate) fn branch_field(&self, queue: &Queue, now: Time) -> Result<body::Branch, Error> {
-        let ignored = queue.cached("no-branch", &self.scope, now - ANSWERS_KEPT)?;
+        let ignored = self.answers.cached(queue, "no-branch", &self.scope, now - ANSWERS_KEPT)?;
         Ok(if ignored.is_none() { body::Branch::Posted } else { body::Branch::Ignored })
     }
 
     /// Remembers what a server said besides its answer.
     pub(crate) fn note_warnings(&self, queue: &mut Queue, warnings: &[String], now: Time) -> Result<(), Error> {
         if warnings.iter().any(|text| text.contains("Ignored") && text.contains("Branch")) {
-            queue.remember("no-branch", &[(self.scope.clone(), "ignored".into())], now)?;
+            self.answers.remember(queue, "no-branch", &[(self.scope.clone(), "ignored".into())], now)?;
         }
         Ok(())
     }
@@ -246,20 +249,21 @@ impl<'c> Rally<'c> {
     }
 }
 
-/// Returns a remembered answer, or asks for it and remembers it.
-fn remembered<T: Serialize + DeserializeOwned>(
+/// Finds the workspace, which the client asks from then on, and its types.
+fn know_workspace(
+    client: &mut Client,
+    answers: &Answers,
     queue: &mut Queue,
-    kind: &str,
-    key: &str,
+    scope: &str,
+    name: &str,
     now: Time,
-    ask: impl FnOnce() -> Result<T, Error>,
-) -> Result<T, Error> {
-    let answer = queue.cached(kind, key, now - ANSWERS_KEPT)?;
-    if let Some(answer) = answer.and_then(|json| serde_json::from_str(&json).ok()) {
-        return Ok(answer);
-    }
-    let answer = ask()?;
-    let json = serde_json::to_string(&answer).expect("plain data becomes JSON");
-    queue.remember(kind, &[(key.to_owned(), json)], now)?;
-    Ok(answer)
+) -> Result<(Workspace, Vec<ArtifactType>), Error> {
+    let workspace = answers.remembered(queue, "workspace", scope, now, || lookup::workspace(client, name))?;
+    client.set_workspace(&workspace.rally_ref);
+    let types = answers.remembered(queue, "types", scope, now, || Ok(lookup::artifact_types(client)?))?;
+    Ok((workspace, types))
+}
+
+fn forget_workspace(answers: &Answers, queue: &mut Queue) -> Result<(), queue::Error> {
+    ["workspace", "types"].iter().try_for_each(|kind| answers.forget(queue, kind, None))
 }

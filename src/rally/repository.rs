@@ -8,18 +8,21 @@ use crate::text::cut;
 use crate::time::Time;
 use crate::wsapi::{Client, MAX_SHORT_TEXT, Write};
 
+/// The kind in the cache that holds the SCMRepository, by its name.
+const REPOSITORY: &str = "repository";
 /// The kind in the cache that holds, for a repository whose create has an unknown outcome, when Rally can tell it.
 const UNSETTLED: &str = "repository-settles-at";
 
 impl Rally<'_> {
     /// Returns the SCMRepository, if Rally has it.
     pub(crate) fn repository(&self, queue: &mut Queue, now: Time) -> Result<Option<String>, Error> {
-        if let Some(rally_ref) = queue.cached("repository", &self.repository_key(), now - ANSWERS_KEPT)? {
+        let key = self.repository_key();
+        if let Some(rally_ref) = queue.cached(REPOSITORY, &key, now - ANSWERS_KEPT)? {
             return Ok(Some(rally_ref));
         }
         let found = find_repository(&self.client, &self.settings.repository.name)?;
         if let Some(rally_ref) = &found {
-            queue.remember("repository", &[(self.repository_key(), rally_ref.clone())], now)?;
+            queue.remember(REPOSITORY, &[(key, rally_ref.clone())], now)?;
         }
         Ok(found)
     }
@@ -32,12 +35,13 @@ impl Rally<'_> {
         if !settings.repository.create {
             return Err(Error::NoRepository { name });
         }
-        let unsettled = queue.cached(UNSETTLED, &self.repository_key(), now() - ANSWERS_KEPT)?;
+        let key = self.repository_key();
+        let unsettled = queue.cached(UNSETTLED, &key, now() - ANSWERS_KEPT)?;
         let until = unsettled.and_then(|until| until.parse().ok()).map(Time::from_millis);
         if let Some(until) = until.filter(|until| *until > now()) {
             return Err(Error::Unsettled { name, until });
         }
-        let projects = projects(&self.client, &settings.repository.projects)?;
+        let projects = self.projects(queue, now())?;
         let mut body = json!({
             "Workspace": self.workspace.rally_ref,
             "Name": posted_name(&name),
@@ -55,13 +59,13 @@ impl Rally<'_> {
         self.note_unsettled(queue, settings.sent_now(1, now()), now())?;
         match self.client.write(&Write { path: "/scmrepository/create".into(), body: json!({"SCMRepository": body}) }) {
             Ok(created) => {
-                queue.remember("repository", &[(self.repository_key(), created.rally_ref.clone())], now())?;
-                queue.forget(UNSETTLED, Some(&self.repository_key()))?;
+                queue.remember(REPOSITORY, &[(key.clone(), created.rally_ref.clone())], now())?;
+                queue.forget(UNSETTLED, Some(&key))?;
                 Ok(created.rally_ref)
             }
             Err(error) => {
                 match error.is_without_effect() {
-                    true => queue.forget(UNSETTLED, Some(&self.repository_key()))?,
+                    true => queue.forget(UNSETTLED, Some(&key))?,
                     false => self.note_unsettled(queue, settings.settles_at(&error, 1, now()), now())?,
                 }
                 Err(Error::CreateRepository(error))
@@ -70,11 +74,29 @@ impl Rally<'_> {
     }
 
     fn note_unsettled(&self, queue: &mut Queue, until: Time, now: Time) -> Result<(), Error> {
-        Ok(queue.remember(UNSETTLED, &[(self.repository_key(), until.millis().to_string())], now)?)
+        let (key, until) = (self.repository_key(), until.millis().to_string());
+        Ok(queue.remember(UNSETTLED, &[(key, until)], now)?)
+    }
+
+    /// Returns the refs of the configured projects.
+    fn projects(&self, queue: &mut Queue, now: Time) -> Result<Vec<String>, Error> {
+        let mut refs = Vec::new();
+        for name in &self.settings.repository.projects {
+            let key = self.key(name);
+            refs.push(match self.answers.cached_ref(queue, "project", &key, now)? {
+                Some(rally_ref) => rally_ref,
+                None => {
+                    let rally_ref = project(&self.client, name)?;
+                    self.answers.remember(queue, "project", &[(key, rally_ref.clone())], now)?;
+                    rally_ref
+                }
+            });
+        }
+        Ok(refs)
     }
 
     pub(super) fn forget_repository(&self, queue: &mut Queue) -> Result<(), Error> {
-        Ok(queue.forget("repository", Some(&self.repository_key()))?)
+        Ok(queue.forget(REPOSITORY, Some(&self.repository_key()))?)
     }
 
     fn repository_key(&self) -> String {
@@ -87,15 +109,12 @@ pub(crate) fn find_repository(client: &Client, name: &str) -> Result<Option<Stri
     Ok(lookup::by_name(client, "/scmrepository", posted_name(name))?)
 }
 
-/// Returns the refs of the projects that an SCMRepository is attached to when it is created.
+/// Returns the ref of a project that an SCMRepository is attached to when it is created.
 ///
 /// # Errors
-/// If Rally lacks one of them.
-pub(crate) fn projects(client: &Client, names: &[String]) -> Result<Vec<String>, Error> {
-    let find = |name: &String| {
-        lookup::by_name(client, "/project", name)?.ok_or_else(|| Error::NoProject { name: name.clone() })
-    };
-    names.iter().map(find).collect()
+/// If Rally lacks it.
+pub(crate) fn project(client: &Client, name: &str) -> Result<String, Error> {
+    lookup::by_name(client, "/project", name)?.ok_or_else(|| Error::NoProject { name: name.to_owned() })
 }
 
 /// Returns the repository's name as Rally can hold it.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::answers::is_ref;
 use super::authors::Candidate;
 use super::{ANSWERS_KEPT, Error, Rally};
 use crate::changeset::Changeset;
@@ -57,9 +58,11 @@ impl Rally<'_> {
         let mut users: HashMap<&Candidate, String> = HashMap::new();
         let mut unknown: HashMap<&'static str, Vec<&Candidate>> = HashMap::new();
         for candidate in candidates.iter().flatten() {
-            match queue.cached("user", &self.user_key(candidate), now - ANSWERS_KEPT)? {
-                Some(rally_ref) => drop(users.insert(candidate, rally_ref)),
-                None => unknown.entry(candidate.field).or_default().push(candidate),
+            match self.answers.cached(queue, "user", &self.user_key(candidate), now - ANSWERS_KEPT)? {
+                Some(rally_ref) if rally_ref == NOBODY || is_ref(&rally_ref) => {
+                    users.insert(candidate, rally_ref);
+                }
+                _ => unknown.entry(candidate.field).or_default().push(candidate),
             }
         }
         let mut refusal = None;
@@ -72,7 +75,7 @@ impl Rally<'_> {
                 let user = found.iter().find(|(found, _)| found.eq_ignore_ascii_case(&candidate.value));
                 let rally_ref = user.map_or(NOBODY, |(_, rally_ref)| rally_ref).to_owned();
                 let age = if rally_ref == NOBODY { ANSWERS_KEPT - NOBODY_KEPT } else { Duration::ZERO };
-                queue.remember("user", &[(self.user_key(candidate), rally_ref.clone())], now - age)?;
+                self.answers.remember(queue, "user", &[(self.user_key(candidate), rally_ref.clone())], now - age)?;
                 users.insert(candidate, rally_ref);
             }
         }

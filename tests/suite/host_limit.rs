@@ -7,38 +7,15 @@ use std::time::Duration;
 
 use rally_simulator::Action;
 
+use crate::support::host::{delivering, queue_a_commit, repository, sharing};
 use crate::support::process::{holders, kill, spawn, wait_for};
-use crate::support::{DELIVER_LATER, Server, copy, hermetic, program, ran};
+use crate::support::{DELIVER_LATER, Server, ran};
 
 const REPOSITORIES: usize = 20;
-
-/// Sets up a repository with the hook, with these lines of `[rally]` and these sections.
-fn repository(server: &Server, name: &str, rally: &str, sections: &str) -> PathBuf {
-    let git_dir = server.path().join(format!("{name}.git"));
-    copy(&server.git_dir, &git_dir);
-    let configuration =
-        server.configuration().credentials("api_key_file = \"api-key\"").rally(rally).sections(sections);
-    fs::write(git_dir.join("rally-hook.toml"), configuration.to_string()).expect("it can be written");
-    git_dir
-}
 
 /// Sets up many repositories, with these lines of `[rally]`.
 fn many_repositories(server: &Server, rally: &str) -> Vec<PathBuf> {
     (0..REPOSITORIES).map(|number| repository(server, &format!("repository{number}"), rally, "")).collect()
-}
-
-/// Lets a command share its permits with the others of this server.
-fn sharing(server: &Server, mut command: Command) -> Command {
-    let dir = server.path().join("run");
-    fs::create_dir_all(&dir).expect("directories can be made");
-    command.env("XDG_RUNTIME_DIR", dir);
-    command
-}
-
-fn delivering(server: &Server, git_dir: &Path) -> Command {
-    let mut command = hermetic(program());
-    command.args(["deliver", "--wait", "--repo"]).arg(git_dir);
-    sharing(server, command)
 }
 
 /// Pushes a commit with two files to each repository, all at once, and waits until Rally has them.
@@ -137,12 +114,6 @@ fn settles_at(git_dir: &Path) -> i64 {
     database.busy_timeout(Duration::from_secs(30)).expect("it can wait");
     let noted = database.query_row("SELECT coalesce(max(settles_at), 0) FROM changeset", [], |row| row.get(0));
     noted.expect("a number")
-}
-
-fn queue_a_commit(server: &Server, git_dir: &Path) {
-    let clone = server.new_clone();
-    clone.commit("US1", &[("a", Some("1"))]);
-    clone.push(&[&git_dir.display().to_string(), "HEAD"]);
 }
 
 /// Starts the delivery of a commit, one request of which Rally does not answer.

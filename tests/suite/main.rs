@@ -22,6 +22,7 @@ mod formats;
 mod history;
 mod hook;
 mod hook_process;
+mod host_answers;
 mod host_limit;
 mod hostile_pushes;
 mod hostile_text;

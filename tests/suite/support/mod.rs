@@ -10,6 +10,7 @@ mod configuration;
 mod expected;
 pub mod fault;
 mod history;
+pub mod host;
 mod import;
 mod many;
 pub mod network;
