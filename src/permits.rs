@@ -3,7 +3,8 @@
 //! Rally serves only so many requests of a user at a time, whoever sends them. A permit to send one is a lock on one of
 //! a few files in a directory that all processes share; the kernel gives it back when its holder dies. Waiting for one
 //! costs nothing: it is done at the gate, one more lock, and only the process that has passed the gate looks for a free
-//! permit. Likewise there is a lock for each artifact that is written to, because two writes at once conflict.
+//! permit. Likewise there is a lock for each artifact that is written to, because two writes at once conflict, and one for
+//! each SCMRepository that is created, because Rally would take two of one name.
 //!
 //! Nothing that is wrong with these locks holds up a delivery: without a directory that can be shared, each process keeps
 //! the limit by itself, and `doctor` says so.
@@ -99,6 +100,12 @@ impl Permits {
             .take(MOST_ARTIFACTS)
             .filter_map(|id| shared.lock(&shared.name(&format!("artifact-{id}"))).ok())
             .collect()
+    }
+
+    /// Waits until no other process looks for the SCMRepository that this text stands for, or creates it, whatever its
+    /// account is. To be called before a permit is taken.
+    pub(crate) fn lock_repository(&self, repository: &str) -> Option<Lock> {
+        self.shared.as_ref()?.lock(&format!("{:016x}-scmrepository", hash(repository))).ok()
     }
 }
 

@@ -151,10 +151,7 @@ impl Pass<'_, '_> {
             return Ok(());
         }
         let (queue, rally, now) = (&mut *self.delivery.queue, self.rally, self.delivery.now);
-        let repository = match rally.repository(queue, now())? {
-            Some(repository) => repository,
-            None => rally.create_repository(queue, now)?,
-        };
+        let repository = rally.ensure_repository(queue, now)?;
         let commits: Vec<_> = to_create.iter().map(|&index| &self.items[index].entry.changeset).collect();
         let (authors, refusal) = rally.authors(queue, &commits, now())?;
         if let Some(error) = &refusal {

@@ -98,6 +98,17 @@ impl Answers {
         self.remember(queue, kind, &[(key.to_owned(), json)], now)?;
         Ok(answer)
     }
+
+    /// Returns what another repository of the host has told of something that it keeps in its own queue.
+    pub(super) fn told(&self, kind: &str, key: &str, now: Time) -> Option<String> {
+        self.host.as_ref()?.answer(&self.source, kind, key, now - ANSWERS_KEPT)?
+    }
+
+    /// Tells the other repositories of the host.
+    pub(super) fn tell(&self, kind: &str, key: &str, value: &str, now: Time) {
+        let told = [(key.to_owned(), value.to_owned())];
+        self.host.as_ref().and_then(|host| host.keep(&self.source, kind, &told, now));
+    }
 }
 
 /// Returns what decides who answers, and to whom. A repository's own file may set any of it, and then shares no answers

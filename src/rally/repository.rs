@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::answers::is_ref;
 use super::{ANSWERS_KEPT, Error, Rally, lookup};
 use crate::queue::Queue;
 use crate::text::cut;
@@ -20,25 +21,44 @@ impl Rally<'_> {
         if let Some(rally_ref) = queue.cached(REPOSITORY, &key, now - ANSWERS_KEPT)? {
             return Ok(Some(rally_ref));
         }
-        let found = find_repository(&self.client, &self.settings.repository.name)?;
+        // Rally may not show it yet to who did not create it.
+        let found = match self.answers.told(REPOSITORY, &key, now).filter(|text| is_ref(text)) {
+            Some(rally_ref) => Some(rally_ref),
+            None => find_repository(&self.client, &self.settings.repository.name)?,
+        };
         if let Some(rally_ref) = &found {
             queue.remember(REPOSITORY, &[(key, rally_ref.clone())], now)?;
         }
         Ok(found)
     }
 
-    /// Creates the SCMRepository. Rally allows two of one name, so it must have been looked for just before, and is not
-    /// created while an earlier attempt may be under way or hidden from look-ups.
-    pub(crate) fn create_repository(&self, queue: &mut Queue, now: &dyn Fn() -> Time) -> Result<String, Error> {
+    /// Returns the SCMRepository, which is created if Rally lacks it. Rally allows two of one name, so all processes of
+    /// the host that look for this one before they create it do so one after the other.
+    pub(crate) fn ensure_repository(&self, queue: &mut Queue, now: &dyn Fn() -> Time) -> Result<String, Error> {
+        let key = self.repository_key();
+        if let Some(rally_ref) = queue.cached(REPOSITORY, &key, now() - ANSWERS_KEPT)? {
+            return Ok(rally_ref);
+        }
+        let _lock = self.client.permits().lock_repository(&key);
+        match self.repository(queue, now())? {
+            Some(repository) => Ok(repository),
+            None => self.create_repository(queue, now),
+        }
+    }
+
+    /// Creates the SCMRepository, which must have been looked for just before; not while an earlier attempt may be under
+    /// way or hidden from look-ups.
+    fn create_repository(&self, queue: &mut Queue, now: &dyn Fn() -> Time) -> Result<String, Error> {
         let settings = self.settings;
         let name = settings.repository.name.clone();
         if !settings.repository.create {
             return Err(Error::NoRepository { name });
         }
         let key = self.repository_key();
-        let unsettled = queue.cached(UNSETTLED, &key, now() - ANSWERS_KEPT)?;
-        let until = unsettled.and_then(|until| until.parse().ok()).map(Time::from_millis);
-        if let Some(until) = until.filter(|until| *until > now()) {
+        let own = queue.cached(UNSETTLED, &key, now() - ANSWERS_KEPT)?;
+        let of_others = self.answers.told(UNSETTLED, &key, now());
+        let until = [own, of_others].into_iter().flatten().filter_map(|until| until.parse().ok()).max();
+        if let Some(until) = until.map(Time::from_millis).filter(|until| *until > now()) {
             return Err(Error::Unsettled { name, until });
         }
         let projects = self.projects(queue, now())?;
@@ -59,13 +79,14 @@ impl Rally<'_> {
         self.note_unsettled(queue, settings.sent_now(1, now()), now())?;
         match self.client.write(&Write { path: "/scmrepository/create".into(), body: json!({"SCMRepository": body}) }) {
             Ok(created) => {
+                self.answers.tell(REPOSITORY, &key, &created.rally_ref, now());
                 queue.remember(REPOSITORY, &[(key.clone(), created.rally_ref.clone())], now())?;
-                queue.forget(UNSETTLED, Some(&key))?;
+                self.answers.forget(queue, UNSETTLED, Some(&key))?;
                 Ok(created.rally_ref)
             }
             Err(error) => {
                 match error.is_without_effect() {
-                    true => queue.forget(UNSETTLED, Some(&key))?,
+                    true => self.answers.forget(queue, UNSETTLED, Some(&key))?,
                     false => self.note_unsettled(queue, settings.settles_at(&error, 1, now()), now())?,
                 }
                 Err(Error::CreateRepository(error))
@@ -75,6 +96,7 @@ impl Rally<'_> {
 
     fn note_unsettled(&self, queue: &mut Queue, until: Time, now: Time) -> Result<(), Error> {
         let (key, until) = (self.repository_key(), until.millis().to_string());
+        self.answers.tell(UNSETTLED, &key, &until, now);
         Ok(queue.remember(UNSETTLED, &[(key, until)], now)?)
     }
 
@@ -96,7 +118,7 @@ impl Rally<'_> {
     }
 
     pub(super) fn forget_repository(&self, queue: &mut Queue) -> Result<(), Error> {
-        Ok(queue.forget(REPOSITORY, Some(&self.repository_key()))?)
+        Ok(self.answers.forget(queue, REPOSITORY, Some(&self.repository_key()))?)
     }
 
     fn repository_key(&self) -> String {

@@ -3,10 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rally_simulator::Action;
 
 use crate::support::fault::status;
-use crate::support::host::{delivering, queue_a_commit, repository};
-use crate::support::{DELIVER_LATER, Server, ran};
+use crate::support::host::{delivering, queue_a_commit, repository, sharing};
+use crate::support::process::{kill, spawn};
+use crate::support::{DELIVER_LATER, Server, hermetic, program, ran};
 
 /// Sets up repositories that deliver when the test asks for it.
 fn repositories<const N: usize>(server: &Server, names: [&str; N]) -> [PathBuf; N] {
@@ -90,4 +94,43 @@ fn a_refused_workspace_is_forgotten_for_all() {
     ran(delivering(&server, &other)).fails_with(1);
     let asked = requests_for_a_commit(&server, &third);
     assert!(asked.contains(&"GET /workspace".to_owned()), "{asked:#?}");
+}
+
+#[test]
+fn two_repositories_of_one_name_that_deliver_at_once_make_one_scm_repository() {
+    let server = Server::new();
+    let rally = "timeout = \"30s\"\nread_lag = \"1ms\"";
+    let sections = format!("{DELIVER_LATER}[repository]\nname = \"api\"\n");
+    let git_dirs = ["one", "two", "three", "four"].map(|name| repository(&server, name, rally, &sections));
+    server.rally.settings(|settings| {
+        settings.latency = Duration::from_millis(30);
+        // To who did not create it, Rally shows it later.
+        settings.read_lag = Duration::from_secs(600);
+    });
+    git_dirs.iter().for_each(|git_dir| queue_a_commit(&server, git_dir));
+    let children = git_dirs.iter().map(|git_dir| spawn(delivering(&server, git_dir))).collect::<Vec<_>>();
+    for mut child in children {
+        assert!(child.wait().expect("it was ours").success());
+    }
+    let creates = server.rally.requests().iter().filter(|request| request.path == "/scmrepository/create").count();
+    assert_eq!((creates, server.changesets().len()), (1, 4));
+}
+
+#[test]
+fn what_a_killed_delivery_may_have_created_is_not_created_by_another_repository() {
+    let server = Server::new();
+    let sections = format!("{DELIVER_LATER}[repository]\nname = \"api\"\n");
+    let [one, two] = ["one", "two"].map(|name| repository(&server, name, "timeout = \"30s\"", &sections));
+    queue_a_commit(&server, &one);
+    queue_a_commit(&server, &two);
+    server.fail_next_at("POST", "/scmrepository/create", Action::Hang);
+    let killed = spawn(delivering(&server, &one));
+    server.rally.wait_for_requests("the create", |requests| {
+        requests.iter().any(|request| request.path == "/scmrepository/create")
+    });
+    kill(killed);
+    let mut once = hermetic(program());
+    once.args(["deliver", "--repo"]).arg(&two);
+    let ran = ran(sharing(&server, once)).fails_with(1);
+    assert!(ran.stderr.contains("Rally may still be creating the SCMRepository \"api\""), "{ran:?}");
 }
