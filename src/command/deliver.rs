@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::many::{Which, each};
 use super::status::unclear;
-use super::{Ended, Error, RECORD, Site, from_now, load_config, whole_seconds};
+use super::{Ended, Error, RECORD, Site, from_now, load_config, neighbours, whole_seconds};
 use crate::cli::{Deliver, Place};
 use crate::clock::now;
 use crate::config::Level;
@@ -118,6 +118,7 @@ fn with_worker<T>(
     wait: &dyn Fn(Duration, Option<&str>),
     mut work: impl FnMut(Worker) -> Result<T, worker::Error>,
 ) -> Result<T, Error> {
+    neighbours::note(&site.git_dir, &site.config, site.config_file.as_deref());
     let mut observe = |event: &Event| {
         let text = event.to_string();
         site.log.write(event.level(), event.name(), &event.fields(), &text);

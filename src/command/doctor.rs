@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::hook_file::{self, HOOK, Hook, KEPT, KEPT_BEFORE, is_executable};
 use super::many::{Which, each};
-use super::{Ended, Error, Site, config_file, from_now, git_dir, load_config, probe, state_dir};
+use super::{Ended, Error, Site, config_file, from_now, git_dir, load_config, neighbours, probe, state_dir};
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Commits, Config, Rally, Trust};
@@ -47,9 +47,9 @@ fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Er
     let loaded = config_file(place, &git_dir).and_then(|file| Ok((load_config(file.as_deref(), &git_dir)?, file)));
     let config = match loaded {
         Ok((config, config_file)) => {
-            let named = config_file.map(|file| format!("{}: ", file.display())).unwrap_or_default();
+            let named = config_file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default();
             doctor.say("configuration", Fine(format!("{named}no errors")))?;
-            Some(config)
+            Some((config, config_file))
         }
         Err(error) => {
             doctor.say("configuration", wrong(&error))?;
@@ -59,7 +59,8 @@ fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Er
     doctor.say("repository", repository(&git_dir))?;
     doctor.say("hook", hook(&git_dir))?;
     doctor.say("queue", queue(&git_dir))?;
-    if let Some(config) = config {
+    if let Some((config, config_file)) = config {
+        doctor.say("name", name(&git_dir, &config, config_file.as_deref()))?;
         doctor.say("refs", refs(&git_dir, &config))?;
         doctor.say("log", log(&git_dir, &config))?;
         doctor.say("authors", authors(&config))?;
@@ -167,6 +168,18 @@ impl Doctor {
                 probe::run(&client, &workspace.rally_ref, config.rally.read_lag, &mut |what, how| self.say(what, how))
             }
             false => Ok(()),
+        }
+    }
+}
+
+/// Tells whether other repositories of this host post to the same SCMRepository.
+fn name(git_dir: &Path, config: &Config, config_file: Option<&Path>) -> Finding {
+    let name = &config.repository.name;
+    match neighbours::look(git_dir, config, config_file) {
+        Ok(Some(clash)) => Wrong(clash),
+        Ok(None) => Fine(format!("{name}, a name that no other repository of this host has by accident")),
+        Err(error) => {
+            Note(format!("{name}; whether others of this host post to it is not known: {}", with_causes(&error)))
         }
     }
 }

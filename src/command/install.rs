@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::hook_file::{self, HOOK, KEPT, KEPT_BEFORE, file_error, is_ours};
 use super::many::{Which, each};
-use super::{Ended, Error, PATIENCE, Site, git_dir, load_config, state_dir};
+use super::{Ended, Error, PATIENCE, Site, git_dir, load_config, neighbours, state_dir};
 use crate::PROGRAM;
 use crate::cli::{Install, Many, Place};
 use crate::clock::now;
@@ -76,7 +76,12 @@ fn install_one(place: &Place, advice: &mut BTreeSet<&str>) -> Result<Ended, Erro
     write_hook(&hook, &script).map_err(|source| file_error("write", &hook, source))?;
     tell(&format!("installed {}", hook.display()));
     match config {
-        Ok(_) => drop(advice.insert("run `rally-hook doctor` to check whether everything is in place")),
+        Ok(config) => {
+            if let Ok(Some(clash)) = neighbours::look(&git_dir, &config, config_file.as_deref()) {
+                tell(&clash);
+            }
+            advice.insert("run `rally-hook doctor` to check whether everything is in place");
+        }
         Err(error) => {
             tell(&format!("pushes are kept but not posted until this is fixed: {}", with_causes(&error)));
         }

@@ -10,6 +10,7 @@ mod forget;
 mod hook_file;
 mod install;
 mod many;
+mod neighbours;
 pub(crate) mod post_receive;
 mod print;
 mod probe;

@@ -85,6 +85,9 @@ pub(crate) struct Repository {
     /// The directory below which `{dir}` begins.
     pub root: Option<PathBuf>,
     pub name: String,
+    /// Whether the configuration gives the whole name, as opposed to the place of the repository.
+    #[serde(skip)]
+    pub is_named: bool,
     pub create: bool,
     pub projects: Vec<String>,
     pub web: Option<String>,
@@ -221,6 +224,7 @@ impl Default for Repository {
         Repository {
             root: None,
             name: "{name}".into(),
+            is_named: false,
             create: true,
             projects: Vec::new(),
             web: None,

@@ -54,6 +54,7 @@ impl Repository {
         let name = Path::new(own.file_name().unwrap_or_default());
         let dir = self.root.as_deref().and_then(|root| below(root, &own)).unwrap_or(name.to_owned());
         let (plain_name, plain_dir) = (name.to_string_lossy(), dir.to_string_lossy());
+        self.is_named = !["{name}", "{dir}"].iter().any(|placeholder| self.name.contains(placeholder));
         self.name = links::fill(&self.name, &[("name", &plain_name), ("dir", &plain_dir)]);
         let [name, dir] = [name, &dir].map(|path| links::escaped(path.as_os_str().as_bytes()));
         for address in [&mut self.web, &mut self.commit_link, &mut self.file_link].into_iter().flatten() {

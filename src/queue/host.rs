@@ -1,18 +1,20 @@
 //! What the repositories of this host have in common, in one small SQLite database beside the permits: Rally's answers
-//! that are the same for all of them.
+//! that are the same for all of them, and where each of them posts to.
 //!
 //! Nothing here is needed. What is wrong with the database (it is missing, locked, damaged, full, somebody else's, of a
 //! newer version) costs only what it would have saved: the functions return `None`, from then on at once, and a damaged
 //! one is removed, so that the next process makes it anew.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::store::is_damage;
 use super::{PAGES_IN_LOG, inode};
@@ -34,17 +36,32 @@ const SCHEMA: &str = "
         PRIMARY KEY (source, kind, key)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX answer_at ON answer (at);
+    -- Where repositories post to.
+    CREATE TABLE place (
+        git_dir     BLOB PRIMARY KEY,
+        device      INTEGER NOT NULL,
+        inode       INTEGER NOT NULL,
+        destination TEXT NOT NULL,
+        is_named    INTEGER NOT NULL,
+        config_file BLOB,
+        at          INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX place_destination ON place (destination);
+    CREATE INDEX place_at ON place (at);
     PRAGMA user_version = 1;";
 
 /// How long a statement waits for another process. All of them write for a moment only.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Older answers are dropped. Whoever asks decides how old one may be; nobody takes an older one.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
-/// How many answers are kept: the latest.
+/// How many answers, and how many places, are kept: the latest.
 const MOST_ROWS: i64 = 20_000;
 /// Longer ones are not kept, in bytes: authors choose a part of the keys.
 const LONGEST_KEY: usize = 1000;
 const LONGEST_VALUE: usize = 64 * 1024;
+/// A place that was noted longer ago is noted again, so that it counts among the latest.
+const NOTED_AGAIN: Duration = Duration::from_secs(24 * 3600);
+
 /// Why the database is not used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostError {
@@ -67,6 +84,19 @@ struct Opened {
     connection: Connection,
     dir: HostDir,
     inode: Option<u64>,
+}
+
+/// A repository, and where it posts to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub git_dir: PathBuf,
+    /// Device and inode number of the directory: another repository may take its path.
+    pub identity: (u64, u64),
+    pub destination: String,
+    /// Whether the configuration names the SCMRepository, as opposed to the directory.
+    pub is_named: bool,
+    /// The configuration file that was named for the repository.
+    pub config_file: Option<PathBuf>,
 }
 
 impl Host {
@@ -130,7 +160,7 @@ impl Host {
                     .execute(params![source, kind, key, value, at])?;
             }
             tx.execute("DELETE FROM answer WHERE at < ?1", [at - KEPT])?;
-            keep_latest(tx)
+            keep_latest(tx, "answer")
         })
     }
 
@@ -143,6 +173,64 @@ impl Host {
             )
             .map(drop)
         })
+    }
+
+    /// Notes where a repository posts to.
+    pub(crate) fn note(&self, place: &Place, now: Time) -> Option<()> {
+        let known = self.run(|db| {
+            db.prepare("SELECT * FROM place WHERE git_dir = ?1 AND at BETWEEN ?2 AND ?3")?
+                .query_row(params![place.git_dir.as_os_str().as_bytes(), now - NOTED_AGAIN, now], read_place)
+                .optional()
+        })?;
+        if known.as_ref() == Some(place) {
+            return Some(());
+        }
+        let (device, inode) = place.identity;
+        let config_file = place.config_file.as_ref().map(|file| file.as_os_str().as_bytes());
+        self.write(|tx| {
+            tx.execute(
+                "INSERT OR REPLACE INTO place VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    place.git_dir.as_os_str().as_bytes(),
+                    device as i64,
+                    inode as i64,
+                    place.destination,
+                    place.is_named,
+                    config_file,
+                    now
+                ],
+            )?;
+            keep_latest(tx, "place")
+        })
+    }
+
+    /// Returns the repositories that post to the same SCMRepository as this one, and still are where they were.
+    pub(crate) fn others(&self, place: &Place) -> Option<Vec<Place>> {
+        let noted: Vec<Place> = self.run(|db| {
+            let mut select = db.prepare("SELECT * FROM place WHERE destination = ?1 ORDER BY git_dir")?;
+            let rows = select.query_map([&place.destination], read_place)?;
+            rows.collect()
+        })?;
+        let (gone, there): (Vec<Place>, Vec<Place>) = noted.into_iter().partition(Place::is_gone);
+        if !gone.is_empty() {
+            self.write(|tx| {
+                gone.iter().try_for_each(|gone| {
+                    let path = gone.git_dir.as_os_str().as_bytes();
+                    tx.execute("DELETE FROM place WHERE git_dir = ?1", [path]).map(drop)
+                })
+            })?;
+        }
+        Some(there.into_iter().filter(|other| other.identity != place.identity).collect())
+    }
+}
+
+impl Place {
+    /// Tells whether the repository is not there any more, or another one is. One that cannot be looked at still is there.
+    fn is_gone(&self) -> bool {
+        match fs::metadata(&self.git_dir) {
+            Ok(meta) => (meta.dev(), meta.ino()) != self.identity,
+            Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        }
     }
 }
 
@@ -205,10 +293,26 @@ fn remove(dir: &HostDir, damaged: Option<u64>) {
     }
 }
 
-fn keep_latest(tx: &Transaction) -> rusqlite::Result<()> {
-    tx.prepare_cached("DELETE FROM answer WHERE at < (SELECT at FROM answer ORDER BY at DESC LIMIT 1 OFFSET ?1)")?
-        .execute([MOST_ROWS])
-        .map(drop)
+fn keep_latest(tx: &Transaction, table: &str) -> rusqlite::Result<()> {
+    let oldest = format!("SELECT at FROM {table} ORDER BY at DESC LIMIT 1 OFFSET ?1");
+    tx.prepare_cached(&format!("DELETE FROM {table} WHERE at < ({oldest})"))?.execute([MOST_ROWS]).map(drop)
+}
+
+fn read_place(row: &Row) -> rusqlite::Result<Place> {
+    let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
+    let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
+    Ok(Place {
+        git_dir: path(row.get("git_dir")?),
+        identity: (number("device")?, number("inode")?),
+        destination: row.get("destination")?,
+        is_named: row.get("is_named")?,
+        config_file: row.get::<_, Option<Vec<u8>>>("config_file")?.map(path),
+    })
+}
+
+/// Returns device and inode number of a directory.
+pub(crate) fn identity(dir: &Path) -> Option<(u64, u64)> {
+    fs::metadata(dir).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 #[cfg(test)]
@@ -232,6 +336,13 @@ mod tests {
 
     fn find(host: &Host, key: &str) -> Option<Option<String>> {
         host.answer("source", "artifact", key, NOW - KEPT)
+    }
+
+    fn place(git_dir: &Path, destination: &str) -> Place {
+        fs::create_dir_all(git_dir).expect("a directory");
+        let identity = identity(git_dir).expect("it is there");
+        let destination = destination.to_owned();
+        Place { git_dir: git_dir.to_owned(), identity, destination, is_named: false, config_file: None }
     }
 
     #[test]
@@ -298,5 +409,21 @@ mod tests {
         let linked = dir();
         std::os::unix::fs::symlink(newer.path().join(DATABASE), linked.path().join(DATABASE)).expect("a link");
         assert!(matches!(host(&linked), Err(HostError::NotOurs(_))));
+    }
+
+    #[test]
+    fn repositories_that_post_to_one_place_see_each_other_while_they_are_there() {
+        let dir = dir();
+        let host = host(&dir).expect("opened");
+        let [one, two, gone, replaced, elsewhere] = ["one", "two", "gone", "replaced", "elsewhere"]
+            .map(|name| place(&dir.path().join(name), if name == "elsewhere" { "other" } else { "api" }));
+        for place in [&one, &two, &gone, &replaced, &elsewhere] {
+            host.note(place, NOW).expect("noted");
+        }
+        fs::remove_dir(&gone.git_dir).expect("it was there");
+        fs::rename(&elsewhere.git_dir, &replaced.git_dir).expect("it is empty");
+        assert_eq!(host.others(&one), Some(vec![two.clone()]));
+        host.note(&Place { destination: "other".to_owned(), ..two }, NOW).expect("noted");
+        assert_eq!(host.others(&one), Some(Vec::new()));
     }
 }

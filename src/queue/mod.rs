@@ -33,7 +33,7 @@ pub(crate) use claim::{AtWork, Claim, Claimed, LOOK};
 pub(crate) use delivery::SHORTEST_REVISION;
 pub(crate) use dir::{Sharing, StateDir};
 pub(crate) use entry::{Attempts, Entry, Outcome, Pause, StateEntry, Writes};
-pub(crate) use host::Host;
+pub(crate) use host::{Host, HostError, Place, identity};
 pub(crate) use recording::Settled;
 pub(crate) use seen::Walked;
 pub(crate) use status::{DeadLetter, Status};

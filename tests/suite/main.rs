@@ -24,6 +24,7 @@ mod hook;
 mod hook_process;
 mod host_answers;
 mod host_limit;
+mod host_names;
 mod hostile_pushes;
 mod hostile_text;
 mod hosts;
