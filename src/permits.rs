@@ -16,12 +16,15 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::host_dir::{self, Error, HostDir};
 
 /// How often the one process that has passed the gate looks for a free permit.
 const POLL: Duration = Duration::from_millis(2);
+/// No account has more permits (docs/wsapi.md, 6.1).
+const MOST_PERMITS: usize = 12;
 /// So many artifacts of a request are locked at most: each lock is an open file. Conflicts over others are retried.
 const MOST_ARTIFACTS: usize = 50;
 
@@ -31,6 +34,8 @@ pub(crate) struct Permits {
     refused: Vec<Error>,
     limit: usize,
     reserved: Mutex<Option<Permit>>,
+    /// How many were taken and not counted yet.
+    taken: AtomicI64,
 }
 
 /// The lock files of an account.
@@ -62,7 +67,7 @@ impl Permits {
                 Err(error) => refused.push(error),
             }
         }
-        Permits { shared, refused, limit, reserved: Mutex::default() }
+        Permits { shared, refused, limit, reserved: Mutex::default(), taken: AtomicI64::new(0) }
     }
 
     /// Returns the directory, if there is one.
@@ -75,8 +80,25 @@ impl Permits {
         &self.refused
     }
 
+    /// Returns how many permits all processes hold at this moment, with the name of the account in the directory.
+    pub(crate) fn in_use(&self) -> Option<(String, usize)> {
+        let shared = self.shared.as_ref()?;
+        let is_held = |number: &usize| {
+            let path = shared.dir.path().join(shared.name(&format!("permit-{number}")));
+            // Shared, so that two that look do not take each other for holders.
+            File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        };
+        Some((format!("{:016x}", shared.account), (0..MOST_PERMITS).filter(is_held).count()))
+    }
+
+    /// Returns how many permits were taken since this was asked last.
+    pub(crate) fn count_taken(&self) -> i64 {
+        self.taken.swap(0, Ordering::Relaxed)
+    }
+
     /// Waits for a permit.
     pub(crate) fn take(&self) -> Permit {
+        self.taken.fetch_add(1, Ordering::Relaxed);
         let reserved = self.reserved.lock().expect("no holder panics").take();
         reserved.unwrap_or_else(|| self.wait())
     }
@@ -180,7 +202,13 @@ mod tests {
 
     fn permits(dir: &Path, account: &str, limit: usize) -> Permits {
         let shared = HostDir::open(dir).and_then(|dir| Shared::open(dir, account)).expect("a directory of our own");
-        Permits { shared: Some(shared), refused: Vec::new(), limit, reserved: Mutex::default() }
+        Permits {
+            shared: Some(shared),
+            refused: Vec::new(),
+            limit,
+            reserved: Mutex::default(),
+            taken: AtomicI64::new(0),
+        }
     }
 
     fn private_dir() -> tempfile::TempDir {

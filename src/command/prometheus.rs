@@ -1,12 +1,14 @@
 //! `rally-hook status --prometheus`: the figures as Prometheus reads them, for the textfile collector of its node exporter
 //! (<https://prometheus.io/docs/instrumenting/exposition_formats/>).
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::status::Facts;
 use super::status_table::{Row, trouble};
 use crate::clock::now;
 use crate::time::Time;
+use crate::wsapi::Client;
 
 /// A figure of a repository.
 struct Metric {
@@ -17,7 +19,7 @@ struct Metric {
     value: fn(&Facts) -> Option<f64>,
 }
 
-const METRICS: [Metric; 13] = [
+const METRICS: [Metric; 14] = [
     metric("pending", "gauge", "Commits that are queued.", |facts| number(facts.status.pending)),
     metric("unread_pushes", "gauge", "Pushes whose commits are not recorded yet.", |facts| number(facts.status.pushes)),
     metric("oldest_age_seconds", "gauge", "How long the oldest queued commit has waited; 0 if none is.", |facts| {
@@ -29,6 +31,9 @@ const METRICS: [Metric; 13] = [
     metric("existed_total", "counter", "Commits that Rally had already.", |facts| number(facts.status.existed)),
     metric("unlinked_total", "counter", "Commits that name no artifact that Rally has.", |facts| {
         number(facts.status.unlinked)
+    }),
+    metric("requests_total", "counter", "Requests that deliveries have sent to Rally.", |facts| {
+        number(facts.status.requests)
     }),
     metric("last_delivery_timestamp_seconds", "gauge", "When a commit was posted last.", |facts| {
         facts.status.last_delivery.map(seconds)
@@ -78,6 +83,21 @@ pub(super) fn text(rows: &[Row]) -> String {
         for (repository, value) in rows.iter().filter_map(known) {
             let _ = writeln!(text, "rally_hook_{name}{{repository=\"{repository}\"}} {value}");
         }
+    }
+    text + &permits(rows)
+}
+
+/// Returns how many requests are under way at this moment, by account: repositories share them.
+fn permits(rows: &[Row]) -> String {
+    let settings = rows.iter().filter_map(|(_, facts)| facts.as_ref().ok()?.rally.as_ref());
+    let in_use = settings.filter_map(|rally| Client::new(rally, rally.access().ok()?).permits().in_use());
+    let in_use: BTreeMap<String, usize> = in_use.collect();
+    let mut text =
+        "# HELP rally_hook_permits_in_use Requests to Rally at this moment, of all processes of this host.\n\
+                    # TYPE rally_hook_permits_in_use gauge\n"
+            .to_owned();
+    for (account, count) in in_use {
+        let _ = writeln!(text, "rally_hook_permits_in_use{{account=\"{account}\"}} {count}");
     }
     text
 }

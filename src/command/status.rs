@@ -14,7 +14,7 @@ use super::{
 use crate::PROGRAM;
 use crate::cli::{self, Place};
 use crate::clock::now;
-use crate::config::{self, Deliver};
+use crate::config::{self, Deliver, Rally};
 use crate::queue::{AFTER_LOSS, AtWork, DeadLetter, Pause, StateDir, Status};
 use crate::text::{json_safe, plural, printable, with_causes};
 use crate::time::Time;
@@ -39,6 +39,8 @@ pub(super) struct Facts {
     pub(super) git_dir: PathBuf,
     /// The SCMRepository's name.
     name: Option<String>,
+    /// How Rally is reached, unless the configuration is wrong.
+    pub(super) rally: Option<Rally>,
     /// Why the configuration cannot be used.
     config_error: Option<config::Error>,
     /// Whether it is known what was there before: without that, there is nothing to report.
@@ -99,6 +101,7 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, E
         deliver: site.config.queue.deliver,
         git_dir,
         name: config.as_ref().ok().map(|config| config.repository.name.clone()),
+        rally: config.as_ref().ok().map(|config| config.rally.clone()),
         config_error: config.err(),
         is_initialised,
     })
@@ -189,6 +192,7 @@ pub(super) fn json(facts: &Facts) -> String {
         "pending_state_changes": status.state_requests,
         "omitted_changes": status.omitted_changes,
         "unknown_authors": status.unknown_authors,
+        "requests": status.requests,
         "oldest_pending": date(status.oldest_pending),
         "next_attempt": date(status.next_attempt),
         "unclear": status.unclear,

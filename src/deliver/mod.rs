@@ -86,6 +86,9 @@ impl<'d> Delivery<'d> {
                 false => pass::run(self, rally.insert(connected), entries),
                 true => states::run(self, rally.insert(connected), requests),
             });
+            if let Some(rally) = &rally {
+                self.queue.count_requests(rally.client.permits().count_taken())?;
+            }
             match done {
                 Ok(()) => {
                     if self.queue.pause(now)?.is_some() {

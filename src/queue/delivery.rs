@@ -21,6 +21,9 @@ const MAX_SETTLED_REQUESTS: i64 = 10_000;
 /// The counter of changesets without an author.
 pub(super) const UNKNOWN_AUTHORS: &str = "unknown_authors";
 
+/// The counter of requests to Rally.
+pub(super) const REQUESTS: &str = "requests";
+
 /// What is due at the time `:now`. What waits beyond `:latest` was put off by a clock that has been set back since.
 const DUE: &str = "(next_attempt <= :now OR next_attempt > :latest)";
 
@@ -104,6 +107,11 @@ impl Queue {
     /// Counts changesets that were created without an author, because Rally knows none of the users it could be.
     pub(crate) fn count_unknown_authors(&mut self, by: i64) -> Result<(), Error> {
         self.write(|tx| count(tx, UNKNOWN_AUTHORS, by))
+    }
+
+    /// Counts requests that were sent.
+    pub(crate) fn count_requests(&mut self, by: i64) -> Result<(), Error> {
+        self.write(|tx| count(tx, REQUESTS, by))
     }
 
     /// Moves what is done to the receipts.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::delivery::UNKNOWN_AUTHORS;
+use super::delivery::{REQUESTS, UNKNOWN_AUTHORS};
 use super::{Error, Outcome, Pause, Queue, meta};
 use crate::time::Time;
 
@@ -37,6 +37,8 @@ pub(crate) struct Status {
     pub omitted_changes: i64,
     /// Changesets that were created without an author, because Rally knows none of the users it could be.
     pub unknown_authors: i64,
+    /// Requests that deliveries have sent to Rally.
+    pub requests: i64,
     /// Whether the database was gone, with all that waited in it.
     pub lost: bool,
     /// Where a damaged database was set aside.
@@ -98,6 +100,7 @@ impl Queue {
                 dead_letters: dead_letters.collect::<Result<_, _>>()?,
                 omitted_changes: counter("omitted_changes")?,
                 unknown_authors: counter(UNKNOWN_AUTHORS)?,
+                requests: counter(REQUESTS)?,
                 lost: meta::<String>(db, "lost")?.is_some(),
                 damaged_copy: meta(db, "repaired")?,
             })

@@ -210,6 +210,9 @@ fn prometheus_reads_figures_of_each_repository() {
     assert_eq!([0, 1, 2].map(|number| value("delivered_total", number)), [0.0, 1.0, 1.0]);
     assert_eq!([0, 1, 2].map(|number| value("needs_person", number)), [1.0, 0.0, 1.0]);
     assert!(value("last_delivery_timestamp_seconds", 1) > 1.7e9);
+    let requests = [0, 1, 2].map(|number| value("requests_total", number)).iter().sum::<f64>();
+    assert_eq!(requests, many.server.rally.requests().len() as f64);
+    assert!(ran.stdout.contains("rally_hook_permits_in_use{account=\""), "{ran:?}");
     let mut families: Vec<&str> = ran.stdout.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let count = families.len();
     families.dedup_by_key(|line| line.split(' ').next());
