@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::support::process::{end, wait_for};
+use crate::support::process::{Service, wait_for};
 use crate::support::{DELIVER_LATER, Many, Server, skipped};
 
 /// Takes the place of syslog or the journal, for as long as it lives.
@@ -146,10 +146,11 @@ fn a_service_writes_its_log_to_standard_error() {
     many.push(&revision, &many.git_dirs);
     // A pipe, as that of a container; a file would do for `open`.
     let mut worker = many.command(&["worker"]);
-    let mut worker = worker.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program can be run");
+    let mut child = worker.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program can be run");
+    let mut stderr = child.stderr.take().expect("a pipe");
+    let worker = Service::from(child);
     many.wait_for_delivery(&[&revision], &many.git_dirs);
-    let mut stderr = worker.stderr.take().expect("a pipe");
-    end(worker);
+    worker.end();
     let mut log = String::new();
     std::io::Read::read_to_string(&mut stderr, &mut log).expect("text");
     assert_eq!(log.matches("event=delivered").count(), 2, "{log}");

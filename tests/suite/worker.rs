@@ -3,23 +3,22 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::Child;
 use std::time::Duration;
 
 use rally_simulator::{Action, Fault, Match};
 
-use crate::support::process::{deliverers, end, kill, spawn, wait_for};
+use crate::support::process::{Service, deliverers, wait_for};
 use crate::support::{DELIVER_LATER, Many, git, hermetic, program, ran};
 
 const REPOSITORIES: usize = 60;
 
 /// Starts a worker. It looks at all repositories this often.
-fn start(many: &Many, every: &str) -> Child {
-    spawn(many.command(&["worker", "--every", every]))
+fn start(many: &Many, every: &str) -> Service {
+    Service::start(many.command(&["worker", "--every", every]))
 }
 
 /// Starts a worker and waits until it serves the repositories.
-fn started(many: &Many, every: &str) -> Child {
+fn started(many: &Many, every: &str) -> Service {
     let child = start(many, every);
     wait_for("the worker to serve all", || many.git_dirs.iter().all(is_served));
     child
@@ -42,14 +41,14 @@ fn sixty_repositories_pushed_at_once_are_delivered_within_one_limit_and_by_no_pr
     latency(&many, 10);
     let revision = many.commit("US1: the same story for all");
     many.push(&revision, &many.git_dirs);
-    assert!(many.git_dirs.iter().all(|git_dir| deliverers(git_dir) == [worker.id() as i32]));
+    assert!(many.git_dirs.iter().all(|git_dir| deliverers(git_dir) == [worker.id()]));
     many.wait_for_delivery(&[&revision], &many.git_dirs);
     let most = many.server.rally.max_concurrent();
     assert!(most <= 3, "{most} at once");
     let requests = many.server.rally.requests();
     let creates = requests.iter().filter(|request| request.path == "/changeset/create").count();
     assert!(creates <= REPOSITORIES * 12 / 10, "{creates} creates");
-    kill(worker);
+    drop(worker);
 }
 
 #[test]
@@ -61,13 +60,13 @@ fn a_worker_killed_at_any_time_loses_nothing_and_posts_nothing_twice() {
     for requests in [3, 20, 45, 70] {
         let worker = start(&many, "1h");
         many.server.rally.wait_for_requests("some requests", |log| log.len() >= requests);
-        kill(worker);
+        drop(worker);
     }
     let second = many.commit("US2");
     many.push(&second, &many.git_dirs);
     let worker = start(&many, "1h");
     many.wait_for_delivery(&[&first, &second], &many.git_dirs);
-    kill(worker);
+    drop(worker);
 }
 
 #[test]
@@ -80,13 +79,13 @@ fn a_worker_that_is_asked_to_end_sends_nothing_more_and_leaves_nothing_unclear()
     let creates =
         |log: &[rally_simulator::Request]| log.iter().filter(|request| request.path.contains("/create")).count();
     many.server.rally.wait_for_requests("a create", |log| creates(log) >= 1);
-    end(worker);
+    worker.end();
     let ran = many.run(&["status", "--json"]);
     assert!(ran.stdout.lines().all(|line| line.contains("\"unclear\":0,")), "{ran:?}");
     assert!(many.server.changesets().len() < 6, "it ended before all was done");
     let worker = start(&many, "1h");
     many.wait_for_delivery(&[&revision], &many.git_dirs);
-    kill(worker);
+    drop(worker);
 }
 
 #[test]
@@ -116,7 +115,7 @@ fn new_repositories_missed_hooks_and_backfills_are_noticed() {
     backfill.arg("--repo").arg(&many.git_dirs[1]);
     ran(backfill).succeeds();
     many.wait_for_delivery(&[&first], &[many.git_dirs[0].clone(), many.git_dirs[1].clone(), new]);
-    kill(worker);
+    drop(worker);
 }
 
 #[test]
@@ -128,7 +127,7 @@ fn a_configuration_that_was_mended_ends_the_pause() {
     wait_for("the pause", || many.run(&["status", "--json"]).stdout.contains("\"needs_person\":true"));
     many.configure(|text| text.replace("Elsewhere", "Acme"));
     many.wait_for_delivery(&[&revision], &many.git_dirs);
-    kill(worker);
+    drop(worker);
 }
 
 #[test]
@@ -140,14 +139,14 @@ fn an_outage_of_rally_is_waited_out() {
     let revision = many.commit("US1");
     many.push(&revision, &many.git_dirs);
     many.wait_for_delivery(&[&revision], &many.git_dirs);
-    kill(worker);
+    drop(worker);
 }
 
 #[test]
 fn status_tells_whether_a_worker_runs() {
     let many = Many::new(2, "", DELIVER_LATER);
     let worker = started(&many, "1h");
-    kill(worker);
+    drop(worker);
     assert!(!is_served(&many.git_dirs[0]));
 }
 
@@ -159,7 +158,7 @@ fn the_service_manager_is_told_when_the_worker_is_ready_and_when_it_ends() {
     socket.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
     let mut command = many.command(&["worker"]);
     command.env("NOTIFY_SOCKET", &path);
-    let worker = spawn(command);
+    let worker = Service::start(command);
     let receive = || {
         let mut buffer = [0; 1000];
         let length = socket.recv(&mut buffer).expect("a message");
@@ -167,6 +166,6 @@ fn the_service_manager_is_told_when_the_worker_is_ready_and_when_it_ends() {
     };
     let ready = receive();
     assert!(ready.starts_with("READY=1\n") && ready.contains("STATUS=2 repositories"), "{ready}");
-    end(worker);
+    worker.end();
     assert_eq!(receive(), "STOPPING=1");
 }

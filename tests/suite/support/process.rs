@@ -37,10 +37,37 @@ pub fn kill_by_id(pid: i32) {
     assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0, "process {pid} is there");
 }
 
-/// Asks a process to end, as a service manager does, and waits until it has; panics unless it succeeds.
-pub fn end(mut child: Child) {
-    signal(&child, libc::SIGTERM);
-    assert!(child.wait().expect("it was ours").success());
+/// A process that would go on for ever: it is killed when this is dropped, also if the test fails.
+pub struct Service(Child);
+
+impl Service {
+    /// Starts a program whose output is discarded.
+    pub fn start(command: Command) -> Self {
+        Service(spawn(command))
+    }
+
+    pub fn id(&self) -> i32 {
+        self.0.id() as i32
+    }
+
+    /// Asks the process to end, as a service manager does, and waits until it has; panics unless it succeeds.
+    pub fn end(mut self) {
+        signal(&self.0, libc::SIGTERM);
+        assert!(self.0.wait().expect("it was ours").success());
+    }
+}
+
+impl From<Child> for Service {
+    fn from(child: Child) -> Self {
+        Service(child)
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Sends a signal to a process.
