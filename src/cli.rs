@@ -215,6 +215,9 @@ pub(crate) struct Doctor {
     /// Changes, and delete them
     #[arg(long, conflicts_with = "all_repos")]
     pub probe: bool,
+    /// Print one JSON object for each repository
+    #[arg(long, conflicts_with = "probe")]
+    pub json: bool,
     #[command(flatten)]
     pub many: Many,
 }

@@ -69,6 +69,14 @@ pub(crate) fn terminal_width() -> Option<usize> {
     rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
+/// How much room a file system has for this user: in bytes, and in files.
+pub(crate) fn free_space(dir: &Path) -> io::Result<(u64, u64)> {
+    let stat = rustix::fs::statvfs(dir)?;
+    // Some file systems do not count files.
+    let files = if stat.f_files == 0 { u64::MAX } else { stat.f_favail };
+    Ok((stat.f_bavail.saturating_mul(stat.f_frsize), files))
+}
+
 /// Tells whether programs on the file system of this file cannot be run.
 pub(crate) fn is_on_noexec_mount(path: &Path) -> bool {
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };

@@ -2,24 +2,36 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use super::hook_file::{self, HOOK, Hook, KEPT, KEPT_BEFORE, is_executable};
 use super::many::{Which, each};
-use super::{Ended, Error, Site, config_file, from_now, git_dir, load_config, neighbours, probe, state_dir};
+use super::{Ended, Error, Site, as_owner, config_file, from_now, git_dir, load_config, neighbours, probe, state_dir};
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Commits, Config, Rally, Trust};
 use crate::environment::variable;
 use crate::host_dir::SYSTEM_DIR;
 use crate::log::Log;
-use crate::process::effective_user;
+use crate::process::{self, effective_user};
 use crate::queue::{AFTER_LOSS, AtWork, Pause, Queue, Status};
 use crate::rally;
 use crate::refs::RefPatterns;
-use crate::text::{plural, printable, with_causes};
+use crate::text::{json_safe, plural, printable, with_causes};
 use crate::vcs::{self, Repository};
 use crate::wsapi::{self, Client, Verdict};
+
+/// A check of what is on this machine may take so long.
+const LOCAL_LIMIT: Duration = Duration::from_secs(30);
+/// Less space means that a few large pushes fill it: in bytes, and in files.
+const LEAST_SPACE: u64 = 50_000_000;
+const LEAST_FILES: u64 = 100;
+/// By how many seconds the clocks may differ.
+const MOST_SECONDS: u64 = 120;
 
 /// How one check went.
 pub(super) enum Finding {
@@ -37,7 +49,12 @@ fn wrong(error: &dyn std::error::Error) -> Finding {
 pub(super) fn run(place: &Place, arguments: &cli::Doctor) -> Result<Ended, Error> {
     let colour = io::stdout().is_terminal() && variable("NO_COLOR").is_none();
     let heading = arguments.many.all_repos.as_ref().map(|_| String::new());
-    let mut doctor = Doctor { colour, all_fine: true, heading, asked: Vec::new() };
+    let named = arguments.many.all_repos.clone().or_else(|| place.repo.clone()).unwrap_or_else(|| ".".into());
+    if let Some(ended) = as_owner::run_again(&named)? {
+        return Ok(ended);
+    }
+    let checks = arguments.json.then(Vec::new);
+    let mut doctor = Doctor { colour, all_fine: true, heading, checks, asked: Vec::new() };
     each(place, &arguments.many, Which::Served, |place| examine(&mut doctor, place, arguments.probe))
 }
 
@@ -56,12 +73,14 @@ fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Er
             None
         }
     };
-    doctor.say("repository", repository(&git_dir))?;
-    doctor.say("hook", hook(&git_dir))?;
-    doctor.say("queue", queue(&git_dir))?;
+    doctor.say("repository", in_time(&git_dir, repository))?;
+    doctor.say("hook", in_time(&git_dir, hook))?;
+    doctor.say("queue", in_time(&git_dir, queue))?;
+    doctor.say("space", in_time(&git_dir, space))?;
     if let Some((config, config_file)) = config {
         doctor.say("name", name(&git_dir, &config, config_file.as_deref()))?;
-        doctor.say("refs", refs(&git_dir, &config))?;
+        let for_refs = config.clone();
+        doctor.say("refs", in_time(&git_dir, move |git_dir| refs(git_dir, &for_refs)))?;
         doctor.say("log", log(&git_dir, &config))?;
         doctor.say("authors", authors(&config))?;
         doctor.rally(&config, probes)?;
@@ -74,6 +93,8 @@ struct Doctor {
     all_fine: bool,
     /// Of many repositories only what is not fine is said, below a line with the path, which is said first.
     heading: Option<String>,
+    /// The checks so far, where they are to be one JSON object.
+    checks: Option<Vec<Value>>,
     /// What Rally was asked about, since most repositories have the same settings; and the workspace, if it was found.
     asked: Vec<(Asked, Option<String>)>,
 }
@@ -88,6 +109,12 @@ impl Doctor {
     }
 
     fn end(&mut self, git_dir: &Path) -> Result<Ended, Error> {
+        if let Some(checks) = &mut self.checks {
+            let checks = std::mem::take(checks);
+            let object = json!({"repository": git_dir.to_string_lossy(), "fine": self.all_fine, "checks": checks});
+            writeln!(io::stdout(), "{}", json_safe(&object.to_string()))?;
+            return Ok(Ended::done_if(self.all_fine));
+        }
         if self.heading.as_ref().is_some_and(|heading| !heading.is_empty()) {
             self.heading = None;
             self.say("repository", Fine(git_dir.display().to_string()))?;
@@ -97,12 +124,16 @@ impl Doctor {
     }
 
     fn say(&mut self, what: &str, finding: Finding) -> Result<(), Error> {
-        let (mark, colour, text) = match &finding {
-            Fine(text) => ("ok   ", 32, text),
-            Note(text) => ("note ", 33, text),
-            Wrong(text) => ("WRONG", 31, text),
+        let (mark, word, colour, text) = match &finding {
+            Fine(text) => ("ok   ", "ok", 32, text),
+            Note(text) => ("note ", "note", 33, text),
+            Wrong(text) => ("WRONG", "wrong", 31, text),
         };
         self.all_fine &= !matches!(finding, Wrong(_));
+        if let Some(checks) = &mut self.checks {
+            checks.push(json!({"check": what, "result": word, "text": text}));
+            return Ok(());
+        }
         match &mut self.heading {
             Some(_) if matches!(finding, Fine(_)) => return Ok(()),
             Some(heading) => write!(io::stdout(), "{}", std::mem::take(heading))?,
@@ -131,6 +162,7 @@ impl Doctor {
             return self.say("SCMRepository", scm_repository(&client, config));
         }
         self.asked.push((settings, None));
+        let asked_at = now();
         let user = match client.read("/user", "UserName,DisplayName,Disabled") {
             Ok(user) => user,
             Err(error @ wsapi::Error::Status { code: 401 | 403, .. }) => {
@@ -138,7 +170,9 @@ impl Doctor {
             }
             Err(error) => return self.say("server", wrong(&error)),
         };
-        self.say("server", Fine(config.rally.server.clone()))?;
+        let took = now().since(asked_at).as_millis();
+        self.say("server", Fine(format!("{}, which answers in {took} ms", config.rally.server)))?;
+        self.say("clock", clock(client.server_ahead()))?;
         self.say(
             "credentials",
             Fine(format!("they belong to user {}", user["UserName"].as_str().unwrap_or("(unnamed)"))),
@@ -162,6 +196,9 @@ impl Doctor {
         };
         self.say("workspace", finding)?;
         self.say("prefixes", prefixes(&client, &config.commits.prefixes))?;
+        if config.state.update {
+            self.say("states", states(&client, &config.commits.prefixes))?;
+        }
         self.say("SCMRepository", scm_repository(&client, config))?;
         match probes {
             true => {
@@ -295,6 +332,63 @@ fn refs(git_dir: &Path, config: &Config) -> Finding {
         )),
         Ok(refs) if refs.is_empty() => Fine("all watched refs are recorded".into()),
         Ok(refs) => Note(format!("commits of {} are not recorded; run: rally-hook catch-up", refs.join(", "))),
+        Err(error) => wrong(&error),
+    }
+}
+
+/// Does a check of a repository. A file system that hangs ends it.
+fn in_time(git_dir: &Path, check: impl FnOnce(&Path) -> Finding + Send + 'static) -> Finding {
+    let (git_dir, (done, answer)) = (git_dir.to_owned(), channel());
+    thread::spawn(move || done.send(check(&git_dir)));
+    let too_long = || {
+        let limit = LOCAL_LIMIT.as_secs();
+        Wrong(format!("no answer within {limit} s; a file system may hang, or another process may hold the queue"))
+    };
+    answer.recv_timeout(LOCAL_LIMIT).unwrap_or_else(|_| too_long())
+}
+
+/// Tells whether there is room for the queue.
+fn space(git_dir: &Path) -> Finding {
+    let dir = match state_dir(git_dir) {
+        Ok(state) => state.path().to_owned(),
+        Err(error) => return wrong(&error),
+    };
+    match process::free_space(&dir) {
+        Ok((bytes, files)) if bytes < LEAST_SPACE || files < LEAST_FILES => Wrong(format!(
+            "{} MB and {files} files are left for the queue; without space, pushes are not recorded; make some",
+            bytes / 1_000_000
+        )),
+        Ok((bytes, _)) => Fine(format!("{} MB are left for the queue", bytes / 1_000_000)),
+        Err(error) => Wrong(format!("{}: its file system does not tell its space: {error}", dir.display())),
+    }
+}
+
+/// Compares the clocks. The times in Rally come from commits; this machine's clock decides about retries and certificates.
+fn clock(ahead: Option<i64>) -> Finding {
+    match ahead {
+        Some(ahead) if ahead.unsigned_abs() > MOST_SECONDS => Wrong(format!(
+            "this machine's clock is {} s {} Rally's; set it, for example with chrony",
+            ahead.unsigned_abs(),
+            if ahead > 0 { "behind" } else { "ahead of" }
+        )),
+        Some(_) => Fine("it agrees with Rally's".into()),
+        None => Note("not compared: Rally's answer has no date".into()),
+    }
+}
+
+/// Lists the states that messages may set.
+fn states(client: &Client, prefixes: &[String]) -> Finding {
+    let allowed = || {
+        let mut lists = Vec::new();
+        for kind in rally::artifact_types(client)?.iter().filter(|kind| prefixes.contains(&kind.prefix)) {
+            let names = rally::state_names(client, kind)?.filter(|names| !names.is_empty());
+            lists.extend(names.map(|names| format!("{}: {}", kind.prefix, names.join(", "))));
+        }
+        Ok::<_, wsapi::Error>(lists)
+    };
+    match allowed() {
+        Ok(lists) if lists.is_empty() => Note("the workspace lets no state of these types be set".into()),
+        Ok(lists) => Fine(lists.join("; ")),
         Err(error) => wrong(&error),
     }
 }

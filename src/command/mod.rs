@@ -1,6 +1,7 @@
 //! The subcommands, one file each. This file finds the repository that a command is about, loads its settings and opens
 //! its queue, and hands them down.
 
+mod as_owner;
 mod backfill;
 mod catch_up;
 mod config;

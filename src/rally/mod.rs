@@ -31,7 +31,7 @@ pub(crate) use bulk::{Portion, Refused};
 pub(crate) use error::Error;
 pub(crate) use lookup::{ArtifactType, Workspace, artifact_types, workspace};
 pub(crate) use repository::{find_repository, project};
-pub(crate) use states::{Allowed, state_update};
+pub(crate) use states::{Allowed, state_names, state_update};
 pub(crate) use users::Author;
 
 /// How long an answer is remembered.

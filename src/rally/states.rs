@@ -83,6 +83,12 @@ impl Rally<'_> {
     }
 }
 
+/// Returns the names of the states that artifacts of a type may be set to; `None` if it has no state that may be set.
+pub(crate) fn state_names(client: &Client, kind: &ArtifactType) -> Result<Option<Vec<String>>, wsapi::Error> {
+    let Some(field) = state_field(kind) else { return Ok(None) };
+    Ok(Some(ask_allowed(client, kind, field)?.into_iter().map(|state| state.name).collect()))
+}
+
 /// Returns the write that sets an artifact's state; `None` if its type has no state that may be set.
 pub(crate) fn state_update(artifact: &Artifact, state: &Allowed) -> Option<Write> {
     let mut fields = json!({state_field(&artifact.kind)?: state.value});

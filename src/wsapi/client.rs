@@ -73,6 +73,11 @@ impl Client {
         &self.permits
     }
 
+    /// Returns by how many seconds the server's clock is ahead of this machine's, if an answer has said so.
+    pub(crate) fn server_ahead(&self) -> Option<i64> {
+        self.session.lock().expect("no holder panics").as_ref()?.ahead()
+    }
+
     /// Returns the time limit for a request of one object.
     pub(crate) fn timeout(&self) -> Duration {
         self.rally.timeout

@@ -1,7 +1,7 @@
 //! One HTTP client with its cookies and, for basic authentication, its security token.
 
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
 use reqwest::blocking::{self, RequestBuilder};
@@ -40,6 +40,8 @@ pub(super) struct Session {
     token: Option<String>,
     timeout: Duration,
     permits: Arc<Permits>,
+    /// By how many seconds the server's clock is ahead of this machine's, as its last answer said.
+    ahead: Mutex<Option<i64>>,
 }
 
 impl Session {
@@ -48,7 +50,7 @@ impl Session {
         let http = http_client(rally, access.certificates.as_deref()).map_err(Error::Setup)?;
         let server = rally.server.trim_end_matches('/').to_owned();
         let (access, permits, timeout) = (Arc::clone(access), Arc::clone(permits), rally.timeout);
-        let mut session = Session { http, server, access, token: None, timeout, permits };
+        let mut session = Session { http, server, access, token: None, timeout, permits, ahead: Mutex::default() };
         if matches!(session.access.credentials, Credentials::Basic { .. }) {
             let path = "/security/authorize";
             let answer = session.get(path, &[])?;
@@ -59,6 +61,11 @@ impl Session {
             session.token = Some(token.to_owned());
         }
         Ok(session)
+    }
+
+    /// Returns by how many seconds the server's clock is ahead of this machine's, if an answer has said so.
+    pub(super) fn ahead(&self) -> Option<i64> {
+        *self.ahead.lock().expect("no holder panics")
     }
 
     pub(super) fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
@@ -109,6 +116,10 @@ impl Session {
         let response = request.timeout(timeout).send().map_err(|error| self.transport_error(name, &error, timeout))?;
         let status = response.status();
         let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        if let Some(date) = header("date").and_then(|value| httpdate::parse_http_date(value).ok()) {
+            let theirs = date.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+            *self.ahead.lock().expect("no holder panics") = Some(theirs - clock::now().millis() / 1000);
+        }
         let retry_after = header("retry-after").and_then(|value| parse_retry_after(value, clock::now()));
         let target = header("location").filter(|_| status.is_redirection()).map(|location| self.target(location));
         let body = self.body(name, response, deadline, timeout)?;

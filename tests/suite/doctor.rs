@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::fault::{errors, status};
+use crate::support::users::USERS;
 use crate::support::{Server, copy_program, hermetic, program, ran, skipped};
 
 /// Runs the doctor, which ends with this exit code, and returns what it says about a subject.
@@ -37,8 +38,10 @@ fn everything_is_ok_on_a_server_in_order() {
         "repository",
         "hook",
         "queue",
+        "space",
         "proxy",
         "server",
+        "clock",
         "credentials",
         "rights",
         "workspace",
@@ -49,6 +52,59 @@ fn everything_is_ok_on_a_server_in_order() {
     }
     assert!(finding(&server, 0, "credentials").contains("connector@acme.example"));
     assert!(!ran.stdout.contains('\x1b'), "no colour but on a terminal");
+    assert!(finding(&server, 0, "server").contains(", which answers in "));
+}
+
+#[test]
+fn in_json_each_check_is_an_object() {
+    let server = with_key("_wrong-key");
+    let ran = server.run(&["doctor", "--json"]).fails_with(1);
+    let found: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    assert_eq!((&found["fine"], &found["repository"]), (&false.into(), &server.git_dir.display().to_string().into()));
+    let result = |check: &str| {
+        let mut checks = found["checks"].as_array().expect("an array").iter();
+        checks.find(|found| found["check"] == check).map(|found| found["result"].clone()).unwrap_or_default()
+    };
+    assert_eq!((result("hook"), result("credentials")), ("ok".into(), "wrong".into()), "{ran:?}");
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_told() {
+    let server = Server::new();
+    server.rally.settings(|settings| settings.clock_ahead = std::time::Duration::from_secs(3600));
+    let found = finding(&server, 1, "clock");
+    assert!(found.contains("this machine's clock is 3") && found.contains(" s behind Rally's"), "{found}");
+}
+
+#[test]
+fn the_states_that_messages_may_set_are_listed() {
+    let server = Server::new();
+    server.configure("[commits]\nprefixes = [\"US\", \"DE\", \"TA\"]\n[state]\nupdate = true\n");
+    let found = finding(&server, 0, "states");
+    assert!(found.contains("DE: ") && found.contains("Fixed") && found.contains("US: "), "{found}");
+}
+
+#[test]
+fn root_checks_as_the_user_who_owns_the_repository() {
+    let server = Server::new();
+    if !server.give_to(USERS[0]) {
+        return;
+    }
+    let program = server.path().join("rally-hook");
+    copy_program(&program);
+    let doctor = || {
+        let mut doctor = hermetic(&program);
+        doctor.args(["doctor", "--repo"]).arg(&server.git_dir);
+        ran(doctor)
+    };
+    let found = doctor();
+    assert!(found.stderr.contains(&format!("belongs to user {}; this runs as that user", USERS[0])), "{found:?}");
+    assert!(found.stdout.contains("ok    queue"), "{found:?}");
+    // Root may read this key; the hook may not.
+    let key = server.git_dir.join("api-key");
+    std::os::unix::fs::chown(&key, Some(0), Some(0)).expect("root may do that");
+    let found = doctor().fails_with(1);
+    assert!(found.stdout.contains("WRONG credentials"), "{found:?}");
 }
 
 #[test]

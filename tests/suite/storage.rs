@@ -258,6 +258,15 @@ fn assert_main_is_behind(server: &Server) {
     assert!(ran.stdout.contains("refs/heads/main"), "{ran:?}");
 }
 
+#[test]
+fn doctor_says_that_there_is_no_space() {
+    let server = Server::new();
+    let state = server.git_dir.join("rally-hook");
+    let Some(_disk) = SmallDisk::mount(&state) else { return };
+    let ran = server.run(&["doctor"]).fails_with(1);
+    assert!(ran.stdout.contains("WRONG space") && ran.stdout.contains("pushes are not recorded"), "{ran:?}");
+}
+
 /// A small tmpfs over the state directory, unmounted at the end of the test.
 struct SmallDisk<'p>(&'p Path);
 

@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Where WSAPI begins; the version may be written `v2.x`.
 const BASE: &str = "/slm/webservice/v2.";
@@ -286,7 +286,7 @@ impl Shared {
             let cookie = format!("JSESSIONID={}; Path=/; HttpOnly", caller.session);
             response = response.with_header("Set-Cookie", &cookie);
         }
-        response
+        response.with_header("Date", &httpdate::fmt_http_date(SystemTime::now() + settings.clock_ahead))
     }
 
     /// Does what the request asks for; returns how many objects that made as well.

@@ -35,6 +35,8 @@ pub struct Settings {
     pub per_user_limit: usize,
     /// Time that each created object costs.
     pub service_time: Duration,
+    /// How far its clock is ahead of this machine's.
+    pub clock_ahead: Duration,
 }
 
 /// What `/batch` does.
@@ -70,6 +72,7 @@ impl Default for Settings {
             max_url: 8192,
             per_user_limit: 12,
             service_time: Duration::ZERO,
+            clock_ahead: Duration::ZERO,
         }
     }
 }
