@@ -43,7 +43,7 @@ pub(crate) fn settings(named: Option<&Path>, git_dir: &Path, owners: Owners) -> 
     Ok(settings)
 }
 
-fn listed(config: &Config) -> Vec<Setting> {
+pub(super) fn listed(config: &Config) -> Vec<Setting> {
     let Ok(Value::Object(sections)) = serde_json::to_value(config) else { unreachable!("keys are text") };
     let keys = |(section, keys): (String, Value)| {
         let Value::Object(keys) = keys else { unreachable!("a section has keys") };
