@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-/// Post the commits of a Git push to Rally as Changesets, once and without delaying the push
-///
-/// As post-receive hook of a repository, it queues the new commits that mention artifacts such as US123 on disk. A
-/// process in the background delivers them to Rally, and retries after failures.
-///
-/// To begin, write /etc/rally-hook/config.toml (config.sample.toml explains every key), run `rally-hook install` in the
-/// repository, and then `rally-hook doctor`.
-///
-/// Exit codes: 0 done; 1 something was not done, and stderr says what; 2 wrong usage or configuration. The hook always
-/// exits with 0.
+/// Post the commits of a Git push to Rally, once and without delaying the push
 #[derive(Debug, Parser)]
 #[command(name = "rally-hook", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(after_help = "\
+As post-receive hook of a repository, it queues the new commits that mention
+artifacts such as US123 on disk. A process in the background delivers them to
+Rally, and retries after failures. To begin, write /etc/rally-hook/config.toml
+(config.sample.toml explains every key).
+
+Examples:
+  rally-hook install --repo /srv/git/payments.git    # then push as usual
+  rally-hook doctor --repo /srv/git/payments.git     # what is wrong?
+  rally-hook status --all-repos /srv/git             # what waits, and why")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub place: Place,
@@ -29,7 +30,7 @@ pub(crate) struct Place {
     /// Read only this configuration file
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The repository [default: $GIT_DIR, or the one that holds the current directory]
+    /// The repository [default: $GIT_DIR, or the current one]
     #[arg(long, global = true, value_name = "DIR")]
     pub repo: Option<PathBuf>,
     /// Print no messages unless something is not done
@@ -48,68 +49,147 @@ pub(crate) struct Many {
     pub all_repos: Option<PathBuf>,
 }
 
+/// Details and examples stand after the options, and no command or option has a longer help besides, so that `--help` is
+/// as short as `-h`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Record a push; Git runs this as a hook, with the ref updates on standard input
+    /// Record a push; Git runs this as a hook
+    #[command(after_help = "\
+It reads the ref updates on standard input, returns as soon as the commits are
+on disk, and always exits with 0. A link to the program with any other name does
+the same.
+
+Examples:
+  ln -s /usr/local/bin/rally-hook hooks/post-receive.d/50-rally")]
     PostReceive(PostReceive),
     /// Record one updated ref; Gerrit's hooks plugin runs this
+    #[command(after_help = "\
+The repository is that of $GIT_DIR, which Gerrit sets. Other arguments that
+Gerrit gives are accepted and not used.
+
+Examples:
+  rally-hook ref-updated \"$@\"    # in the script hooks/ref-updated of the site")]
     RefUpdated(RefUpdated),
     /// Post the commits of a range, for example main~20..main
-    ///
-    /// You can interrupt it. Run it again to continue.
+    #[command(after_help = "\
+You can interrupt it. Run it again to continue. A commit that is already in
+Rally is not posted again.
+
+Examples:
+  rally-hook backfill --dry-run --all          # what the whole history has
+  rally-hook backfill v1..main
+  rally-hook backfill 'dd41098^!'              # one commit
+  rally-hook backfill --all --since '3 days ago'")]
     Backfill(Backfill),
     /// Deliver queued commits that are due
-    ///
-    /// It tries once, also during a pause after a failure. What waits for the end of its own back-off is left, unless you
-    /// say --now. If another process is delivering, it leaves that to it.
+    #[command(after_help = "\
+It tries once, also during a pause after a failure. What waits for the end of
+its own back-off is left, unless you say --now. If another process is
+delivering, it leaves that to it.
+
+Examples:
+  rally-hook deliver --wait                    # until nothing is queued
+  rally-hook deliver --all-repos /srv/git      # for a timer")]
     Deliver(Deliver),
     /// Deliver for all repositories below a directory, as a service
-    ///
-    /// For many repositories: set deliver = "later", and no push starts a process. It notices each push, records what
-    /// missed hooks left out, and takes in new repositories by itself. It ends when it is asked to (SIGTERM).
+    #[command(after_help = "\
+For many repositories: set deliver = \"later\", and no push starts a process. It
+notices each push, records what missed hooks left out, and takes in new
+repositories by itself. It ends when it is asked to (SIGTERM).
+
+Examples:
+  rally-hook worker --all-repos /srv/git")]
     Worker(Worker),
     /// Record commits on watched refs that no hook recorded
-    ///
-    /// Run it after a hook was missing, not executable, or without space on the disk. Commits from before `rally-hook
-    /// install` are not recorded: `rally-hook backfill` posts them.
+    #[command(after_help = "\
+Run it after a hook was missing, not executable, or without space on the disk.
+It does not record commits from before `rally-hook install`; `rally-hook
+backfill` posts those.
+
+Examples:
+  rally-hook catch-up
+  rally-hook catch-up --all-repos /srv/git")]
     CatchUp(Many),
     /// Show what is queued, what failed and why, and what was delivered
-    ///
-    /// The numbers add up: recorded = delivered + existed (already in Rally) + unlinked (no artifact in Rally) + queued +
-    /// failed (dead letters). Exits with 1 if a person must act: also if something is queued and no process is at work on
-    /// it. With deliver = "later", that is so until the timer runs.
+    #[command(after_help = "\
+The numbers add up: recorded = delivered + existed (already in Rally) + unlinked
+(no artifact in Rally) + queued + failed (dead letters). Exits with 1 if a
+person must act: also if something is queued and no process is at work on it.
+With deliver = \"later\", that is so until the timer runs.
+
+Examples:
+  rally-hook status
+  rally-hook status --all-repos /srv/git --max-age 1h    # for monitoring")]
     Status(Status),
     /// Queue dead letters again, and deliver them
-    ///
-    /// A commit that could not be read is read again. If a commit cannot be delivered now, attempts go on for retry_for.
-    /// Exits with 1 unless all of them are delivered.
+    #[command(after_help = "\
+A commit that could not be read is read again. If a commit cannot be delivered
+now, attempts go on for retry_for. Exits with 1 unless all of them are
+delivered.
+
+Examples:
+  rally-hook retry dd41098
+  rally-hook retry --all")]
     Retry(Retry),
     /// Remove dead letters from the queue
-    ///
-    /// They are not posted, unless a backfill or a new push brings these commits again.
+    #[command(after_help = "\
+They are not posted, unless a backfill or a new push brings these commits again.
+
+Examples:
+  rally-hook forget dd41098")]
     Forget(Forget),
-    /// Install the hook into a repository; existing commits are not posted
-    ///
-    /// An existing hook is kept as post-receive.before-rally-hook and runs first, with the same input. With --config, the
-    /// hook and all commands read only that file.
+    /// Install the hook; existing commits are not posted
+    #[command(after_help = "\
+An existing hook is kept as post-receive.before-rally-hook and runs first, with
+the same input. With --config, the hook and all commands read only that file.
+
+Examples:
+  sudo -u git rally-hook install --repo /srv/git/payments.git
+  sudo -u git rally-hook install --all-repos /srv/git
+  sudo -u git rally-hook install --template /srv/git-template")]
     Install(Install),
     /// Remove the hook, and put back the one that was there before
-    ///
-    /// The queue stays; a new install continues with it.
+    #[command(after_help = "\
+The queue stays; a new install continues with it.
+
+Examples:
+  rally-hook deliver --wait && rally-hook uninstall")]
     Uninstall(Many),
-    /// Show the settings of the repository, and the file and line that each comes from
-    ///
-    /// Secrets are hidden. A `[[match]]` block of the configuration counts if its path matches the Git directory.
+    /// Show the settings of a repository, and where each comes from
+    #[command(after_help = "\
+Each line ends with the file and line of the setting. Secrets are hidden. A
+[[match]] block of the configuration counts if its path matches the Git
+directory.
+
+Examples:
+  rally-hook config --repo /srv/git/payments.git")]
     Config(Config),
-    /// Check configuration, repository, queue and Rally, and say what to do
-    ///
-    /// It looks at the configuration, the repository, the hook, the queue, the refs, the log, the map of authors, the proxy,
-    /// the server, the credentials and their rights, the workspace, the prefixes and the SCMRepository. It changes nothing
-    /// in Rally, unless you say --probe.
+    /// Check configuration, repository and Rally, and say what to do
+    #[command(after_help = "\
+It looks at the configuration, the repository, the hook, the queue and its disk,
+the refs, the log, the map of authors, the proxy, the server, the clock, the
+credentials and their rights, the workspace, the prefixes, the states and the
+SCMRepository. If root runs it, it checks as the owner of the repository. It
+changes nothing in Rally, unless you say --probe: then it makes a scratch
+SCMRepository with two Changesets and four Changes, and deletes them.
+
+Examples:
+  sudo -u git rally-hook doctor --repo /srv/git/payments.git")]
     Doctor(Doctor),
     /// Print a completion script for a shell
+    #[command(after_help = "\
+To try it: `source <(rally-hook completions bash)`.
+
+Examples:
+  rally-hook completions bash > /etc/bash_completion.d/rally-hook")]
     Completions(Completions),
-    /// Print the manual page, or that of a command
+    /// Print a manual page
+    #[command(after_help = "\
+Without an argument, the page is about the program.
+
+Examples:
+  rally-hook man | man -l -                    # about the program
+  rally-hook man backfill | man -l -           # about a command")]
     Man(Man),
 }
 
@@ -124,7 +204,7 @@ pub(crate) struct PostReceive {
 #[derive(Debug, Args)]
 pub(crate) struct RefUpdated {
     /// Not used
-    #[arg(long)]
+    #[arg(long, hide = true)]
     pub project: Option<String>,
     /// The ref; refs/heads/ may be left out
     #[arg(long, value_name = "REF")]
@@ -136,10 +216,10 @@ pub(crate) struct RefUpdated {
     #[arg(long, value_name = "REVISION")]
     pub newrev: String,
     /// Not used
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, hide = true)]
     pub submitter: Option<String>,
     /// Not used
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, hide = true)]
     pub submitter_username: Option<String>,
 }
 
@@ -149,10 +229,10 @@ pub(crate) struct Backfill {
     /// Revision ranges as Git understands them: A..B, A...B, ^A B
     #[arg(value_name = "RANGE", group = "which")]
     pub ranges: Vec<String>,
-    /// Post all refs, including notes and pull requests; for branches and tags only: -- --branches --tags
+    /// Post all refs, also notes and pull requests (without them: -- --branches --tags)
     #[arg(long, group = "which")]
     pub all: bool,
-    /// Post only commits made since this date; without a range, those of HEAD; for example 2026-01-31 or "3 weeks ago"
+    /// Post only commits made since this date; without a range, those of HEAD
     #[arg(long, value_name = "DATE", group = "which")]
     pub since: Option<String>,
     /// Print what would be posted; change nothing, send nothing
@@ -211,8 +291,7 @@ pub(crate) struct Status {
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// Find out what Rally does that its documents do not say: make a scratch SCMRepository with two Changesets and four
-    /// Changes, and delete them
+    /// Find out also what Rally does that its documents do not say
     #[arg(long, conflicts_with = "all_repos")]
     pub probe: bool,
     /// Print one JSON object for each repository
@@ -253,13 +332,14 @@ pub(crate) struct Forget {
 
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// The command; without it, the page is about the program
+    /// A command
     #[arg(value_name = "COMMAND")]
     pub command: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
-    /// The shell
+    /// bash, elvish, fish, powershell or zsh
+    #[arg(value_name = "SHELL", hide_possible_values = true)]
     pub shell: clap_complete::Shell,
 }

@@ -140,6 +140,30 @@ fn completions_and_help_list_every_command() {
     assert!(!server.git_dir.join("rally-hook").exists());
 }
 
+/// Returns the names of the commands that `--help` lists, but for `help`.
+fn listed_commands(server: &Server) -> Vec<String> {
+    let help = server.run(&["--help"]).succeeds().stdout;
+    let list = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list");
+    let name = |line: &str| line.strip_prefix("  ").and_then(|line| line.split(' ').next()).map(str::to_owned);
+    list.lines().filter_map(name).filter(|name| !name.is_empty() && name != "help").collect()
+}
+
+#[test]
+fn each_command_has_a_help_with_examples_that_fits_a_screen() {
+    let server = Server::without_hook();
+    for command in listed_commands(&server) {
+        let mut help = server.command(&[&command, "--help"]);
+        help.env("COLUMNS", "80");
+        let help = ran(help).succeeds().stdout;
+        assert!(help.lines().count() <= 30 && help.contains(&format!("Usage: rally-hook {command}")), "{help}");
+        let examples = help.split("\nExamples:\n").nth(1).expect(&command);
+        assert!((1..=4).contains(&examples.lines().count()), "{help}");
+    }
+    let mut help = server.command(&["--help"]);
+    help.env("COLUMNS", "80");
+    assert!(ran(help).succeeds().stdout.lines().count() <= 40);
+}
+
 #[test]
 fn there_is_a_man_page_for_the_program_and_each_command() {
     let server = Server::without_hook();
