@@ -12,7 +12,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 As post-receive hook of a repository, it queues the new commits that mention
 artifacts such as US123 on disk. A process in the background delivers them to
 Rally, and retries after failures. To begin, write /etc/rally-hook/config.toml
-(config.sample.toml explains every key).
+(`rally-hook man rally-hook.toml` explains every key).
 
 Examples:
   rally-hook install --repo /srv/git/payments.git    # then push as usual
@@ -49,8 +49,8 @@ pub(crate) struct Many {
     pub all_repos: Option<PathBuf>,
 }
 
-/// Details and examples stand after the options, and no command or option has a longer help besides, so that `--help` is
-/// as short as `-h`.
+/// The text after the options is also the description in the manual, and its examples are those of the manual. No
+/// option has a longer help besides, so that `--help` is as short as `-h`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Record a push; Git runs this as a hook
@@ -189,7 +189,8 @@ Without an argument, the page is about the program.
 
 Examples:
   rally-hook man | man -l -                    # about the program
-  rally-hook man backfill | man -l -           # about a command")]
+  rally-hook man backfill | man -l -           # about a command
+  rally-hook man rally-hook.toml | man -l -    # about the configuration")]
     Man(Man),
 }
 
@@ -332,9 +333,9 @@ pub(crate) struct Forget {
 
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// A command
-    #[arg(value_name = "COMMAND")]
-    pub command: Option<String>,
+    /// A command, or rally-hook.toml
+    #[arg(value_name = "PAGE")]
+    pub page: Option<String>,
 }
 
 #[derive(Debug, Args)]

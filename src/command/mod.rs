@@ -4,16 +4,17 @@
 mod as_owner;
 mod backfill;
 mod catch_up;
+mod completions;
 mod config;
 mod deliver;
 mod doctor;
 mod forget;
 mod hook_file;
 mod install;
+mod man;
 mod many;
 mod neighbours;
 pub(crate) mod post_receive;
-mod print;
 mod probe;
 mod prometheus;
 mod retry;
@@ -142,8 +143,8 @@ pub(crate) fn run(cli: Cli) -> Result<Ended, Error> {
         Command::Uninstall(many) => install::uninstall(&place, &many),
         Command::Config(arguments) => config::run(&place, &arguments),
         Command::Doctor(arguments) => doctor::run(&place, &arguments),
-        Command::Completions(arguments) => print::completions(arguments.shell),
-        Command::Man(arguments) => print::man(arguments.command.as_deref()),
+        Command::Completions(arguments) => completions::run(arguments.shell),
+        Command::Man(arguments) => man::run(arguments.page.as_deref()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! The command line: exit codes, pipes, completions, terminals.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::process::{Command, Stdio};
 
-use crate::support::{Server, ran};
+use crate::support::{Server, hermetic, ran, skipped};
 
 /// Runs a command whose output goes to a terminal, and returns what the terminal shows.
 fn on_a_terminal(mut command: Command) -> String {
@@ -167,13 +167,42 @@ fn each_command_has_a_help_with_examples_that_fits_a_screen() {
 #[test]
 fn there_is_a_man_page_for_the_program_and_each_command() {
     let server = Server::without_hook();
+    let commands = listed_commands(&server);
     let page = server.run(&["man"]).succeeds().stdout;
     assert!(page.contains(".TH rally-hook 1"), "{page}");
-    assert!(COMMANDS.iter().all(|command| page.contains(&command.replace('-', "\\-"))), "{page}");
-    let page = server.run(&["man", "backfill"]).succeeds().stdout;
-    assert!(page.contains(".TH rally-hook-backfill 1") && page.contains("dry\\-run"), "{page}");
+    assert!(commands.iter().all(|command| page.contains(&command.replace('-', "\\-"))), "{page}");
+    for command in commands {
+        let page = server.run(&["man", &command]).succeeds().stdout;
+        assert!(page.contains(&format!(".TH rally-hook-{command} 1")), "{page}");
+        for section in ["SYNOPSIS", "EXIT STATUS", "FILES", "ENVIRONMENT", "EXAMPLES"] {
+            let heading = format!(".SH {section}\n").replace("EXIT STATUS", "\"EXIT STATUS\"");
+            assert!(page.contains(&heading), "{section} in {page}");
+        }
+    }
     server.run(&["man", "no-command"]).fails_with(2);
     assert!(!server.git_dir.join("rally-hook").exists());
+}
+
+#[test]
+fn groff_and_mandoc_find_no_fault_in_a_man_page() {
+    let server = Server::without_hook();
+    let mut pages = listed_commands(&server);
+    pages.push("rally-hook.toml".into());
+    for page in pages {
+        let text = server.run(&["man", &page]).succeeds().stdout;
+        for checker in [&["groff", "-ww", "-man", "-Tutf8"][..], &["mandoc", "-Tlint", "-Wwarning"]] {
+            let mut command = hermetic(checker[0]);
+            command.args(&checker[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let Ok(mut child) = command.spawn() else { return skipped("groff or mandoc is not installed") };
+            child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
+            let output = child.wait_with_output().expect("it ends");
+            let found = [output.stderr, if checker[0] == "mandoc" { output.stdout } else { Vec::new() }].concat();
+            let found = String::from_utf8_lossy(&found).into_owned();
+            // The pages have no date.
+            let faults: Vec<&str> = found.lines().filter(|line| !line.contains("cannot parse date")).collect();
+            assert!(faults.is_empty(), "{page}: {faults:?}");
+        }
+    }
 }
 
 #[test]
