@@ -129,12 +129,6 @@ pub(super) fn check_owner(hook: &Path, git_dir: &Path) -> Result<(), files::Erro
     owners(git_dir).check(hook, &meta)
 }
 
-/// Tells whether `install` wrote a hook for this repository. One that other repositories use too tells nothing.
-pub(super) fn is_installed(git_dir: &Path) -> bool {
-    let hooks = vcs::hooks_dir(git_dir);
-    hooks.is_ok_and(|hooks| own_text(&hooks.join(HOOK)).is_some() && !vcs::shares_hooks(git_dir, &hooks))
-}
-
 /// Returns the configuration file that a hook of ours names, if it does.
 pub(super) fn configuration_in(hook: &Path) -> Option<PathBuf> {
     let text = own_text(hook)?;

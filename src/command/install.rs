@@ -16,7 +16,7 @@ use crate::cli::{Install, Many, Place};
 use crate::clock::now;
 use crate::config;
 use crate::messages::tell;
-use crate::queue::{StateDir, Store};
+use crate::queue::{MARKER, StateDir, Store, Trace};
 use crate::text::{plural, with_causes};
 use crate::vcs;
 
@@ -146,7 +146,7 @@ fn uninstall_one(place: &Place) -> Result<Ended, Error> {
     if older.symlink_metadata().is_ok() {
         tell(&format!("an older hook stays as {}; it does not run", older.display()));
     }
-    if StateDir::is_in(&git_dir) {
+    if StateDir::trace(&git_dir) == Trace::Present {
         tell_rest(&git_dir)?;
     }
     Ok(Ended::Done)
@@ -155,13 +155,12 @@ fn uninstall_one(place: &Place) -> Result<Ended, Error> {
 /// Says what becomes of the queue.
 fn tell_rest(git_dir: &Path) -> Result<(), Error> {
     let status = Store::new(state_dir(git_dir)?, PATIENCE).run(|queue| queue.status(now()))?;
-    let dir = git_dir.join(PROGRAM);
-    let dir = dir.display();
+    let rest = format!("{} and {}", git_dir.join(PROGRAM).display(), git_dir.join(MARKER).display());
     match status.pending + status.failed + status.pushes + status.state_requests {
-        0 => tell(&format!("the queue is empty; {dir} may be removed")),
+        0 => tell(&format!("the queue is empty; {rest} may be removed")),
         _ => tell(&format!(
-            "the queue is not empty ({} queued, {} failed, {} unread); before you remove {dir}, run `rally-hook deliver --wait` \
-             and see `rally-hook status`",
+            "the queue is not empty ({} queued, {} failed, {} unread); before you remove {rest}, run \
+             `rally-hook deliver --wait` and see `rally-hook status`",
             status.pending,
             status.failed,
             plural(status.pushes, "push")

@@ -230,17 +230,7 @@ fn owners(git_dir: &Path) -> Owners {
 
 fn state_dir(git_dir: &Path) -> Result<StateDir, queue::Error> {
     let sharing = if vcs::is_shared(git_dir) { Sharing::Group } else { Sharing::Owner };
-    let was_deleted = is_state_deleted(git_dir);
-    let state = StateDir::open(git_dir, sharing)?;
-    if was_deleted {
-        state.note_use()?;
-    }
-    Ok(state)
-}
-
-/// Tells whether the state was deleted with its directory: `install` makes it before the hook.
-fn is_state_deleted(git_dir: &Path) -> bool {
-    !StateDir::is_in(git_dir) && hook_file::is_installed(git_dir)
+    StateDir::open(git_dir, sharing)
 }
 
 /// Returns the absolute Git directory that a command is about. A damaged repository, such as one without HEAD, still has

@@ -8,14 +8,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{
-    Ended, Error, Site, config_file, from_now, git_dir, hook_file, is_state_deleted, load_config, status_table,
-    whole_seconds, write_out,
+    Ended, Error, Site, config_file, from_now, git_dir, hook_file, load_config, status_table, whole_seconds, write_out,
 };
 use crate::PROGRAM;
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Deliver, Rally};
-use crate::queue::{AFTER_LOSS, AtWork, DeadLetter, Pause, StateDir, Status};
+use crate::queue::{AFTER_LOSS, AtWork, DeadLetter, Pause, StateDir, Status, Trace};
 use crate::text::{json_safe, plural, printable, with_causes};
 use crate::time::Time;
 use crate::vcs;
@@ -74,15 +73,16 @@ fn nothing_recorded(git_dir: &Path) -> Error {
 /// Finds out how a repository stands.
 pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, Error> {
     let git_dir = git_dir(place)?;
-    if is_state_deleted(&git_dir) {
-        let name = git_dir.display();
-        return Err(Error::Failed(format!(
-            "the queue of {name} is gone: the hook is installed, but its directory {PROGRAM} was deleted. What was queued \
-             may be missing in Rally; {AFTER_LOSS}"
-        )));
-    }
-    if !StateDir::is_in(&git_dir) {
-        return Err(nothing_recorded(&git_dir));
+    match StateDir::trace(&git_dir) {
+        Trace::Deleted => {
+            return Err(Error::Failed(format!(
+                "the queue of {} is gone: its directory {PROGRAM} was deleted. What was queued may be missing in Rally; \
+                 {AFTER_LOSS}",
+                git_dir.display()
+            )));
+        }
+        Trace::Never => return Err(nothing_recorded(&git_dir)),
+        Trace::Present => {}
     }
     // The queue can be shown whatever is wrong with the configuration.
     let config = config_file(place, &git_dir).and_then(|file| load_config(file.as_deref(), &git_dir));

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::claim::Claim;
+use super::place::{self, Marker, Trace};
+use crate::clock;
 use crate::files::{self, Links};
 use crate::process::effective_user;
-use crate::{PROGRAM, clock};
 
 const DATABASE: &str = "queue.db";
 const PUSH_FILE: &str = "push-";
@@ -40,7 +41,8 @@ impl StateDir {
     /// # Errors
     /// If it cannot be made, or is a link, or belongs to somebody else.
     pub(crate) fn open(git_dir: &Path, sharing: Sharing) -> Result<Self, Error> {
-        let state = StateDir { path: git_dir.join(PROGRAM), git_dir: git_dir.to_owned(), sharing };
+        let trace = StateDir::trace(git_dir);
+        let state = StateDir { path: place::own(git_dir), git_dir: git_dir.to_owned(), sharing };
         let failed = |source| Error::Directory { path: state.path.clone(), source };
         // The owner could not use what root made. Others can make something only where they are meant to.
         if effective_user() == 0
@@ -55,17 +57,33 @@ impl StateDir {
             Err(error) => return Err(failed(error)),
         }
         state.check(&state.path)?;
+        if trace == Trace::Deleted {
+            state.note_use()?;
+        }
+        if !Marker::is_in(git_dir) {
+            // Without it, only a deletion of all state goes unnoticed.
+            let _ = Marker { state: state.path.clone(), git_dir: git_dir.to_owned() }.write();
+        }
         Ok(state)
     }
 
-    /// Tells whether a directory holds the state of a repository.
+    /// Tells what there is of the state of a repository. Changes nothing.
+    pub(crate) fn trace(git_dir: &Path) -> Trace {
+        match place::own(git_dir).is_dir() {
+            true => Trace::Present,
+            false if Marker::is_in(git_dir) => Trace::Deleted,
+            false => Trace::Never,
+        }
+    }
+
+    /// Tells whether a directory is one of a repository that has state, or had.
     pub(crate) fn is_in(git_dir: &Path) -> bool {
-        git_dir.join(PROGRAM).is_dir()
+        StateDir::trace(git_dir) != Trace::Never
     }
 
     /// Tells whether a directory holds a queue, whatever else is left of its repository.
     pub(crate) fn has_queue(git_dir: &Path) -> bool {
-        git_dir.join(PROGRAM).join(DATABASE).is_file()
+        place::own(git_dir).join(DATABASE).is_file()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -97,7 +115,7 @@ impl StateDir {
     }
 
     /// Notes that the state was used before: if its database is not there, it was lost.
-    pub(crate) fn note_use(&self) -> Result<(), Error> {
+    fn note_use(&self) -> Result<(), Error> {
         self.lock_file(Claim::Recording.file_name()).map(drop)
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use crate::support::{Clone, Server, copy_program, expected, hermetic, name_of, program, ran};
+use crate::support::{Clone, DELIVER_LATER, Server, copy_program, expected, git, hermetic, name_of, program, ran};
 
 /// A hook that writes its input to a file in the Git directory, and fails.
 const FOREIGN: &str =
@@ -254,4 +254,39 @@ fn a_failed_install_leaves_the_hook_that_is_there() {
     assert!(ran.stderr.contains("is not UTF-8"), "{ran:?}");
     assert_eq!(fs::read(server.hook()).expect("the foreign hook"), FOREIGN.as_bytes());
     server.run(&["install"]).succeeds();
+}
+
+/// Makes a repository from a template that holds the hook of a server, and returns a clone of it.
+fn from_template(server: &Server, name: &str) -> Clone {
+    let config = server.write_private("named.toml", &server.configuration().sections(DELIVER_LATER).to_string());
+    server.run(&["install", "--config", &config.display().to_string()]).succeeds();
+    let template = server.path().join("template");
+    fs::create_dir_all(template.join("hooks")).expect("a directory");
+    fs::copy(server.hook(), template.join("hooks/post-receive")).expect("a hook");
+    let option = format!("--template={}", template.display());
+    git(server.path(), &["init", "--quiet", "--bare", "--initial-branch=main", &option, name]);
+    git(server.path(), &["clone", "--quiet", name, "clone-of-it"]);
+    Clone::at(server.path().join("clone-of-it"), 1_600_000_000)
+}
+
+#[test]
+fn the_first_push_to_a_repository_made_from_a_template_posts_all_its_commits() {
+    let server = Server::without_hook();
+    let seen = from_template(&server, "fresh.git").push_commits(&["US1", "US2"]);
+    assert!(seen.contains("2 commits queued for US1, US2 (repository fresh)"), "{seen}");
+    let fresh = server.path().join("fresh.git").display().to_string();
+    server.run(&["deliver", "--wait", "--repo", &fresh]).succeeds();
+    assert_eq!(server.changesets().len(), 2);
+    server.run(&["status", "--repo", &fresh]).succeeds();
+}
+
+#[test]
+fn a_repository_made_from_a_template_has_lost_no_queue() {
+    let server = Server::without_hook();
+    from_template(&server, "fresh.git");
+    let fresh = server.path().join("fresh.git").display().to_string();
+    let status = server.run(&["status", "--repo", &fresh]).fails_with(1);
+    assert!(status.stderr.contains("nothing was ever recorded"), "{status:?}");
+    server.run(&["deliver", "--repo", &fresh]).succeeds();
+    assert!(!server.run(&["status", "--repo", &fresh]).stdout.contains("lost"));
 }
