@@ -10,15 +10,14 @@ use serde_json::{Value, json};
 
 use super::hook_file::{self, HOOK, Hook, KEPT, KEPT_BEFORE, is_executable};
 use super::many::{Which, each};
-use super::{Ended, Error, Site, as_owner, config_file, from_now, git_dir, load_config, neighbours, probe, state_dir};
+use super::{Ended, Error, Site, as_owner, config_file, from_now, git_dir, load_config, neighbours, probe};
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Commits, Config, Rally, Trust};
 use crate::environment::variable;
 use crate::host_dir::SYSTEM_DIR;
-use crate::log::Log;
 use crate::process::{self, effective_user};
-use crate::queue::{AFTER_LOSS, AtWork, Pause, Queue, Status};
+use crate::queue::{AFTER_LOSS, AtWork, Pause, Status, Store};
 use crate::rally;
 use crate::refs::RefPatterns;
 use crate::text::{json_safe, plural, printable, with_causes};
@@ -75,15 +74,21 @@ fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Er
     };
     doctor.say("repository", in_time(&git_dir, repository))?;
     doctor.say("hook", in_time(&git_dir, hook))?;
-    doctor.say("queue", in_time(&git_dir, queue))?;
-    doctor.say("space", in_time(&git_dir, space))?;
-    if let Some((config, config_file)) = config {
-        doctor.say("name", name(&git_dir, &config, config_file.as_deref()))?;
-        let for_refs = config.clone();
-        doctor.say("refs", in_time(&git_dir, move |git_dir| refs(git_dir, &for_refs)))?;
-        doctor.say("log", log(&git_dir, &config))?;
-        doctor.say("authors", authors(&config))?;
-        doctor.rally(&config, probes)?;
+    let (config, config_file) = config.unzip();
+    let look = |check: fn(&Site) -> Finding| {
+        let config = config.clone().unwrap_or_default();
+        in_time(&git_dir, move |git_dir| {
+            Site::with_config(git_dir.to_owned(), config).map_or_else(|error| wrong(&error), |site| check(&site))
+        })
+    };
+    doctor.say("queue", look(queue))?;
+    doctor.say("space", look(space))?;
+    if let Some(config) = &config {
+        doctor.say("name", name(&git_dir, config, config_file.flatten().as_deref()))?;
+        doctor.say("refs", look(refs))?;
+        doctor.say("log", look(log))?;
+        doctor.say("authors", authors(config))?;
+        doctor.rally(config, probes)?;
     }
     doctor.end(&git_dir)
 }
@@ -269,13 +274,16 @@ fn kept_hooks(hook: &Path) -> Finding {
     }
 }
 
-fn queue(git_dir: &Path) -> Finding {
-    let opened = state_dir(git_dir).and_then(|state| {
-        let status = Queue::open(&state, Duration::from_secs(1))?.status(now())?;
-        let (_, strange) = state.kept_pushes()?;
-        Ok((status, state.at_work()?, strange))
+fn queue(site: &Site) -> Finding {
+    let mut store = Store::new(site.state.clone(), Duration::from_secs(1));
+    let looked: Result<_, Error> = store.run(|queue| {
+        let (_, strange) = site.state.kept_pushes()?;
+        Ok((queue.status(now())?, site.state.at_work()?, strange))
     });
-    let (status, at_work, strange) = match opened {
+    for notice in store.notices() {
+        site.note(notice);
+    }
+    let (status, at_work, strange) = match looked {
         Ok(found) => found,
         Err(error) => return wrong(&error),
     };
@@ -319,12 +327,10 @@ fn state_of_queue(status: &Status) -> Finding {
 }
 
 /// Tells whether all watched refs have been recorded.
-fn refs(git_dir: &Path, config: &Config) -> Finding {
-    let behind = Site::with_config(git_dir.to_owned(), config.clone()).map_err(Error::from).and_then(|site| {
-        let repository = site.repository()?;
-        site.with_recorder(&repository, |recorder| recorder.refs_behind())
-    });
-    let unmatched = unmatched_patterns(git_dir, &config.commits.refs);
+fn refs(site: &Site) -> Finding {
+    let repository = site.repository().map_err(Error::from);
+    let behind = repository.and_then(|repository| site.with_recorder(&repository, |recorder| recorder.refs_behind()));
+    let unmatched = unmatched_patterns(&site.git_dir, &site.config.commits.refs);
     match behind {
         Ok(refs) if refs.is_empty() && !unmatched.is_empty() => Note(format!(
             "no ref matches {}; check commits.refs, unless such refs are pushed later",
@@ -348,12 +354,9 @@ fn in_time(git_dir: &Path, check: impl FnOnce(&Path) -> Finding + Send + 'static
 }
 
 /// Tells whether there is room for the queue.
-fn space(git_dir: &Path) -> Finding {
-    let dir = match state_dir(git_dir) {
-        Ok(state) => state.path().to_owned(),
-        Err(error) => return wrong(&error),
-    };
-    match process::free_space(&dir) {
+fn space(site: &Site) -> Finding {
+    let dir = site.state.path();
+    match process::free_space(dir) {
         Ok((bytes, files)) if bytes < LEAST_SPACE || files < LEAST_FILES => Wrong(format!(
             "{} MB and {files} files are left for the queue; without space, pushes are not recorded; make some",
             bytes / 1_000_000
@@ -406,8 +409,8 @@ fn unmatched_patterns(git_dir: &Path, patterns: &[String]) -> Vec<String> {
 }
 
 /// Tells whether the log can be written. Nothing else ever says so.
-fn log(git_dir: &Path, config: &Config) -> Finding {
-    match state_dir(git_dir).and_then(|state| Log::new(&config.log, git_dir, &state).check()) {
+fn log(site: &Site) -> Finding {
+    match site.log.check() {
         Ok(place) => Fine(place),
         Err(error) => Wrong(format!("{}; set log.file or log.target, or make it writable", with_causes(&error))),
     }

@@ -34,7 +34,7 @@ use crate::environment::variable;
 use crate::files::Owners;
 use crate::log::Log;
 use crate::messages::tell;
-use crate::queue::{self, Queue, Sharing, StateDir, Store};
+use crate::queue::{self, Notice, Queue, Sharing, StateDir, Store};
 use crate::record::{self, Recorder, Rules};
 use crate::time::Time;
 use crate::vcs::{self, Named, Repository};
@@ -196,11 +196,20 @@ impl Site {
     fn with_queue<T>(&self, mut work: impl FnMut(&mut Queue) -> Result<T, Error>) -> Result<T, Error> {
         let mut store = Store::new(self.state.clone(), PATIENCE);
         let done = store.run(&mut work);
-        if let Some(notice) = store.notice() {
-            self.log_error("queue-damaged", notice);
-            tell(notice);
+        for notice in store.notices() {
+            tell(self.note(notice));
         }
         done
+    }
+
+    /// Writes to the log what people should know of the queue, and returns it.
+    fn note<'n>(&self, notice: &'n Notice) -> &'n str {
+        let (level, event, text) = match notice {
+            Notice::Replaced(text) => (Level::Error, "queue-damaged", text),
+            Notice::Relocated(text) => (Level::Warn, "relocated", text),
+        };
+        self.log.write(level, event, &[], text);
+        text
     }
 
     /// Does some recording. What cannot be read is told on stderr and in the log.

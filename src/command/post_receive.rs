@@ -144,7 +144,9 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
     };
     let site = Site { config_file, ..Site::with_state(git_dir, config, state) };
     let recorded = record(&site, &mut store);
-    store.notice().iter().for_each(|notice| site.log_error("queue-damaged", notice));
+    for notice in store.notices() {
+        site.note(notice);
+    }
     match recorded {
         Ok(recorded) => Some((site, Some(recorded))),
         Err(error) => {

@@ -208,6 +208,7 @@ pub(super) fn json(facts: &Facts) -> String {
         "dead_letters": status.dead_letters,
         "queue_was_lost": status.lost,
         "damaged_copy": status.damaged_copy,
+        "copy_of": status.copy_of,
         "refs_behind": behind.as_ref().ok(),
         "repository_error": behind.as_ref().err(),
     });
@@ -255,6 +256,9 @@ fn human(facts: &Facts) -> String {
         add(true, paused(pause, facts.worker));
     } else if let Some(error) = &status.last_error {
         add(true, format!("last error {}", printable(error)));
+    }
+    if let Some(original) = &status.copy_of {
+        add(true, format!("copy of    {}, which delivers what was queued there", printable(original)));
     }
     if let Some(copy) = &status.damaged_copy {
         add(true, format!("repaired   the queue was damaged; it is kept as {copy}"));

@@ -95,8 +95,17 @@ impl StateDir {
         self.sharing == Sharing::Group
     }
 
+    pub(super) fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
     pub(super) fn database(&self) -> PathBuf {
-        self.path.join(DATABASE)
+        StateDir::database_in(&self.path)
+    }
+
+    /// Returns the database of a state directory.
+    pub(super) fn database_in(state: &Path) -> PathBuf {
+        state.join(DATABASE)
     }
 
     /// Tells whether a file of this name is closed or put here when a hook has recorded a push, or kept it.

@@ -14,6 +14,7 @@ mod claim;
 mod delivery;
 mod dir;
 mod entry;
+mod home;
 mod host;
 mod place;
 mod recording;
@@ -34,12 +35,13 @@ pub(crate) use claim::{AtWork, Claim, Claimed, LOOK};
 pub(crate) use delivery::SHORTEST_REVISION;
 pub(crate) use dir::{Sharing, StateDir};
 pub(crate) use entry::{Attempts, Entry, Outcome, Pause, StateEntry, Writes};
+use home::Home;
 pub(crate) use host::{Host, HostError, Place, identity};
 pub(crate) use place::{MARKER, Trace};
 pub(crate) use recording::Settled;
 pub(crate) use seen::Walked;
 pub(crate) use status::{DeadLetter, Status};
-pub(crate) use store::Store;
+pub(crate) use store::{Notice, Store};
 
 use crate::files;
 use crate::time::{CommitTime, Time};
@@ -91,6 +93,9 @@ pub(crate) struct Queue {
     dir: StateDir,
     /// The file's inode number, which differs if another file took its place.
     inode: Option<u64>,
+    home: Home,
+    /// What people should know since the queue was opened.
+    notice: Option<String>,
 }
 
 /// What has been written to a queue so far; it changes when another process writes.
@@ -128,10 +133,12 @@ impl Queue {
         match found {
             1..=VERSION => {
                 configure(&connection).map_err(database)?;
-                let mut queue = Queue { inode: Some(meta.ino()), connection, dir: dir.clone() };
+                let (inode, home) = (Some(meta.ino()), Home::default());
+                let mut queue = Queue { connection, dir: dir.clone(), inode, home, notice: None };
                 if found < VERSION {
                     queue.migrate()?;
                 }
+                queue.settle_home()?;
                 Ok(queue)
             }
             // An empty file is what a truncated database leaves, for ours appears under its name only when complete.

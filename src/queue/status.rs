@@ -43,6 +43,8 @@ pub(crate) struct Status {
     pub lost: bool,
     /// Where a damaged database was set aside.
     pub damaged_copy: Option<String>,
+    /// The repository that this one was copied from, with its queue.
+    pub copy_of: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -103,6 +105,7 @@ impl Queue {
                 requests: counter(REQUESTS)?,
                 lost: meta::<String>(db, "lost")?.is_some(),
                 damaged_copy: meta(db, "repaired")?,
+                copy_of: self.home.original().map(|path| path.display().to_string()),
             })
         })
     }

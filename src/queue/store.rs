@@ -11,13 +11,22 @@ pub(crate) struct Store {
     dir: StateDir,
     patience: Duration,
     queue: Option<Queue>,
-    notice: Option<String>,
+    notices: Vec<Notice>,
+}
+
+/// What people should know of a queue that was opened.
+#[derive(Debug, Clone)]
+pub(crate) enum Notice {
+    /// It was damaged, and another one took its place.
+    Replaced(String),
+    /// Its repository was moved or copied.
+    Relocated(String),
 }
 
 impl Store {
     /// Makes a store whose statements wait up to `patience` for another process.
     pub(crate) fn new(dir: StateDir, patience: Duration) -> Self {
-        Store { dir, patience, queue: None, notice: None }
+        Store { dir, patience, queue: None, notices: Vec::new() }
     }
 
     /// Does some work on the queue. If the queue is found to be damaged the work is done again, on the new one.
@@ -29,11 +38,11 @@ impl Store {
             Err(error) if is_damage(&error) => {
                 self.queue = None;
                 if let Some(aside) = Queue::replace_damaged(&self.dir)? {
-                    self.notice = Some(format!(
+                    self.notices.push(Notice::Replaced(format!(
                         "the queue was damaged; it is kept as {}, and a new one has what could be read; to queue what \
                          is missing, {AFTER_LOSS}",
                         aside.display()
-                    ));
+                    )));
                 }
                 work(self.opened()?)
             }
@@ -41,14 +50,16 @@ impl Store {
         }
     }
 
-    /// Returns what people should know: that a damaged queue was replaced.
-    pub(crate) fn notice(&self) -> Option<&str> {
-        self.notice.as_deref()
+    /// Returns what people should know.
+    pub(crate) fn notices(&self) -> &[Notice] {
+        &self.notices
     }
 
     fn opened(&mut self) -> Result<&mut Queue, Error> {
         if self.queue.is_none() {
-            self.queue = Some(Queue::open(&self.dir, self.patience)?);
+            let mut queue = Queue::open(&self.dir, self.patience)?;
+            self.notices.extend(queue.notice.take().map(Notice::Relocated));
+            self.queue = Some(queue);
         }
         Ok(self.queue.as_mut().expect("it was opened just now"))
     }

@@ -225,7 +225,7 @@ fn a_panic_in_one_repository_stops_no_other() {
     let server = with_queued_commit();
     let liar = liar("", |stream| stream.write_all(b"5"));
     let other = server.path().join("a-liar.git");
-    crate::support::copy(&server.git_dir, &other);
+    crate::support::twin(&server.git_dir, &other);
     let text = server.configuration().rally(&format!("server = {liar:?}\napi_key_file = \"api-key\""));
     std::fs::write(other.join("rally-hook.toml"), text.sections(crate::support::DELIVER_LATER).to_string())
         .expect("it can be written");

@@ -34,6 +34,7 @@ mod lies;
 mod log;
 mod look_ups;
 mod missed_hooks;
+mod moves;
 mod outages;
 mod permissions;
 mod probe;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::support::{DELIVER_LATER, History, Server, copy, expected, expected_of_all, git, program, ran};
+use crate::support::{DELIVER_LATER, History, Server, expected, expected_of_all, git, program, ran, twin};
 
 #[test]
 fn commits_with_objects_in_an_alternate_repository_are_posted() {
@@ -202,7 +202,7 @@ fn deliver_all_repos_skips_a_broken_repository() {
     fs::create_dir(&root).expect("it is new");
     for name in ["one", "two", "three"] {
         let repository = root.join(format!("{name}.git"));
-        copy(&server.git_dir, &repository);
+        twin(&server.git_dir, &repository);
         fs::write(repository.join("rally-hook.toml"), format!("{config}\n[repository]\nname = \"{name}\"\n"))
             .expect("it can be written");
     }

@@ -26,6 +26,13 @@ pub fn copy(from: &Path, to: &Path) {
     ran(command).succeeds();
 }
 
+/// Copies a repository with what is queued in it, and lets the copy forget that it is one.
+pub fn twin(from: &Path, to: &Path) {
+    copy(from, to);
+    let database = rusqlite::Connection::open(to.join("rally-hook/queue.db")).expect("a database");
+    database.execute("DELETE FROM meta WHERE key = 'home'", []).expect("it can be written");
+}
+
 /// Returns a command that gets nothing of this machine's environment but `PATH`.
 pub fn hermetic(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Server, copy, hermetic, program};
+use super::{Server, hermetic, program, twin};
 
 /// Sets up a repository with the hook, with these lines of `[rally]` and these sections.
 pub fn repository(server: &Server, name: &str, rally: &str, sections: &str) -> PathBuf {
     let git_dir = server.path().join(format!("{name}.git"));
-    copy(&server.git_dir, &git_dir);
+    twin(&server.git_dir, &git_dir);
     let configuration =
         server.configuration().credentials("api_key_file = \"api-key\"").rally(rally).sections(sections);
     fs::write(git_dir.join("rally-hook.toml"), configuration.to_string()).expect("it can be written");

@@ -24,7 +24,7 @@ pub use chance::{Random, rounds, seed};
 pub use clone::Clone;
 pub use command::{
     Ran, copy, copy_program, git, hermetic, is_new_format, name_of, output_bytes, output_of, output_text, program, ran,
-    skipped,
+    skipped, twin,
 };
 pub use configuration::{Configuration, DELIVER_LATER};
 pub use expected::{Expected, expected, expected_changes, expected_of_all};

@@ -1,0 +1,183 @@
+//! Which repository a queue belongs to, so that a move and a copy are noticed.
+//!
+//! A repository that was moved goes on with its queue. A copy has a copy of the queue, and what waits there is delivered
+//! by the original: the copy drops it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Transaction};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Queue, StateDir, count, meta, place, set_meta};
+use crate::text::plural;
+
+const KEY: &str = "home";
+
+/// How long another queue is waited for that a process writes to.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The repository that a queue belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Home {
+    /// Tells this queue from all others but its copies.
+    id: String,
+    at: Location,
+    copy_of: Option<OsString>,
+}
+
+/// A Git directory. Its path changes when it is moved, its numbers when it is restored or moved to another disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Location {
+    path: OsString,
+    device: u64,
+    inode: u64,
+}
+
+impl Location {
+    fn of(git_dir: &Path) -> io::Result<Self> {
+        let meta = fs::metadata(git_dir)?;
+        Ok(Location { path: git_dir.into(), device: meta.dev(), inode: meta.ino() })
+    }
+
+    /// Tells whether both paths lead to one directory, as they do where a file system is mounted twice.
+    fn is_another_name_of(&self, other: &Location) -> bool {
+        Location::of(Path::new(&self.path)).is_ok_and(|now| (now.device, now.inode) == (other.device, other.inode))
+    }
+}
+
+/// What the queue has to do with the repository in which it is opened.
+enum Relation {
+    /// It belongs there.
+    Own,
+    /// It belongs there: the repository was moved, or restored, or nothing is noted yet.
+    New,
+    /// It is the queue of another repository, which is there and uses it, or the queue that this one was copied from.
+    Foreign,
+}
+
+impl Queue {
+    /// Notes which repository the queue belongs to, if that is not known or has changed.
+    pub(super) fn settle_home(&mut self) -> Result<(), Error> {
+        let git_dir = self.dir.git_dir();
+        let here = Location::of(git_dir).map_err(|source| Error::Directory { path: git_dir.to_owned(), source })?;
+        let dir = self.dir.clone();
+        let noted = self.read(read_home)?;
+        if let Some(home) = noted.filter(|home| matches!(home.relation(&here, &dir), Relation::Own)) {
+            self.home = home;
+            return Ok(());
+        }
+        let (home, change) = self.write(|tx| {
+            // Another process may have noted it since this one looked.
+            let noted = read_home(tx)?;
+            let relation = noted.as_ref().map_or(Relation::New, |home| home.relation(&here, &dir));
+            let (home, change) = match (noted, relation) {
+                (Some(home), Relation::Own) => return Ok((home, None)),
+                (Some(home), Relation::Foreign) => leave_to_original(tx, home, here)?,
+                (Some(home), _) => {
+                    let change = (home.at.path != here.path).then(|| Change::Moved(home.at.path.clone()));
+                    (Home { at: here, ..home }, change)
+                }
+                (None, _) => (Home { id: new_id(tx)?, at: here, copy_of: None }, None),
+            };
+            write_home(tx, &home)?;
+            Ok((home, change))
+        })?;
+        self.home = home;
+        self.notice = change.map(|change| self.told(change)).transpose()?;
+        Ok(())
+    }
+
+    /// Says what has changed. The pushes that a copy has in files are dropped like those in its database.
+    fn told(&self, change: Change) -> Result<String, Error> {
+        let here = self.dir.git_dir().display();
+        match change {
+            Change::Moved(from) => {
+                Ok(format!("the repository was moved from {} to {here}; its queue goes on", Path::new(&from).display()))
+            }
+            Change::Copied { from, changesets, pushes } => {
+                let files = self.dir.kept_pushes()?.0;
+                files.iter().for_each(|file| drop(fs::remove_file(file)));
+                let from = Path::new(&from).display();
+                Ok(format!(
+                    "{here} is a copy of {from}: {} and {} that were queued are left to that repository; what both have is not \
+                     posted again",
+                    plural(changesets, "commit"),
+                    plural(pushes + files.len(), "push")
+                ))
+            }
+        }
+    }
+}
+
+/// What was noted.
+enum Change {
+    Moved(OsString),
+    Copied { from: OsString, changesets: usize, pushes: usize },
+}
+
+impl Home {
+    /// Returns the repository that this one is a copy of, as long as it is there.
+    pub(super) fn original(&self) -> Option<&Path> {
+        self.copy_of.as_deref().map(Path::new).filter(|path| path.exists())
+    }
+
+    fn relation(&self, here: &Location, dir: &StateDir) -> Relation {
+        match () {
+            () if self.at == *here => Relation::Own,
+            () if self.at.path == here.path => Relation::New,
+            () if self.at.is_another_name_of(here) => Relation::Own,
+            () if self.is_still_used(dir) => Relation::Foreign,
+            () => Relation::New,
+        }
+    }
+
+    /// Tells whether the repository is there and uses this queue, or the one of which this one is a copy. Where that
+    /// cannot be found out it counts as so: the commits of a copy are in Git, and what is posted twice stays in Rally.
+    fn is_still_used(&self, dir: &StateDir) -> bool {
+        let other = place::own(Path::new(&self.at.path));
+        match id_in(&StateDir::database_in(&other)) {
+            Ok(id) => id.as_ref() == Some(&self.id) && other != dir.path(),
+            Err(_) => true,
+        }
+    }
+}
+
+/// Makes a queue the copy's own.
+fn leave_to_original(tx: &Transaction, home: Home, here: Location) -> rusqlite::Result<(Home, Option<Change>)> {
+    let changesets = tx.execute("DELETE FROM changeset", [])?;
+    let pushes = tx.execute("DELETE FROM push", [])?;
+    tx.execute("DELETE FROM state_request WHERE done = 0", [])?;
+    count(tx, "recorded", -(changesets as i64))?;
+    let from = home.at.path;
+    let change = Change::Copied { from: from.clone(), changesets, pushes };
+    Ok((Home { id: new_id(tx)?, at: here, copy_of: Some(from) }, Some(change)))
+}
+
+fn new_id(db: &Connection) -> rusqlite::Result<String> {
+    db.query_row("SELECT lower(hex(randomblob(16)))", [], |row| row.get(0))
+}
+
+fn read_home(db: &Connection) -> rusqlite::Result<Option<Home>> {
+    let json = meta::<String>(db, KEY)?;
+    Ok(json.and_then(|json| serde_json::from_str(&json).ok()))
+}
+
+fn write_home(tx: &Transaction, home: &Home) -> rusqlite::Result<()> {
+    set_meta(tx, KEY, &serde_json::to_string(home).expect("plain data becomes JSON"))
+}
+
+/// Returns the id of a queue, `None` if there is no queue.
+fn id_in(database: &Path) -> rusqlite::Result<Option<String>> {
+    if matches!(database.try_exists(), Ok(false)) {
+        return Ok(None);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(database, flags)?;
+    connection.busy_timeout(PATIENCE)?;
+    Ok(read_home(&connection)?.map(|home| home.id))
+}
