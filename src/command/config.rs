@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::identity::identify_at;
 use super::many::{Which, each};
 use super::{Ended, Error, config_file, git_dir, owners, write_out};
 use crate::cli::{Config, Place};
@@ -16,7 +17,7 @@ pub(super) fn run(place: &Place, arguments: &Config) -> Result<Ended, Error> {
 fn show(place: &Place, json: bool, is_one_of_many: bool) -> Result<Ended, Error> {
     let git_dir = git_dir(place)?;
     let file = config_file(place, &git_dir)?;
-    let settings = settings(file.as_deref(), &git_dir, owners(&git_dir))?;
+    let settings = settings(file.as_deref(), &git_dir, owners(&git_dir), |config| drop(identify_at(&git_dir, config)))?;
     let path = git_dir.to_string_lossy();
     let text = if json {
         let mut object = object(settings);
@@ -32,10 +33,14 @@ fn show(place: &Place, json: bool, is_one_of_many: bool) -> Result<Ended, Error>
 }
 
 /// Returns one line of TOML, so that it can be copied into a file.
-fn line(Setting { key, value, place }: &Setting) -> String {
+fn line(Setting { key, value, place, replaced }: &Setting) -> String {
     let place = match place {
         Some((file, line)) => format!("{}, line {line}", file.display()),
         None => "default".to_owned(),
+    };
+    let place = match replaced {
+        Some(replaced) => format!("kept in the queue since it was installed; {place} now gives {replaced:?}"),
+        None => place,
     };
     match value {
         Value::Null => format!("# {key} is not set ({place})"),
@@ -48,9 +53,13 @@ fn line(Setting { key, value, place }: &Setting) -> String {
 }
 
 fn object(settings: Vec<Setting>) -> Value {
-    let member = |Setting { key, value, place }: Setting| {
+    let member = |Setting { key, value, place, replaced }: Setting| {
         let (file, line) = place.unzip();
-        (key, json!({"value": value, "file": file.map(|file| file.display().to_string()), "line": line}))
+        let mut member = json!({"value": value, "file": file.map(|file| file.display().to_string()), "line": line});
+        if let Some(replaced) = replaced {
+            member["replaced"] = replaced.into();
+        }
+        (key, member)
     };
     Value::Object(settings.into_iter().map(member).collect::<Map<_, _>>())
 }
@@ -61,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_setting_is_one_line() {
-        let setting = |value, place| Setting { key: "rally.x".into(), value, place };
+        let setting = |value, place| Setting { key: "rally.x".into(), value, place, replaced: None };
         let place = Some(("/etc/a.toml".into(), 3));
         assert_eq!(line(&setting(json!("a\"b\n"), place.clone())), r#"rally.x = "a\"b\n"  # /etc/a.toml, line 3"#);
         assert_eq!(line(&setting(json!(["a", "b"]), place)), r#"rally.x = ["a", "b"]  # /etc/a.toml, line 3"#);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::many::{Which, each};
 use super::status::unclear;
-use super::{Ended, Error, RECORD, Site, from_now, load_config, neighbours, whole_seconds};
+use super::{Ended, Error, RECORD, Site, from_now, neighbours, whole_seconds};
 use crate::cli::{Deliver, Place};
 use crate::clock::now;
 use crate::config::Level;
@@ -130,7 +130,7 @@ fn with_worker<T>(
         }
     };
     let log = |level: Level, message: &str| site.log.write(level, RECORD, &[], message);
-    let reload = || load_config(site.config_file.as_deref(), &site.git_dir);
+    let reload = || site.reload();
     site.with_queue(|queue| {
         Ok(work(Worker {
             git_dir: &site.git_dir,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::hook_file::{self, HOOK, Hook, KEPT, KEPT_BEFORE, is_executable};
+use super::identity::{Naming, identify_at};
 use super::many::{Which, each};
 use super::{Ended, Error, Site, as_owner, config_file, from_now, git_dir, load_config, neighbours, probe};
 use crate::cli::{self, Place};
@@ -83,12 +84,13 @@ fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Er
     };
     doctor.say("queue", look(queue))?;
     doctor.say("space", look(space))?;
-    if let Some(config) = &config {
-        doctor.say("name", name(&git_dir, config, config_file.flatten().as_deref()))?;
+    if let Some(mut config) = config.clone() {
+        let naming = identify_at(&git_dir, &mut config).map(|home| Naming::of(&config, &home));
+        doctor.say("name", name(naming, &git_dir, &config, config_file.flatten().as_deref()))?;
         doctor.say("refs", look(refs))?;
         doctor.say("log", look(log))?;
-        doctor.say("authors", authors(config))?;
-        doctor.rally(config, probes)?;
+        doctor.say("authors", authors(&config))?;
+        doctor.rally(&config, probes)?;
     }
     doctor.end(&git_dir)
 }
@@ -214,13 +216,14 @@ impl Doctor {
     }
 }
 
-/// Tells whether other repositories of this host post to the same SCMRepository.
-fn name(git_dir: &Path, config: &Config, config_file: Option<&Path>) -> Finding {
+/// Tells under which name the repository is posted, and whether other repositories of this host are too.
+fn name(naming: Option<Naming>, git_dir: &Path, config: &Config, config_file: Option<&Path>) -> Finding {
     let name = &config.repository.name;
-    match neighbours::look(git_dir, config, config_file) {
-        Ok(Some(clash)) => Wrong(clash),
-        Ok(None) => Fine(format!("{name}, a name that no other repository of this host has by accident")),
-        Err(error) => {
+    match (neighbours::look(git_dir, config, config_file), naming) {
+        (Ok(Some(clash)), _) | (_, Some(Naming::Clash(clash))) => Wrong(clash),
+        (_, Some(Naming::Notable(text))) => Note(text),
+        (Ok(None), _) => Fine(format!("{name}, a name that no other repository of this host has by accident")),
+        (Err(error), _) => {
             Note(format!("{name}; whether others of this host post to it is not known: {}", with_causes(&error)))
         }
     }

@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::hook_file::{self, HOOK, KEPT, KEPT_BEFORE, file_error, is_ours};
+use super::identity::Naming;
 use super::many::{Which, each};
 use super::{Ended, Error, PATIENCE, Site, git_dir, load_config, neighbours, state_dir};
 use crate::PROGRAM;
@@ -64,7 +65,12 @@ fn install_one(place: &Place, advice: &mut BTreeSet<&str>) -> Result<Ended, Erro
     let config = load_config(config_file.as_deref(), &git_dir);
     // One that is named goes into the hook, and every command would fail by it.
     let config = if place.config.is_some() { Ok(config?) } else { config };
-    advice.insert(mark_seen(&Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?)?);
+    let mut site = Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
+    advice.insert(mark_seen(&site)?);
+    if config.is_ok() {
+        site.settle_name(&mut Store::new(site.state.clone(), PATIENCE), None)?;
+        tell(&format!("this repository {}", Naming::of(&site.config, &site.home).text()));
+    }
     if vcs::shares_hooks(&git_dir, &hooks) {
         tell(&format!("core.hooksPath is {}: the hook serves all repositories that use it", hooks.display()));
     }
@@ -76,8 +82,8 @@ fn install_one(place: &Place, advice: &mut BTreeSet<&str>) -> Result<Ended, Erro
     write_hook(&hook, &script).map_err(|source| file_error("write", &hook, source))?;
     tell(&format!("installed {}", hook.display()));
     match config {
-        Ok(config) => {
-            if let Ok(Some(clash)) = neighbours::look(&git_dir, &config, config_file.as_deref()) {
+        Ok(_) => {
+            if let Ok(Some(clash)) = neighbours::look(&git_dir, &site.config, config_file.as_deref()) {
                 tell(&clash);
             }
             advice.insert("run `rally-hook doctor` to check whether everything is in place");

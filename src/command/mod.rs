@@ -10,6 +10,7 @@ mod deliver;
 mod doctor;
 mod forget;
 mod hook_file;
+mod identity;
 mod install;
 mod man;
 mod many;
@@ -34,7 +35,7 @@ use crate::environment::variable;
 use crate::files::Owners;
 use crate::log::Log;
 use crate::messages::tell;
-use crate::queue::{self, Notice, Queue, Sharing, StateDir, Store};
+use crate::queue::{self, Home, Notice, Queue, Sharing, StateDir, Store};
 use crate::record::{self, Recorder, Rules};
 use crate::time::Time;
 use crate::vcs::{self, Named, Repository};
@@ -157,6 +158,8 @@ struct Site {
     config_file: Option<PathBuf>,
     state: StateDir,
     log: Log,
+    /// What the queue knows of the repository, once it was asked.
+    home: Home,
 }
 
 impl Site {
@@ -165,7 +168,11 @@ impl Site {
         let git_dir = git_dir(place)?;
         let config_file = config_file(place, &git_dir)?;
         let config = load_config(config_file.as_deref(), &git_dir)?;
-        Ok(Site { config_file, ..Site::with_config(git_dir, config)? })
+        let mut site = Site { config_file, ..Site::with_config(git_dir, config)? };
+        let mut store = Store::new(site.state.clone(), PATIENCE);
+        let settled = site.settle_name(&mut store, None);
+        site.tell_notices(&store);
+        settled.map(|()| site)
     }
 
     fn with_config(git_dir: PathBuf, config: Config) -> Result<Self, queue::Error> {
@@ -175,7 +182,14 @@ impl Site {
 
     fn with_state(git_dir: PathBuf, config: Config, state: StateDir) -> Self {
         let log = Log::new(&config.log, &git_dir, &state);
-        Site { git_dir, config, config_file: None, state, log }
+        Site { git_dir, config, config_file: None, state, log, home: Home::default() }
+    }
+
+    /// Loads the settings again, which may have been changed since.
+    fn reload(&self) -> Result<Config, configuration::Error> {
+        let mut config = load_config(self.config_file.as_deref(), &self.git_dir)?;
+        identity::identify(&mut config, &self.home);
+        Ok(config)
     }
 
     fn repository(&self) -> Result<Repository, vcs::Error> {
@@ -196,10 +210,14 @@ impl Site {
     fn with_queue<T>(&self, mut work: impl FnMut(&mut Queue) -> Result<T, Error>) -> Result<T, Error> {
         let mut store = Store::new(self.state.clone(), PATIENCE);
         let done = store.run(&mut work);
+        self.tell_notices(&store);
+        done
+    }
+
+    fn tell_notices(&self, store: &Store) {
         for notice in store.notices() {
             tell(self.note(notice));
         }
-        done
     }
 
     /// Writes to the log what people should know of the queue, and returns it.

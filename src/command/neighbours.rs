@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::identity::identify_at;
 use super::load_config;
 use crate::clock::now;
 use crate::config::Config;
@@ -53,7 +54,9 @@ fn place(git_dir: &Path, config: &Config, config_file: Option<&Path>) -> Option<
 /// Returns where another repository would post to now, if its configuration can be read.
 fn current(other: &Place) -> Option<Place> {
     let config_file = other.config_file.as_deref();
-    place(&other.git_dir, &load_config(config_file, &other.git_dir).ok()?, config_file)
+    let mut config = load_config(config_file, &other.git_dir).ok()?;
+    identify_at(&other.git_dir, &mut config);
+    place(&other.git_dir, &config, config_file)
 }
 
 /// Tells whether two repositories post to one SCMRepository, and not because the configuration of both names it.

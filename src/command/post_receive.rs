@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::deliver::{deliver_apart, deliver_unseen};
 use super::hook_file::{self, HOOK, KEPT};
+use super::identity::host_path;
 use super::{Error, RECORD, Site, git_dir, state_dir};
 use crate::artifact::FormattedId;
 use crate::cli::{Place, RefUpdated};
@@ -142,8 +143,9 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
             return None;
         }
     };
-    let site = Site { config_file, ..Site::with_state(git_dir, config, state) };
-    let recorded = record(&site, &mut store);
+    let mut site = Site { config_file, ..Site::with_state(git_dir, config, state) };
+    let settled = site.settle_name(&mut store, host_path());
+    let recorded = settled.and_then(|()| record(&site, &mut store));
     for notice in store.notices() {
         site.note(notice);
     }

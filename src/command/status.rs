@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::identity::{Naming, identify};
 use super::{
     Ended, Error, Site, config_file, from_now, git_dir, hook_file, load_config, status_table, whole_seconds, write_out,
 };
@@ -44,6 +45,7 @@ pub(super) struct Facts {
     config_error: Option<config::Error>,
     /// Whether it is known what was there before: without that, there is nothing to report.
     is_initialised: bool,
+    naming: Option<Naming>,
 }
 
 pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
@@ -86,7 +88,9 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, E
     }
     // The queue can be shown whatever is wrong with the configuration.
     let config = config_file(place, &git_dir).and_then(|file| load_config(file.as_deref(), &git_dir));
-    let site = Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
+    let mut site = Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
+    let home = site.with_queue(|queue| Ok(queue.home().clone()))?;
+    identify(&mut site.config, &home);
     let (status, worker, is_initialised) = look(&site)?;
     let behind = match &config {
         Ok(_) => behind(&site),
@@ -100,7 +104,8 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, E
         behind,
         deliver: site.config.queue.deliver,
         git_dir,
-        name: config.as_ref().ok().map(|config| config.repository.name.clone()),
+        name: config.is_ok().then(|| site.config.repository.name.clone()),
+        naming: config.is_ok().then(|| Naming::of(&site.config, &home)),
         rally: config.as_ref().ok().map(|config| config.rally.clone()),
         config_error: config.err(),
         is_initialised,
@@ -257,8 +262,8 @@ fn human(facts: &Facts) -> String {
     } else if let Some(error) = &status.last_error {
         add(true, format!("last error {}", printable(error)));
     }
-    if let Some(original) = &status.copy_of {
-        add(true, format!("copy of    {}, which delivers what was queued there", printable(original)));
+    if let Some(naming @ (Naming::Notable(_) | Naming::Clash(_))) = &facts.naming {
+        add(true, format!("name       {}", printable(naming.text())));
     }
     if let Some(copy) = &status.damaged_copy {
         add(true, format!("repaired   the queue was damaged; it is kept as {copy}"));

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use access::{Access, Credentials, Secret, Trust};
 pub(crate) use error::Error;
 pub(crate) use load::{is_named_by_environment, load};
+pub(crate) use placeholders::Filled;
 pub(crate) use show::{Setting, settings};
 
 use crate::artifact::{DEFAULT_PREFIXES, Mentions};
@@ -94,6 +95,8 @@ pub(crate) struct Repository {
     pub links: Links,
     pub commit_link: Option<String>,
     pub file_link: Option<String>,
+    #[serde(skip)]
+    pub filled: Option<Filled>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -231,6 +234,7 @@ impl Default for Repository {
             links: Links::Github,
             commit_link: None,
             file_link: None,
+            filled: None,
         }
     }
 }
@@ -282,6 +286,18 @@ impl Level {
 }
 
 impl Config {
+    /// Fills in what the queue knows: what the repository's host calls it, and the name under which it is posted, with the
+    /// template that this was made from. As long as the configuration has this template, the name stays.
+    pub(crate) fn identify(&mut self, host_path: Option<&str>, pinned: Option<(&str, &str)>) {
+        let Some(git_dir) = &self.rally.trust.git_dir else { return };
+        self.repository.fill(git_dir, host_path);
+        if let Some((template, name)) = pinned
+            && self.repository.template().as_deref() == Some(template)
+        {
+            self.repository.name = name.to_owned();
+        }
+    }
+
     /// Returns where Changesets go: server, workspace and SCMRepository.
     pub(crate) fn destination(&self) -> String {
         let workspace = self.rally.workspace.as_deref().unwrap_or_default();
@@ -320,6 +336,18 @@ impl Queue {
 }
 
 impl Repository {
+    /// Returns what the administrator has said about the name, unless the settings are those of no repository.
+    pub(crate) fn template(&self) -> Option<String> {
+        let template = &self.filled.as_ref()?.template;
+        let root = self.root.as_ref().filter(|_| template.contains("{dir}"));
+        Some(root.map_or(template.clone(), |root| format!("{template} below {}", root.display())))
+    }
+
+    /// Returns the name that the template gives at present, if another one counts.
+    pub(crate) fn other_name(&self) -> Option<&str> {
+        self.filled.as_ref().map(|filled| filled.name.as_str()).filter(|name| *name != self.name)
+    }
+
     pub(crate) fn link_templates(&self) -> LinkTemplates {
         LinkTemplates::new(self.links, self.web.as_deref(), self.commit_link.as_deref(), self.file_link.as_deref())
     }

@@ -46,20 +46,42 @@ fn problem(key: &str, text: &str) -> Option<String> {
     }
 }
 
+/// The values with placeholders as they are written, and what the name becomes by them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Filled {
+    pub(super) template: String,
+    pub(super) name: String,
+    addresses: [Option<String>; 3],
+}
+
 impl Repository {
-    /// Fills in where the repository lies. In addresses it is percent-encoded, so no part of it can be taken for a
-    /// placeholder of a link.
-    pub(super) fn fill(&mut self, git_dir: &Path) {
-        let own = own_path(git_dir);
-        let name = Path::new(own.file_name().unwrap_or_default());
-        let dir = self.root.as_deref().and_then(|root| below(root, &own)).unwrap_or(name.to_owned());
+    /// Fills in where the repository lies, or what its host calls it. In addresses this is percent-encoded, so no part of
+    /// it can be taken for a placeholder of a link. May be called again when more is known.
+    pub(super) fn fill(&mut self, git_dir: &Path, host_path: Option<&str>) {
+        let dir = host_path.map_or_else(|| self.dir(git_dir), PathBuf::from);
+        let name = dir.file_name().unwrap_or_default();
+        let own_addresses = || [&self.web, &self.commit_link, &self.file_link].map(Clone::clone);
+        let (template, templates) = match self.filled.take() {
+            Some(filled) => (filled.template, filled.addresses),
+            None => (self.name.clone(), own_addresses()),
+        };
         let (plain_name, plain_dir) = (name.to_string_lossy(), dir.to_string_lossy());
-        self.is_named = !["{name}", "{dir}"].iter().any(|placeholder| self.name.contains(placeholder));
-        self.name = links::fill(&self.name, &[("name", &plain_name), ("dir", &plain_dir)]);
-        let [name, dir] = [name, &dir].map(|path| links::escaped(path.as_os_str().as_bytes()));
-        for address in [&mut self.web, &mut self.commit_link, &mut self.file_link].into_iter().flatten() {
-            *address = links::fill(address, &[("name", &name), ("dir", &dir)]);
+        self.is_named = !["{name}", "{dir}"].iter().any(|placeholder| template.contains(placeholder));
+        self.name = links::fill(&template, &[("name", &plain_name), ("dir", &plain_dir)]);
+        let [escaped_name, escaped_dir] = [name, dir.as_os_str()].map(|path| links::escaped(path.as_bytes()));
+        let values = [("name", escaped_name.as_str()), ("dir", escaped_dir.as_str())];
+        let addresses = [&mut self.web, &mut self.commit_link, &mut self.file_link];
+        for (address, template) in addresses.into_iter().zip(&templates) {
+            *address = template.as_ref().map(|template| links::fill(template, &values));
         }
+        self.filled = Some(Filled { template, name: self.name.clone(), addresses: templates });
+    }
+
+    /// Returns the path below the root, or else the name alone.
+    fn dir(&self, git_dir: &Path) -> PathBuf {
+        let own = own_path(git_dir);
+        let name = || PathBuf::from(own.file_name().unwrap_or_default());
+        self.root.as_deref().and_then(|root| below(root, &own)).unwrap_or_else(name)
     }
 }
 
@@ -93,7 +115,7 @@ mod tests {
             commit_link: Some("https://h/{name}/{revision}".into()),
             ..Repository::default()
         };
-        repository.fill(Path::new(git_dir));
+        repository.fill(Path::new(git_dir), None);
         repository
     }
 
@@ -103,7 +125,7 @@ mod tests {
             [("/srv/git/payments.git", "payments"), ("/srv/git/payments", "payments"), ("/home/a/work/.git", "work")]
         {
             let mut repository = Repository::default();
-            repository.fill(Path::new(dir));
+            repository.fill(Path::new(dir), None);
             assert_eq!(repository.name, name);
         }
     }
@@ -120,6 +142,15 @@ mod tests {
         ] {
             assert_eq!(filled(root, git_dir).name, expected, "{root:?} {git_dir}");
         }
+    }
+
+    #[test]
+    fn what_the_host_says_counts_in_place_of_the_directory() {
+        let mut repository = filled(Some("/srv/git"), "/srv/git/@hashed/ab/cd/abcd.git");
+        repository.fill(Path::new("/srv/git/@hashed/ab/cd/abcd.git"), Some("team a/api"));
+        assert_eq!(repository.name, "team a/api is api");
+        assert_eq!(repository.web.as_deref(), Some("https://h/team%20a/api"));
+        assert_eq!(repository.commit_link.as_deref(), Some("https://h/api/{revision}"));
     }
 
     #[test]

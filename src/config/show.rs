@@ -23,22 +23,33 @@ pub(crate) struct Setting {
     pub value: Value,
     /// File and line; `None` for a default.
     pub place: Option<(PathBuf, usize)>,
+    /// What the value would be, where one counts that the queue has kept.
+    pub replaced: Option<String>,
 }
 
-/// Returns the settings of a repository in the order of their keys.
+/// Returns the settings of a repository in the order of their keys. `identify` fills in what the queue knows.
 ///
 /// # Errors
 /// As [`load`](super::load()) does.
-pub(crate) fn settings(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Result<Vec<Setting>, Error> {
+pub(crate) fn settings(
+    named: Option<&Path>,
+    git_dir: &Path,
+    owners: Owners,
+    identify: impl FnOnce(&mut Config),
+) -> Result<Vec<Setting>, Error> {
     let layers = layers(named, git_dir, owners)?;
     let mut places = HashMap::new();
     for layer in &layers {
         places.extend(layer.lines.iter().map(|(key, line)| (key.clone(), (layer.path.clone(), *line))));
     }
-    let config = resolved(layers, git_dir, owners)?;
+    let mut config = resolved(layers, git_dir, owners)?;
+    identify(&mut config);
     let mut settings = listed(&config);
     for setting in settings.iter_mut().filter(|setting| !setting.value.is_null()) {
         setting.place = places.remove(&setting.key);
+        if setting.key == "repository.name" {
+            setting.replaced = config.repository.other_name().map(str::to_owned);
+        }
     }
     Ok(settings)
 }
@@ -47,7 +58,12 @@ pub(super) fn listed(config: &Config) -> Vec<Setting> {
     let Ok(Value::Object(sections)) = serde_json::to_value(config) else { unreachable!("keys are text") };
     let keys = |(section, keys): (String, Value)| {
         let Value::Object(keys) = keys else { unreachable!("a section has keys") };
-        keys.into_iter().map(move |(key, value)| Setting { key: format!("{section}.{key}"), value, place: None })
+        keys.into_iter().map(move |(key, value)| Setting {
+            key: format!("{section}.{key}"),
+            value,
+            place: None,
+            replaced: None,
+        })
     };
     sections.into_iter().flat_map(keys).collect()
 }

@@ -27,7 +27,34 @@ pub(crate) struct Home {
     /// Tells this queue from all others but its copies.
     id: String,
     at: Location,
-    copy_of: Option<OsString>,
+    /// The path by which its host knows the repository, where a hook was told.
+    pub host_path: Option<String>,
+    pub pin: Option<Pin>,
+    copy_of: Option<Original>,
+}
+
+/// The name under which a repository is posted, however its directory is called later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pin {
+    /// The configuration's value that the name was made from.
+    pub template: String,
+    pub name: String,
+    /// What the template gives now, where that differs and has been told.
+    pub told: Option<String>,
+}
+
+/// The repository that another one was copied from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Original {
+    path: OsString,
+    /// The name under which it was posted.
+    pub name: Option<String>,
+}
+
+impl Original {
+    pub(crate) fn path(&self) -> &Path {
+        Path::new(&self.path)
+    }
 }
 
 /// A Git directory. Its path changes when it is moved, its numbers when it is restored or moved to another disk.
@@ -61,6 +88,19 @@ enum Relation {
 }
 
 impl Queue {
+    /// Returns the repository that the queue belongs to.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Notes what the repository is called.
+    pub(crate) fn name_home(&mut self, host_path: Option<String>, pin: Pin) -> Result<(), Error> {
+        self.home.host_path = host_path;
+        self.home.pin = Some(pin);
+        let home = self.home.clone();
+        self.write(|tx| write_home(tx, &home))
+    }
+
     /// Notes which repository the queue belongs to, if that is not known or has changed.
     pub(super) fn settle_home(&mut self) -> Result<(), Error> {
         let git_dir = self.dir.git_dir();
@@ -82,7 +122,7 @@ impl Queue {
                     let change = (home.at.path != here.path).then(|| Change::Moved(home.at.path.clone()));
                     (Home { at: here, ..home }, change)
                 }
-                (None, _) => (Home { id: new_id(tx)?, at: here, copy_of: None }, None),
+                (None, _) => (Home { id: new_id(tx)?, at: here, ..Home::default() }, None),
             };
             write_home(tx, &home)?;
             Ok((home, change))
@@ -122,8 +162,8 @@ enum Change {
 
 impl Home {
     /// Returns the repository that this one is a copy of, as long as it is there.
-    pub(super) fn original(&self) -> Option<&Path> {
-        self.copy_of.as_deref().map(Path::new).filter(|path| path.exists())
+    pub(crate) fn original(&self) -> Option<&Original> {
+        self.copy_of.as_ref().filter(|original| original.path().exists())
     }
 
     fn relation(&self, here: &Location, dir: &StateDir) -> Relation {
@@ -153,9 +193,9 @@ fn leave_to_original(tx: &Transaction, home: Home, here: Location) -> rusqlite::
     let pushes = tx.execute("DELETE FROM push", [])?;
     tx.execute("DELETE FROM state_request WHERE done = 0", [])?;
     count(tx, "recorded", -(changesets as i64))?;
-    let from = home.at.path;
-    let change = Change::Copied { from: from.clone(), changesets, pushes };
-    Ok((Home { id: new_id(tx)?, at: here, copy_of: Some(from) }, Some(change)))
+    let original = Original { path: home.at.path, name: home.pin.map(|pin| pin.name) };
+    let change = Change::Copied { from: original.path.clone(), changesets, pushes };
+    Ok((Home { id: new_id(tx)?, at: here, copy_of: Some(original), ..Home::default() }, Some(change)))
 }
 
 fn new_id(db: &Connection) -> rusqlite::Result<String> {

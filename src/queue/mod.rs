@@ -35,7 +35,7 @@ pub(crate) use claim::{AtWork, Claim, Claimed, LOOK};
 pub(crate) use delivery::SHORTEST_REVISION;
 pub(crate) use dir::{Sharing, StateDir};
 pub(crate) use entry::{Attempts, Entry, Outcome, Pause, StateEntry, Writes};
-use home::Home;
+pub(crate) use home::{Home, Pin};
 pub(crate) use host::{Host, HostError, Place, identity};
 pub(crate) use place::{MARKER, Trace};
 pub(crate) use recording::Settled;

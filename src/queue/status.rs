@@ -105,7 +105,7 @@ impl Queue {
                 requests: counter(REQUESTS)?,
                 lost: meta::<String>(db, "lost")?.is_some(),
                 damaged_copy: meta(db, "repaired")?,
-                copy_of: self.home.original().map(|path| path.display().to_string()),
+                copy_of: self.home.original().map(|original| original.path().display().to_string()),
             })
         })
     }

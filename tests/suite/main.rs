@@ -35,6 +35,7 @@ mod log;
 mod look_ups;
 mod missed_hooks;
 mod moves;
+mod names;
 mod outages;
 mod permissions;
 mod probe;

@@ -128,7 +128,7 @@ fn status_of_a_copy_names_the_original_while_it_is_there() {
     let copy = copied(&server, "copy.git");
     let original = server.git_dir.canonicalize().expect("it is there");
     assert_eq!(status_of(&copy)["copy_of"], original.to_str().expect("UTF-8"));
-    assert!(run_in(&copy, &["status"]).stdout.contains(&format!("copy of    {}", original.display())));
+    assert!(run_in(&copy, &["status"]).stdout.contains(&format!("it is a copy of {}", original.display())));
     assert_eq!(server.status()["copy_of"], Value::Null);
     fs::remove_dir_all(&server.git_dir).expect("it is there");
     assert_eq!(status_of(&copy)["copy_of"], Value::Null);
@@ -153,6 +153,18 @@ fn a_repository_under_two_names_is_no_copy() {
     std::os::unix::fs::symlink(&server.git_dir, &other).expect("a link");
     assert_eq!(status_of(&other)["pending"], 1);
     assert!(!server.log().contains("moved"), "{}", server.log());
+}
+
+/// What comes after `rsync` to another machine, too: there the original is not in sight.
+#[test]
+fn what_the_original_has_delivered_since_is_not_posted_again() {
+    let (server, _) = with_queue();
+    let backup = copied(&server, "backup.git");
+    server.deliver_all();
+    fs::remove_dir_all(&server.git_dir).expect("it is there");
+    run_in(&backup, &["deliver", "--wait"]).succeeds();
+    assert_eq!(server.changesets().len(), 2);
+    assert_eq!(status_of(&backup)["existed"], 1);
 }
 
 #[test]
