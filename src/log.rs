@@ -33,14 +33,13 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(config: &config::Log, git_dir: &Path, dir: &StateDir) -> Self {
-        let repository = git_dir.to_string_lossy().into_owned();
+    pub(crate) fn new(config: &config::Log, dir: &StateDir) -> Self {
         Log {
             target: config.target,
-            path: git_dir.join(&config.file),
+            path: dir.file(&config.file),
             level: config.level,
             dir: dir.clone(),
-            repository,
+            repository: dir.git_dir().to_string_lossy().into_owned(),
         }
     }
 

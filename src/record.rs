@@ -335,7 +335,7 @@ mod tests {
         }
 
         fn run<T>(&self, mut work: impl FnMut(&mut Recorder) -> T) -> T {
-            let state = StateDir::open(self.repository.path(), Sharing::Owner).expect("a state directory");
+            let state = StateDir::open(self.repository.path(), Sharing::Owner, None).expect("a state directory");
             let repository = Repository::open(self.repository.path()).expect("a repository");
             let rules = Rules::new(&self.config, "destination".into());
             let report = |_: Level, message: &str| panic!("{message}");

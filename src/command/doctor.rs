@@ -293,6 +293,13 @@ fn queue(site: &Site) -> Finding {
     if let Some(strange) = strange.first() {
         return Wrong(format!("{} is not a push that rally-hook kept; remove it", strange.display()));
     }
+    if let Some(base) = site.config.queue.dir.as_ref().filter(|_| !site.state.is_elsewhere()) {
+        return Wrong(format!(
+            "it lies in {}, although queue.dir is {}; run: rally-hook install",
+            site.state.path().display(),
+            base.display()
+        ));
+    }
     match state_of_queue(&status) {
         Note(text) if status.is_work_left() && at_work == AtWork::Nobody => {
             Note(format!("{text}; no process is at work on it; run `rally-hook deliver`"))

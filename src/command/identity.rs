@@ -65,10 +65,10 @@ pub(super) fn identify(config: &mut Config, home: &Home) {
 /// Does the same for a repository whose queue is not open, if it has one that can be opened. Whoever needs it is told what
 /// is wrong with it.
 pub(super) fn identify_at(git_dir: &Path, config: &mut Config) -> Option<Home> {
-    if StateDir::trace(git_dir) != Trace::Present {
-        return None;
-    }
-    let home = state_dir(git_dir).and_then(|state| Store::new(state, BRIEFLY).run(|queue| Ok(queue.home().clone())));
+    let base = config.queue.dir.as_deref();
+    let Ok(Trace::Present(_)) = StateDir::trace(git_dir, base) else { return None };
+    let home =
+        state_dir(git_dir, base).and_then(|state| Store::new(state, BRIEFLY).run(|queue| Ok(queue.home().clone())));
     let home = home.ok()?;
     identify(config, &home);
     Some(home)

@@ -11,8 +11,7 @@ use std::path::Path;
 use super::hook_file::{self, HOOK, KEPT, KEPT_BEFORE, file_error, is_ours};
 use super::identity::Naming;
 use super::many::{Which, each};
-use super::{Ended, Error, PATIENCE, Site, git_dir, load_config, neighbours, state_dir};
-use crate::PROGRAM;
+use super::{Ended, Error, PATIENCE, Site, git_dir, load_config, neighbours, sharing, state_base, state_dir};
 use crate::cli::{Install, Many, Place};
 use crate::clock::now;
 use crate::config;
@@ -65,6 +64,11 @@ fn install_one(place: &Place, advice: &mut BTreeSet<&str>) -> Result<Ended, Erro
     let config = load_config(config_file.as_deref(), &git_dir);
     // One that is named goes into the hook, and every command would fail by it.
     let config = if place.config.is_some() { Ok(config?) } else { config };
+    if let Ok(config) = &config
+        && let Some((from, to)) = StateDir::bring_into_place(&git_dir, sharing(&git_dir), config.queue.dir.as_deref())?
+    {
+        tell(&format!("moved the queue from {} to {}", from.display(), to.display()));
+    }
     let mut site = Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
     advice.insert(mark_seen(&site)?);
     if config.is_ok() {
@@ -152,16 +156,17 @@ fn uninstall_one(place: &Place) -> Result<Ended, Error> {
     if older.symlink_metadata().is_ok() {
         tell(&format!("an older hook stays as {}; it does not run", older.display()));
     }
-    if StateDir::trace(&git_dir) == Trace::Present {
-        tell_rest(&git_dir)?;
+    let base = state_base(place, &git_dir);
+    if let Trace::Present(state) = StateDir::trace(&git_dir, base.as_deref())? {
+        tell_rest(&git_dir, base.as_deref(), &state)?;
     }
     Ok(Ended::Done)
 }
 
 /// Says what becomes of the queue.
-fn tell_rest(git_dir: &Path) -> Result<(), Error> {
-    let status = Store::new(state_dir(git_dir)?, PATIENCE).run(|queue| queue.status(now()))?;
-    let rest = format!("{} and {}", git_dir.join(PROGRAM).display(), git_dir.join(MARKER).display());
+fn tell_rest(git_dir: &Path, base: Option<&Path>, state: &Path) -> Result<(), Error> {
+    let status = Store::new(state_dir(git_dir, base)?, PATIENCE).run(|queue| queue.status(now()))?;
+    let rest = format!("{} and {}", state.display(), git_dir.join(MARKER).display());
     match status.pending + status.failed + status.pushes + status.state_requests {
         0 => tell(&format!("the queue is empty; {rest} may be removed")),
         _ => tell(&format!(

@@ -176,12 +176,12 @@ impl Site {
     }
 
     fn with_config(git_dir: PathBuf, config: Config) -> Result<Self, queue::Error> {
-        let state = state_dir(&git_dir)?;
+        let state = state_dir(&git_dir, config.queue.dir.as_deref())?;
         Ok(Site::with_state(git_dir, config, state))
     }
 
     fn with_state(git_dir: PathBuf, config: Config, state: StateDir) -> Self {
-        let log = Log::new(&config.log, &git_dir, &state);
+        let log = Log::new(&config.log, &state);
         Site { git_dir, config, config_file: None, state, log, home: Home::default() }
     }
 
@@ -252,12 +252,22 @@ fn load_config(named: Option<&Path>, git_dir: &Path) -> Result<Config, configura
 
 /// Returns the users whose files count in a repository.
 fn owners(git_dir: &Path) -> Owners {
-    Owners::of_repository(git_dir, vcs::is_shared(git_dir))
+    Owners::of_repository(git_dir, sharing(git_dir) == Sharing::Group)
 }
 
-fn state_dir(git_dir: &Path) -> Result<StateDir, queue::Error> {
-    let sharing = if vcs::is_shared(git_dir) { Sharing::Group } else { Sharing::Owner };
-    StateDir::open(git_dir, sharing)
+fn sharing(git_dir: &Path) -> Sharing {
+    if vcs::is_shared(git_dir) { Sharing::Group } else { Sharing::Owner }
+}
+
+/// Returns the directory with a repository's state: below `base`, if the configuration names one.
+fn state_dir(git_dir: &Path, base: Option<&Path>) -> Result<StateDir, queue::Error> {
+    StateDir::open(git_dir, sharing(git_dir), base)
+}
+
+/// Returns the directory below which the state is to lie, if the configuration can be read and names one.
+fn state_base(place: &Place, git_dir: &Path) -> Option<PathBuf> {
+    let config = config_file(place, git_dir).and_then(|file| load_config(file.as_deref(), git_dir));
+    config.ok()?.queue.dir
 }
 
 /// Returns the absolute Git directory that a command is about. A damaged repository, such as one without HEAD, still has

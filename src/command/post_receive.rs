@@ -1,6 +1,6 @@
 //! What Git runs after a push. It records and returns; nothing that happens here fails or holds up the push.
 //!
-//! The push itself is kept first, before configuration, repository or anything else can go wrong. The rest has a
+//! The push itself is kept first, whatever is wrong with configuration, repository or anything else. The rest has a
 //! time budget, after which the deliverer goes on with it.
 
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::deliver::{deliver_apart, deliver_unseen};
 use super::hook_file::{self, HOOK, KEPT};
 use super::identity::host_path;
-use super::{Error, RECORD, Site, git_dir, state_dir};
+use super::{Error, RECORD, Site, git_dir, sharing};
 use crate::artifact::FormattedId;
 use crate::cli::{Place, RefUpdated};
 use crate::clock::{Deadline, now};
@@ -24,7 +24,7 @@ use crate::files::Owners;
 use crate::messages::tell_pusher;
 use crate::panics::caught;
 use crate::process;
-use crate::queue::{self, AFTER_LOSS, StateDir, Store};
+use crate::queue::{self, AFTER_LOSS, Sharing, StateDir, Store};
 use crate::record::{self, Recorded, Recorder, Unfinished};
 use crate::text::{plural, with_causes};
 use crate::vcs::{Refs, Repository};
@@ -128,18 +128,29 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
             return None;
         }
     };
-    let kept = if input.is_empty() { None } else { keep(&git_dir, input) };
+    // It says where the queue lies. Whatever is wrong with it, the push is kept.
+    let (sharing, config_file) =
+        (sharing(&git_dir), place.config.clone().or_else(|| hook_file::configuration_in(hook?)));
+    let owners = Owners::of_repository(&git_dir, sharing == Sharing::Group);
+    let config = config::load(config_file.as_deref(), &git_dir, owners);
+    let base = config.as_ref().ok().and_then(|config| config.queue.dir.as_deref());
+    let kept = if input.is_empty() { None } else { keep(&git_dir, sharing, base, input) };
     if let Some(hook) = hook {
         run_first(&hook.with_file_name(KEPT), &git_dir, input);
     }
-    let (state, mut store) = kept?;
-    let config_file = place.config.clone().or_else(|| hook_file::configuration_in(hook?));
-    // The state knows already whether the repository is shared; to ask its configuration again would cost each push.
-    let owners = Owners::of_repository(&git_dir, state.is_shared());
-    let config = match config::load(config_file.as_deref(), &git_dir, owners) {
+    let kept = kept?;
+    let config = match config {
         Ok(config) => config,
         Err(error) => {
             tell_pusher(&format!("this push is kept until the configuration is fixed: {}", with_causes(&error)));
+            return None;
+        }
+    };
+    let (state, mut store) = match kept {
+        Ok(kept) => kept,
+        Err(error) => {
+            let error = with_causes(&error);
+            tell_pusher(&format!("this push is kept, but its commits are not recorded yet: {error}"));
             return None;
         }
     };
@@ -161,19 +172,32 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
     }
 }
 
-/// Keeps the push on disk: in the queue, or in a file beside it.
-fn keep(git_dir: &Path, input: &[u8]) -> Option<(StateDir, Store)> {
+/// Keeps the push on disk: in the queue, or in a file beside its database; or in the Git directory, if the queue's directory
+/// elsewhere cannot be used, with the reason.
+fn keep(
+    git_dir: &Path,
+    sharing: Sharing,
+    base: Option<&Path>,
+    input: &[u8],
+) -> Option<Result<(StateDir, Store), queue::Error>> {
+    let pusher = pusher();
     let keep = || {
-        let state = state_dir(git_dir)?;
+        let state = StateDir::open(git_dir, sharing, base)?;
         let mut store = Store::new(state.clone(), PATIENCE);
-        let pusher = pusher();
         let queued: Result<(), queue::Error> = store.run(|queue| queue.add_push(&pusher, input, now()));
         if let Err(error) = queued {
             state.keep_push(&pusher, input).map_err(|_| error)?;
         }
-        Ok::<_, queue::Error>((state, store))
+        Ok((state, store))
     };
-    keep().map_err(|error| tell_pusher(&format!("{}; {CATCH_UP} once that is fixed", with_causes(&error)))).ok()
+    let kept = keep();
+    if let Err(error) = &kept
+        && StateDir::keep_push_beside(git_dir, sharing, &pusher, input).is_err()
+    {
+        tell_pusher(&format!("{}; {CATCH_UP} once that is fixed", with_causes(error)));
+        return None;
+    }
+    Some(kept)
 }
 
 /// Returns who pushes, as the hosts' environments tell it.

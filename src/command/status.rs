@@ -11,7 +11,6 @@ use super::identity::{Naming, identify};
 use super::{
     Ended, Error, Site, config_file, from_now, git_dir, hook_file, load_config, status_table, whole_seconds, write_out,
 };
-use crate::PROGRAM;
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Deliver, Rally};
@@ -75,19 +74,22 @@ fn nothing_recorded(git_dir: &Path) -> Error {
 /// Finds out how a repository stands.
 pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, Error> {
     let git_dir = git_dir(place)?;
-    match StateDir::trace(&git_dir) {
-        Trace::Deleted => {
+    // The queue can be shown whatever is wrong with the configuration.
+    let config = config_file(place, &git_dir).and_then(|file| load_config(file.as_deref(), &git_dir));
+    let base = config.as_ref().ok().and_then(|config| config.queue.dir.as_deref());
+    match (StateDir::trace(&git_dir, base), &config) {
+        (Ok(Trace::Present(_)), _) => {}
+        (Ok(Trace::Never), _) => return Err(nothing_recorded(&git_dir)),
+        (Ok(Trace::Deleted), _) => {
             return Err(Error::Failed(format!(
-                "the queue of {} is gone: its directory {PROGRAM} was deleted. What was queued may be missing in Rally; \
-                 {AFTER_LOSS}",
+                "the queue of {} is gone: its directory was deleted. What was queued may be missing in Rally; {AFTER_LOSS}",
                 git_dir.display()
             )));
         }
-        Trace::Never => return Err(nothing_recorded(&git_dir)),
-        Trace::Present => {}
+        // Only the configuration says where it is.
+        (Err(_), Err(_)) => return Err(config.expect_err("it is one").into()),
+        (Err(error), Ok(_)) => return Err(error.into()),
     }
-    // The queue can be shown whatever is wrong with the configuration.
-    let config = config_file(place, &git_dir).and_then(|file| load_config(file.as_deref(), &git_dir));
     let mut site = Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
     let home = site.with_queue(|queue| Ok(queue.home().clone()))?;
     identify(&mut site.config, &home);

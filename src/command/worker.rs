@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::deliver::turn;
 use super::many::{Which, found, is_served, repositories};
-use super::{Ended, Error, RECORD, Site, state_dir};
+use super::{Ended, Error, RECORD, Site, state_base, state_dir};
 use crate::cli::{self, Place};
 use crate::clock::{Deadline, now};
 use crate::config::{Config, Level};
@@ -245,7 +245,7 @@ impl Watcher<'_> {
             // It has only the hook so far, as from a template: its first push makes the rest.
             return None;
         }
-        let state = match state_dir(git_dir) {
+        let state = match state_dir(git_dir, state_base(self.lanes.place, git_dir).as_deref()) {
             Ok(state) => state,
             Err(error) => {
                 self.lanes.tell_once(git_dir, with_causes(&error));

@@ -18,6 +18,8 @@ const FILE_VARIABLE: &str = "RALLY_HOOK_CONFIG";
 const FILES: [&str; 4] = ["rally.api_key_file", "rally.password_file", "rally.ca_file", "authors.map_file"];
 /// The key whose value is the path of a file to write.
 const LOG_FILE: &str = "log.file";
+/// The key whose value is a directory for many repositories.
+const QUEUE_DIR: &str = "queue.dir";
 
 /// Longer configurations are refused, in bytes.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -88,6 +90,11 @@ fn confine(source: &Source, git_dir: &Path) -> Result<(), Error> {
     if let Some(block) = source.blocks.first() {
         let problem = format!("the configuration of a repository has no [[match]] blocks; write them in {SYSTEM_FILE}");
         return Err(Error::Parse { path: layer.path.clone(), line: block.line, problem });
+    }
+    if layer.lines.contains_key(QUEUE_DIR) {
+        let problem =
+            format!("the configuration of a repository does not say where queues lie; set it in {SYSTEM_FILE}");
+        return Err(layer.invalid(QUEUE_DIR, problem));
     }
     let named = |section: &str, key: &str| layer.table.get(section)?.get(key)?.as_str().map(PathBuf::from);
     let is_within = |path: &Path, dir: &Path| {

@@ -145,6 +145,8 @@ pub(crate) enum MatchBy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Queue {
+    /// The directory below which each repository has its state; in its Git directory, if none is set.
+    pub dir: Option<PathBuf>,
     pub deliver: Deliver,
     #[serde(with = "duration")]
     pub retry_delay: Duration,
@@ -264,7 +266,7 @@ impl Default for Authors {
 impl Default for Queue {
     fn default() -> Self {
         let (retry_delay, retry_for) = (Duration::from_secs(5), Duration::from_secs(7 * 24 * 3600));
-        Queue { deliver: Deliver::Background, retry_delay, retry_for }
+        Queue { dir: None, deliver: Deliver::Background, retry_delay, retry_for }
     }
 }
 

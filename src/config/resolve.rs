@@ -62,6 +62,7 @@ impl Config {
             ("rally.account", when(rally.account.as_deref() == Some(""), "it is empty; leave the key out")),
             ("rally.timeout", timeout_problem(rally.timeout)),
             ("rally.max_concurrent_requests", requests_problem(rally.max_concurrent_requests)),
+            ("queue.dir", queue.dir.as_deref().and_then(|dir| absolute_problem(dir, "/var/lib/rally-hook/queues"))),
             ("queue.retry_delay", when(queue.retry_delay.is_zero(), "it must not be 0: attempts would never pause")),
             ("commits.prefixes", prefixes_problem(&commits.prefixes)),
             (
@@ -73,7 +74,7 @@ impl Config {
                 "repository.name",
                 when(repository.name.is_empty(), "it is empty; leave the key out to use the directory's name"),
             ),
-            ("repository.root", repository.root.as_deref().and_then(root_problem)),
+            ("repository.root", repository.root.as_deref().and_then(|root| absolute_problem(root, "/srv/git"))),
             ("repository.web", repository.web.as_deref().and_then(web_problem)),
             ("repository.commit_link", template_problem(repository.commit_link.as_deref(), &["revision"])),
             ("repository.file_link", template_problem(repository.file_link.as_deref(), &["revision", "path"])),
@@ -130,9 +131,9 @@ fn web_problem(web: &str) -> Option<String> {
     (!is_address).then(|| "it is not an address; it must begin with https://".into())
 }
 
-/// Says what is wrong with a root: a relative one has no meaning for a hook.
-fn root_problem(root: &Path) -> Option<String> {
-    (!root.is_absolute()).then(|| format!("{} is not an absolute path, such as \"/srv/git\"", root.display()))
+/// Says what is wrong with a directory: a relative one has no meaning for a hook.
+fn absolute_problem(dir: &Path, example: &str) -> Option<String> {
+    (!dir.is_absolute()).then(|| format!("{} is not an absolute path, such as {example:?}", dir.display()))
 }
 
 /// Says which placeholder the template of an address lacks.

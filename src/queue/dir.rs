@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::claim::Claim;
-use super::place::{self, Marker, Trace};
-use crate::clock;
+use super::place::{self, Base, Marker, Trace};
 use crate::files::{self, Links};
 use crate::process::effective_user;
+use crate::{PROGRAM, clock};
 
 const DATABASE: &str = "queue.db";
 const PUSH_FILE: &str = "push-";
@@ -27,75 +27,107 @@ pub(crate) enum Sharing {
     Group,
 }
 
-/// `$GIT_DIR/rally-hook`.
+/// `$GIT_DIR/rally-hook`, or a directory below `queue.dir`.
 #[derive(Debug, Clone)]
 pub(crate) struct StateDir {
     path: PathBuf,
     git_dir: PathBuf,
-    sharing: Sharing,
+    /// The group whose members use the state.
+    group: Option<u32>,
+    /// The repository that this one was copied from, if that has just been seen.
+    copy_of: Option<PathBuf>,
 }
 
 impl StateDir {
-    /// Opens the directory, making it if it is not there.
+    /// Opens the directory, making it if it is not there: below `base`, if the configuration names one.
     ///
     /// # Errors
     /// If it cannot be made, or is a link, or belongs to somebody else.
-    pub(crate) fn open(git_dir: &Path, sharing: Sharing) -> Result<Self, Error> {
-        let trace = StateDir::trace(git_dir);
-        let state = StateDir { path: place::own(git_dir), git_dir: git_dir.to_owned(), sharing };
-        let failed = |source| Error::Directory { path: state.path.clone(), source };
-        // The owner could not use what root made. Others can make something only where they are meant to.
-        if effective_user() == 0
-            && let Ok(meta) = fs::metadata(git_dir)
-            && meta.uid() != 0
-        {
-            return Err(Error::Foreign { path: git_dir.to_owned(), owner: meta.uid() });
-        }
-        match DirBuilder::new().mode(0o700).create(&state.path) {
-            Ok(()) => state.share(&state.path, 0o2770).map_err(failed)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
-        }
-        state.check(&state.path)?;
-        if trace == Trace::Deleted {
+    pub(crate) fn open(git_dir: &Path, sharing: Sharing, base: Option<&Path>) -> Result<Self, Error> {
+        let base = base.map(Base::open).transpose()?;
+        let found = place::locate(git_dir, base.as_ref())?;
+        let was_deleted = found.is_noted && !found.path.is_dir();
+        let mut state = StateDir::at(found.path, git_dir, sharing, base.as_ref());
+        state.copy_of = found.copy_of;
+        state.make()?;
+        if was_deleted {
             state.note_use()?;
         }
-        if !Marker::is_in(git_dir) {
-            // Without it, only a deletion of all state goes unnoticed.
-            let _ = Marker { state: state.path.clone(), git_dir: git_dir.to_owned() }.write();
+        if found.is_news {
+            // Without it, a repository that is moved is taken for a new one.
+            let _ = state.marker().write();
         }
         Ok(state)
     }
 
-    /// Tells what there is of the state of a repository. Changes nothing.
-    pub(crate) fn trace(git_dir: &Path) -> Trace {
-        match place::own(git_dir).is_dir() {
-            true => Trace::Present,
-            false if Marker::is_in(git_dir) => Trace::Deleted,
-            false => Trace::Never,
+    pub(super) fn at(path: PathBuf, git_dir: &Path, sharing: Sharing, base: Option<&Base>) -> Self {
+        let of_repository =
+            || fs::metadata(git_dir).ok().filter(|_| sharing == Sharing::Group).map(|git_dir| git_dir.gid());
+        let of_base = base.filter(|base| path.starts_with(&base.path)).and_then(|base| base.group);
+        StateDir { path, git_dir: git_dir.to_owned(), group: of_base.or_else(of_repository), copy_of: None }
+    }
+
+    pub(super) fn make(&self) -> Result<(), Error> {
+        let failed = |source| Error::Directory { path: self.path.clone(), source };
+        // The owner could not use what root made. Others can make something only where they are meant to.
+        if effective_user() == 0
+            && let Ok(meta) = fs::metadata(&self.git_dir)
+            && meta.uid() != 0
+        {
+            return Err(Error::Foreign { path: self.git_dir.clone(), owner: meta.uid() });
         }
+        match DirBuilder::new().mode(0o700).create(&self.path) {
+            Ok(()) => self.share(&self.path, 0o2770).map_err(failed)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed(error)),
+        }
+        self.check(&self.path).map(drop)
+    }
+
+    pub(super) fn marker(&self) -> Marker {
+        Marker { state: self.path.clone(), git_dir: self.git_dir.clone() }
+    }
+
+    /// Tells what there is of the state of a repository. Changes nothing.
+    pub(crate) fn trace(git_dir: &Path, base: Option<&Path>) -> Result<Trace, Error> {
+        let base = base.map(Base::open).transpose()?;
+        let found = place::locate(git_dir, base.as_ref())?;
+        Ok(match found.path.is_dir() {
+            true => Trace::Present(found.path),
+            false if found.is_noted => Trace::Deleted,
+            false => Trace::Never,
+        })
     }
 
     /// Tells whether a directory is one of a repository that has state, or had.
     pub(crate) fn is_in(git_dir: &Path) -> bool {
-        StateDir::trace(git_dir) != Trace::Never
+        place::own(git_dir).is_dir() || Marker::is_in(git_dir)
     }
 
-    /// Tells whether a directory holds a queue, whatever else is left of its repository.
+    /// Tells whether a directory has a queue, whatever else is left of its repository.
     pub(crate) fn has_queue(git_dir: &Path) -> bool {
-        place::own(git_dir).join(DATABASE).is_file()
+        place::own(git_dir).join(DATABASE).is_file() || Marker::is_in(git_dir)
+    }
+
+    /// Tells whether the state is not in the Git directory.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.path != place::own(&self.git_dir)
+    }
+
+    pub(super) fn copy_of(&self) -> Option<&Path> {
+        self.copy_of.as_deref()
+    }
+
+    /// Returns the file that a configuration names: `rally-hook/` is the state directory, wherever that is.
+    pub(crate) fn file(&self, named: &Path) -> PathBuf {
+        named.strip_prefix(PROGRAM).map_or_else(|_| self.git_dir.join(named), |rest| self.path.join(rest))
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Tells whether a group uses the state.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.sharing == Sharing::Group
-    }
-
-    pub(super) fn git_dir(&self) -> &Path {
+    pub(crate) fn git_dir(&self) -> &Path {
         &self.git_dir
     }
 
@@ -140,11 +172,10 @@ impl StateDir {
         if meta.is_symlink() {
             return Err(Error::Link(path.to_owned()));
         }
-        let of_group = self.is_shared() && fs::metadata(&self.git_dir).is_ok_and(|git_dir| git_dir.gid() == meta.gid());
-        if meta.uid() != effective_user() && !of_group {
+        if meta.uid() != effective_user() && self.group != Some(meta.gid()) {
             return Err(Error::Foreign { path: path.to_owned(), owner: meta.uid() });
         }
-        let forbidden = if self.is_shared() { 0o002 } else { 0o022 };
+        let forbidden = if self.group.is_some() { 0o002 } else { 0o022 };
         match meta.mode() & 0o777 {
             mode if mode & forbidden == 0 => Ok(meta),
             mode => Err(files::Error::Writable { path: path.to_owned(), mode }.into()),
@@ -169,12 +200,12 @@ impl StateDir {
         self.open_file(&self.path.join(name), OpenOptions::new().create(true).truncate(false))
     }
 
-    /// Opens a new file or directory to the group where the repository is shared.
+    /// Opens a new file or directory to the group that uses the state.
     fn share(&self, path: &Path, mode: u32) -> io::Result<()> {
-        match self.sharing {
-            Sharing::Owner => fs::set_permissions(path, Permissions::from_mode(mode & 0o700)),
-            Sharing::Group => {
-                std::os::unix::fs::chown(path, None, Some(fs::metadata(&self.git_dir)?.gid()))?;
+        match self.group {
+            None => fs::set_permissions(path, Permissions::from_mode(mode & 0o700)),
+            group => {
+                std::os::unix::fs::chown(path, None, group)?;
                 fs::set_permissions(path, Permissions::from_mode(mode))
             }
         }
@@ -205,16 +236,22 @@ impl StateDir {
         })
     }
 
+    /// Keeps a push in the Git directory, for a time in which the state elsewhere cannot be used.
+    pub(crate) fn keep_push_beside(git_dir: &Path, sharing: Sharing, pusher: &str, input: &[u8]) -> Result<(), Error> {
+        let beside = StateDir::at(place::own(git_dir), git_dir, sharing, None);
+        beside.make()?;
+        beside.keep_push(pusher, input)
+    }
+
     /// Returns the files in which pushes were kept, the oldest first. The second list holds other things with such a name:
     /// links, directories, files of other users.
     pub(crate) fn kept_pushes(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Error> {
-        let failed = |source| Error::Directory { path: self.path.clone(), source };
-        let entries = fs::read_dir(&self.path).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed)?;
-        let is_named_so = |path: &PathBuf| {
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PUSH_FILE.as_bytes()))
-        };
-        let mut paths: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).filter(is_named_so).collect();
-        paths.sort();
+        let own = place::own(&self.git_dir);
+        let mut paths = pushes_in(&self.path)?;
+        if own != self.path && own.is_dir() {
+            paths.extend(pushes_in(&own)?);
+        }
+        paths.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
         Ok(paths
             .into_iter()
             .partition(|path| self.check(path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_PUSH)))
@@ -243,4 +280,12 @@ impl StateDir {
         }
         Ok(self.path.join(aside))
     }
+}
+
+fn pushes_in(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |source| Error::Directory { path: dir.to_owned(), source };
+    let entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed)?;
+    let is_push =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PUSH_FILE.as_bytes()));
+    Ok(entries.iter().map(fs::DirEntry::path).filter(is_push).collect())
 }

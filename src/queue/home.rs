@@ -59,21 +59,21 @@ impl Original {
 
 /// A Git directory. Its path changes when it is moved, its numbers when it is restored or moved to another disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Location {
+pub(super) struct Location {
     path: OsString,
     device: u64,
     inode: u64,
 }
 
 impl Location {
-    fn of(git_dir: &Path) -> io::Result<Self> {
+    pub(super) fn of(git_dir: &Path) -> io::Result<Self> {
         let meta = fs::metadata(git_dir)?;
         Ok(Location { path: git_dir.into(), device: meta.dev(), inode: meta.ino() })
     }
 
-    /// Tells whether both paths lead to one directory, as they do where a file system is mounted twice.
-    fn is_another_name_of(&self, other: &Location) -> bool {
-        Location::of(Path::new(&self.path)).is_ok_and(|now| (now.device, now.inode) == (other.device, other.inode))
+    /// Tells whether this is the directory at a path, as it is where a file system is mounted twice.
+    pub(super) fn is_directory(&self, path: &Path) -> bool {
+        Location::of(path).is_ok_and(|other| (other.device, other.inode) == (self.device, self.inode))
     }
 }
 
@@ -103,13 +103,20 @@ impl Queue {
 
     /// Notes which repository the queue belongs to, if that is not known or has changed.
     pub(super) fn settle_home(&mut self) -> Result<(), Error> {
-        let git_dir = self.dir.git_dir();
-        let here = Location::of(git_dir).map_err(|source| Error::Directory { path: git_dir.to_owned(), source })?;
         let dir = self.dir.clone();
+        let directory = |source| Error::Directory { path: dir.git_dir().to_owned(), source };
+        let here = Location::of(dir.git_dir()).map_err(directory)?;
         let noted = self.read(read_home)?;
-        if let Some(home) = noted.filter(|home| matches!(home.relation(&here, &dir), Relation::Own)) {
-            self.home = home;
-            return Ok(());
+        match noted.map(|home| (home.relation(&here, &dir), home)) {
+            Some((Relation::Own, home)) => {
+                self.home = home;
+                return Ok(());
+            }
+            // No copy of a queue, but the queue itself.
+            Some((Relation::Foreign, home)) if dir.is_elsewhere() => {
+                return Err(Error::Taken { git_dir: dir.git_dir().to_owned(), other: home.at.path.into() });
+            }
+            _ => {}
         }
         let (home, change) = self.write(|tx| {
             // Another process may have noted it since this one looked.
@@ -118,7 +125,7 @@ impl Queue {
             let (home, change) = match (noted, relation) {
                 (Some(home), Relation::Own) => return Ok((home, None)),
                 (Some(home), Relation::Foreign) => leave_to_original(tx, home, here)?,
-                (Some(home), _) => {
+                (Some(home), Relation::New) => {
                     let change = (home.at.path != here.path).then(|| Change::Moved(home.at.path.clone()));
                     (Home { at: here, ..home }, change)
                 }
@@ -130,6 +137,21 @@ impl Queue {
         self.home = home;
         self.notice = change.map(|change| self.told(change)).transpose()?;
         Ok(())
+    }
+
+    /// Notes that the repository is a copy of another one, whose queue it has no copy of.
+    pub(super) fn note_copy(&mut self, of: &Path) -> Result<(), Error> {
+        let home = home_in(&StateDir::database_in(&place::named_by(of))).ok().flatten();
+        let name = home.and_then(|home| home.pin).map(|pin| pin.name);
+        let original = Original { path: of.into(), name };
+        self.notice = Some(format!(
+            "{} is a copy of {}, which keeps its queue; this one has a new one",
+            self.dir.git_dir().display(),
+            of.display()
+        ));
+        self.home.copy_of = Some(original);
+        let home = self.home.clone();
+        self.write(|tx| write_home(tx, &home))
     }
 
     /// Says what has changed. The pushes that a copy has in files are dropped like those in its database.
@@ -170,7 +192,7 @@ impl Home {
         match () {
             () if self.at == *here => Relation::Own,
             () if self.at.path == here.path => Relation::New,
-            () if self.at.is_another_name_of(here) => Relation::Own,
+            () if here.is_directory(Path::new(&self.at.path)) => Relation::Own,
             () if self.is_still_used(dir) => Relation::Foreign,
             () => Relation::New,
         }
@@ -179,11 +201,12 @@ impl Home {
     /// Tells whether the repository is there and uses this queue, or the one of which this one is a copy. Where that
     /// cannot be found out it counts as so: the commits of a copy are in Git, and what is posted twice stays in Rally.
     fn is_still_used(&self, dir: &StateDir) -> bool {
-        let other = place::own(Path::new(&self.at.path));
-        match id_in(&StateDir::database_in(&other)) {
-            Ok(id) => id.as_ref() == Some(&self.id) && other != dir.path(),
-            Err(_) => true,
+        let path = Path::new(&self.at.path);
+        let other = place::named_by(path);
+        if other == dir.path() || dir.is_elsewhere() && self.at.is_directory(path) {
+            return true;
         }
+        home_in(&StateDir::database_in(&other)).map_or(true, |other| other.is_some_and(|other| other.id == self.id))
     }
 }
 
@@ -211,13 +234,18 @@ fn write_home(tx: &Transaction, home: &Home) -> rusqlite::Result<()> {
     set_meta(tx, KEY, &serde_json::to_string(home).expect("plain data becomes JSON"))
 }
 
-/// Returns the id of a queue, `None` if there is no queue.
-fn id_in(database: &Path) -> rusqlite::Result<Option<String>> {
+/// Tells whether a queue is that of the repository at a path.
+pub(super) fn is_of(database: &Path, git_dir: &Path) -> bool {
+    home_in(database).ok().flatten().is_some_and(|home| home.at.is_directory(git_dir))
+}
+
+/// Returns the repository that a queue belongs to, `None` if there is no queue.
+fn home_in(database: &Path) -> rusqlite::Result<Option<Home>> {
     if matches!(database.try_exists(), Ok(false)) {
         return Ok(None);
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(database, flags)?;
     connection.busy_timeout(PATIENCE)?;
-    Ok(read_home(&connection)?.map(|home| home.id))
+    read_home(&connection)
 }

@@ -18,6 +18,7 @@ mod home;
 mod host;
 mod place;
 mod recording;
+mod relocate;
 mod repair;
 mod seen;
 mod status;
@@ -84,6 +85,25 @@ pub(crate) enum Error {
          install that version again", path.display()
     )]
     Newer { path: PathBuf, found: i64 },
+    #[error("queue.dir {} cannot be used: {problem}; as root, run: install -d -m 700 -o {us} {}",
+        path.display(), path.display(), us = crate::process::effective_user())]
+    Base { path: PathBuf, problem: String },
+    #[error(
+        "the queue of {} is in {}, which is not below queue.dir of the configuration; set queue.dir back, or run \
+         `rally-hook install` to move the queue", git_dir.display(), state.display()
+    )]
+    Elsewhere { git_dir: PathBuf, state: PathBuf },
+    #[error(
+        "{}/{MARKER} names the queue of {}, which uses it; remove that file", git_dir.display(), other.display()
+    )]
+    Taken { git_dir: PathBuf, other: PathBuf },
+    #[error("the queue {} was moved just now to where queue.dir says; run the command again", .0.display())]
+    Moved(PathBuf),
+    #[error(
+        "another process uses the queue {}; stop `rally-hook worker` and processes called rally-deliver, or wait until they \
+         have ended, then run `rally-hook install` again", .0.display()
+    )]
+    Busy(PathBuf),
     #[error("the queue {} cannot be {doing}", path.display())]
     Database { path: PathBuf, doing: &'static str, source: rusqlite::Error },
 }
@@ -109,7 +129,8 @@ impl Queue {
     /// If the file is not ours, newer than this program, damaged or unreadable.
     pub(crate) fn open(dir: &StateDir, patience: Duration) -> Result<Self, Error> {
         let path = dir.database();
-        if !path.try_exists().unwrap_or(true) && !path.is_symlink() {
+        let is_new = !path.try_exists().unwrap_or(true) && !path.is_symlink();
+        if is_new {
             create(dir)?;
             if dir.was_used() {
                 let lost = Queue::open(dir, patience)?.note_loss();
@@ -139,8 +160,12 @@ impl Queue {
                     queue.migrate()?;
                 }
                 queue.settle_home()?;
+                if let Some(original) = dir.copy_of().filter(|_| is_new) {
+                    queue.note_copy(original)?;
+                }
                 Ok(queue)
             }
+            relocate::MOVED => Err(Error::Moved(path)),
             // An empty file is what a truncated database leaves, for ours appears under its name only when complete.
             0 => Err(database(rusqlite::Error::SqliteFailure(
                 rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB),
@@ -182,10 +207,11 @@ impl Queue {
         self.read(|db| db.pragma_update(None, "synchronous", "NORMAL"))
     }
 
-    /// Returns what has been written so far; `None` once the file was removed, with its repository or by a person: then
-    /// all that is written here is lost.
+    /// Returns what has been written so far; `None` once the file was removed, or its repository: then nobody looks at what is
+    /// written here.
     pub(crate) fn mark(&self) -> Result<Option<Mark>, Error> {
-        if self.inode.is_none() || self.inode != inode(&self.dir.database()) {
+        let is_gone = !self.dir.git_dir().exists() || self.inode != inode(&self.dir.database());
+        if self.inode.is_none() || is_gone {
             return Ok(None);
         }
         self.read(|db| db.pragma_query_value(None, "data_version", |row| row.get(0))).map(|version| Some(Mark(version)))

@@ -1,23 +1,35 @@
-//! Where a repository's state lies, and the file in the Git directory that says so.
+//! Where a repository's state lies, and the file in the Git directory that says so: in the Git directory, or below
+//! `queue.dir`, under a name that is made from the repository's.
 //!
 //! That file is left where the state itself may go: it tells a repository whose state was deleted from one that never had
 //! any, such as a repository that Git has just made from a template with our hook.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::home::{self, Location};
+use super::{Error, StateDir};
 use crate::PROGRAM;
+use crate::files::{self, Links};
+use crate::process::effective_user;
 
 /// The file in the Git directory. Its first line names the state directory, the rest the Git directory.
 pub(crate) const MARKER: &str = "rally-hook.queue";
 
+/// Two paths are no longer than this, in bytes.
+const MAX_MARKER: u64 = 16 * 1024;
+/// How much of a repository's name is part of its directory's, in characters.
+const LONGEST_NAME: usize = 50;
+
 /// What there is of a repository's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Trace {
-    Present,
+    /// In this directory.
+    Present(PathBuf),
     /// It was there, and its directory is gone.
     Deleted,
     Never,
@@ -32,6 +44,15 @@ pub(super) struct Marker {
 }
 
 impl Marker {
+    /// Reads the file of a repository. One that cannot be read is as good as none: the state is looked for without it.
+    pub(super) fn read(git_dir: &Path) -> Option<Self> {
+        let bytes = files::read(&git_dir.join(MARKER), MAX_MARKER, Links::Refuse).ok()?;
+        let (state, rest) = bytes.split_at(bytes.iter().position(|&byte| byte == b'\n')?);
+        let path = |bytes| Path::new(OsStr::from_bytes(bytes));
+        let own = rest[1..].strip_suffix(b"\n").unwrap_or(&rest[1..]);
+        Some(Marker { state: git_dir.join(path(state)), git_dir: path(own).to_owned() })
+    }
+
     /// Tells whether there is such a file, whatever it says.
     pub(super) fn is_in(git_dir: &Path) -> bool {
         git_dir.join(MARKER).symlink_metadata().is_ok()
@@ -60,4 +81,192 @@ impl Marker {
 /// Returns the state directory in a Git directory.
 pub(super) fn own(git_dir: &Path) -> PathBuf {
     git_dir.join(PROGRAM)
+}
+
+/// Returns the state directory that a repository says it uses.
+pub(super) fn named_by(git_dir: &Path) -> PathBuf {
+    // A copy of the file in another repository says nothing.
+    let named = Marker::read(git_dir).filter(|marker| marker.git_dir == git_dir);
+    named.map_or_else(|| own(git_dir), |marker| marker.state)
+}
+
+/// Where a repository's state lies, or is to be made.
+pub(super) struct Located {
+    pub path: PathBuf,
+    /// Whether the repository says that it has state.
+    pub is_noted: bool,
+    /// Whether what it says is to be written anew.
+    pub is_news: bool,
+    /// The repository that this one was copied from, where that one has the queue.
+    pub copy_of: Option<PathBuf>,
+}
+
+impl Located {
+    fn known(path: PathBuf, is_news: bool) -> Self {
+        Located { path, is_noted: true, is_news, copy_of: None }
+    }
+}
+
+/// The directory that holds the state of many repositories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Base {
+    pub path: PathBuf,
+    /// The group whose members use the directory, where its mode says so.
+    pub group: Option<u32>,
+}
+
+impl Base {
+    /// Refuses a directory in which others could put something that this user does not expect.
+    pub(super) fn open(dir: &Path) -> Result<Self, Error> {
+        let us = effective_user();
+        let refused = |problem: String| Error::Base { path: dir.to_owned(), problem };
+        let meta = fs::symlink_metadata(dir).map_err(|error| refused(error.to_string()))?;
+        let mode = meta.mode() & 0o777;
+        match () {
+            () if meta.is_symlink() => Err(refused("it is a symbolic link".into())),
+            () if !meta.is_dir() => Err(refused("it is not a directory".into())),
+            () if ![0, us].contains(&meta.uid()) => Err(refused(format!("it belongs to user {}", meta.uid()))),
+            () if mode & 0o002 != 0 => Err(refused(format!("everybody may write to it (mode {mode:03o})"))),
+            () => {
+                let path = dir.canonicalize().map_err(|error| refused(error.to_string()))?;
+                Ok(Base { path, group: (mode & 0o020 != 0).then(|| meta.gid()) })
+            }
+        }
+    }
+}
+
+/// Finds the state of a repository, or where it is to be made.
+pub(super) fn locate(git_dir: &Path, base: Option<&Base>) -> Result<Located, Error> {
+    let own = own(git_dir);
+    let has_queue = StateDir::database_in(&own).symlink_metadata().is_ok();
+    if base.is_none() && has_queue {
+        return Ok(Located::known(own, !Marker::is_in(git_dir)));
+    }
+    let (marker, foreign) = match Marker::read(git_dir) {
+        Some(marker) if marker.is_of_original(git_dir) => (None, Some(marker.git_dir)),
+        marker => (marker, None),
+    };
+    let is_noted = marker.is_some();
+    match (marker, base) {
+        (Some(marker), Some(base)) if marker.state.parent() == Some(&base.path) => {
+            let is_news = marker.git_dir != git_dir;
+            Ok(Located::known(marker.state, is_news))
+        }
+        (_, Some(_)) if has_queue => Ok(Located::known(own, !is_noted)),
+        (Some(marker), _) if marker.state != own && marker.state.is_dir() => {
+            Err(Error::Elsewhere { git_dir: git_dir.to_owned(), state: marker.state })
+        }
+        (_, Some(base)) => {
+            let path = place_below(&base.path, git_dir);
+            Ok(Located { path, is_noted, is_news: true, copy_of: foreign })
+        }
+        (_, None) => Ok(Located { path: own, is_noted, is_news: !is_noted, copy_of: foreign }),
+    }
+}
+
+/// Returns where a repository's state is that is not where the configuration wants it.
+pub(super) fn misplaced(git_dir: &Path, base: Option<&Base>) -> Result<Option<PathBuf>, Error> {
+    match locate(git_dir, base) {
+        Err(Error::Elsewhere { state, .. }) => Ok(Some(state)),
+        Ok(found) if base.is_some() && found.path == own(git_dir) => Ok(Some(found.path)),
+        other => other.map(|_| None),
+    }
+}
+
+impl Marker {
+    /// Tells whether the file came here with a copy, and the original is where it was and uses its state.
+    fn is_of_original(&self, git_dir: &Path) -> bool {
+        self.git_dir != git_dir
+            && self.state != own(git_dir)
+            && named_by(&self.git_dir) == self.state
+            && !Location::of(&self.git_dir).is_ok_and(|original| original.is_directory(git_dir))
+    }
+}
+
+/// Returns the directory for a repository that does not say which it has. A Git directory that can be written gets a file
+/// that says so; without it, a directory that is there already was another repository's.
+pub(super) fn place_below(base: &Path, git_dir: &Path) -> PathBuf {
+    let mut names = names_below(base, git_dir);
+    let is_free = |dir: &PathBuf| !dir.exists() || home::is_of(&StateDir::database_in(dir), git_dir);
+    match is_writable(git_dir) {
+        true => names.find(is_free).expect("there are more numbers than directories"),
+        false => names.next().expect("there is a first one"),
+    }
+}
+
+/// Returns a directory that is not there yet, for a repository whose state is moved.
+pub(super) fn free_below(base: &Path, git_dir: &Path) -> PathBuf {
+    names_below(base, git_dir).find(|dir| !dir.exists()).expect("there are more numbers than directories")
+}
+
+fn names_below(base: &Path, git_dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let first = base.join(directory_name(git_dir));
+    let further = |first: &PathBuf, number: u32| {
+        let mut name = first.clone().into_os_string();
+        name.push(format!("-{number}"));
+        PathBuf::from(name)
+    };
+    let numbered = first.clone();
+    std::iter::once(first).chain((2..).map(move |number| further(&numbered, number)))
+}
+
+/// Tells whether this user can make a file in a directory.
+fn is_writable(dir: &Path) -> bool {
+    let probe = dir.join(format!("{MARKER}.tmp-{}", std::process::id()));
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&probe);
+    made.is_ok() && fs::remove_file(probe).is_ok()
+}
+
+/// Returns a name by which people know the repository, and that no other path has.
+fn directory_name(git_dir: &Path) -> String {
+    let named = match git_dir.file_name() {
+        // A repository with a work tree is known by that.
+        Some(name) if name == ".git" => git_dir.parent().and_then(Path::file_name),
+        name => name,
+    };
+    let name = named.unwrap_or_default().to_string_lossy();
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let name: String = name.trim_end_matches(".git").chars().take(LONGEST_NAME).map(safe).collect();
+    format!("{}-{:016x}", name.trim_start_matches('.'), stable_hash(git_dir.as_os_str().as_bytes()))
+}
+
+/// Returns the FNV-1a hash, which every release of this program computes alike.
+fn stable_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_has_the_name_of_its_repository_and_a_hash_of_its_path() {
+        for (git_dir, expected) in [
+            ("/srv/git/payments.git", "payments-"),
+            ("/home/a/work/.git", "work-"),
+            ("/srv/git/.hidden.git", "hidden-"),
+            ("/srv/git/a b\u{202e}.git", "a_b_-"),
+        ] {
+            let name = directory_name(Path::new(git_dir));
+            assert!(name.starts_with(expected) && name.len() == expected.len() + 16, "{name}");
+        }
+        assert_ne!(directory_name(Path::new("/a/x.git")), directory_name(Path::new("/b/x.git")));
+    }
+
+    #[test]
+    fn the_hash_stays_the_same() {
+        assert_eq!(stable_hash(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(stable_hash(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn what_the_file_says_is_read_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let elsewhere = PathBuf::from("/var/lib/x/payments-1");
+        for state in [own(dir.path()), elsewhere] {
+            let marker = Marker { state, git_dir: dir.path().to_owned() };
+            marker.write().expect("a file");
+            assert_eq!(Marker::read(dir.path()), Some(marker));
+        }
+    }
 }

@@ -51,7 +51,7 @@ impl Queue {
 }
 
 /// Copies rows until the first that cannot be read. Returns whether all were read.
-fn copy_readable_rows(damaged: &Connection, tx: &Transaction, table: &str) -> rusqlite::Result<bool> {
+pub(super) fn copy_readable_rows(damaged: &Connection, tx: &Transaction, table: &str) -> rusqlite::Result<bool> {
     let Ok(mut select) = damaged.prepare(&format!("SELECT * FROM {table}")) else { return Ok(false) };
     // They may be of an earlier version, which had fewer.
     let names = select.column_names().collect::<Vec<_>>().join(", ");

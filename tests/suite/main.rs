@@ -42,6 +42,7 @@ mod probe;
 mod progress;
 mod properties;
 mod proxies;
+mod queue_dir;
 mod races;
 mod refs;
 mod repositories;
