@@ -85,6 +85,21 @@ pub(crate) fn is_on_noexec_mount(path: &Path) -> bool {
     unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) == 0 && stat.assume_init().f_flag & libc::ST_NOEXEC != 0 }
 }
 
+/// Returns the number by which the kernel knows the kind of file system that holds a file (`man 2 statfs`).
+pub(crate) fn file_system_type(path: &Path) -> Option<u32> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the path ends with a NUL, and statfs fills the struct where it returns 0.
+    let kind = unsafe {
+        if libc::statfs(path.as_ptr(), stat.as_mut_ptr()) != 0 {
+            return None;
+        }
+        stat.assume_init().f_type
+    };
+    // Its type differs between C libraries; all numbers have 32 bits.
+    Some(kind as u32)
+}
+
 /// Has the signals ignored that would end this process when the client of a push goes away.
 pub(crate) fn ignore_hang_ups() {
     // SAFETY: setting a signal's disposition to "ignore" has no preconditions.

@@ -84,6 +84,7 @@ fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Er
     };
     doctor.say("queue", look(queue))?;
     doctor.say("space", look(space))?;
+    doctor.say("file system", look(file_system))?;
     if let Some(mut config) = config.clone() {
         let naming = identify_at(&git_dir, &mut config).map(|home| Naming::of(&config, &home));
         doctor.say("name", name(naming, &git_dir, &config, config_file.flatten().as_deref()))?;
@@ -305,6 +306,24 @@ fn queue(site: &Site) -> Finding {
             Note(format!("{text}; no process is at work on it; run `rally-hook deliver`"))
         }
         finding => finding,
+    }
+}
+
+/// Tells whether the queue lies where other hosts may use it too, which its locks are not made for.
+fn file_system(site: &Site) -> Finding {
+    let looked: Result<_, Error> =
+        Store::new(site.state.clone(), Duration::from_secs(1)).run(|queue| Ok(queue.network()?));
+    let remedy = "set queue.dir to a directory on a local disk, then run: rally-hook install";
+    let on = |network| format!("the queue lies on a network file system ({network})");
+    match looked {
+        Ok(None) => Fine("the queue lies on a local one".into()),
+        Ok(Some((network, true))) => {
+            Note(format!("{}, so hooks and commands may run on one host only; {remedy}", on(network)))
+        }
+        Ok(Some((network, false))) => {
+            Wrong(format!("{}, and has a write-ahead log, which needs a local one; {remedy}", on(network)))
+        }
+        Err(error) => wrong(&error),
     }
 }
 

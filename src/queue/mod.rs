@@ -16,6 +16,7 @@ mod dir;
 mod entry;
 mod home;
 mod host;
+mod journal;
 mod place;
 mod recording;
 mod relocate;
@@ -207,6 +208,13 @@ impl Queue {
         self.read(|db| db.pragma_update(None, "synchronous", "NORMAL"))
     }
 
+    /// Returns the name of the network file system that holds the queue, if one does, and whether the journal is one for that.
+    pub(crate) fn network(&self) -> Result<Option<(&'static str, bool)>, Error> {
+        let Some(network) = journal::network_of(self.dir.path()) else { return Ok(None) };
+        let mode: String = self.read(|db| db.pragma_query_value(None, "journal_mode", |row| row.get(0)))?;
+        Ok(Some((network, mode.eq_ignore_ascii_case(journal::mode_on(Some(network))))))
+    }
+
     /// Returns what has been written so far; `None` once the file was removed, or its repository: then nobody looks at what is
     /// written here.
     pub(crate) fn mark(&self) -> Result<Option<Mark>, Error> {
@@ -251,7 +259,8 @@ fn create(dir: &StateDir) -> Result<(), Error> {
         connection.execute_batch(SCHEMA)?;
         connection.pragma_update(None, "user_version", VERSION)?;
         // This stays with the file, so that no hook has to ask for it.
-        connection.execute_batch("PRAGMA journal_mode = WAL;")?;
+        let mode = journal::mode_on(journal::network_of(dir.path()));
+        connection.execute_batch(&format!("PRAGMA journal_mode = {mode};"))?;
         connection.close().map_err(|(_, error)| error)
     };
     let made = make().map_err(database).and_then(|()| match std::fs::hard_link(&temporary, &path) {

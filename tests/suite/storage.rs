@@ -366,3 +366,13 @@ fn the_number_of_receipts_is_bounded() {
     let newest = git(&server.git_dir, &["rev-parse", "main"]);
     assert_eq!(count(&format!("SELECT count(*) FROM receipt WHERE revision = '{newest}'")), 1);
 }
+
+#[test]
+fn a_queue_with_the_journal_for_network_file_systems_works() {
+    let (server, clone) = with_queue();
+    server.change_queue("PRAGMA journal_mode = DELETE");
+    clone.push_commits(&["US4: without a write-ahead log"]);
+    assert!(files_like(&server, "queue.db-wal").is_empty());
+    server.deliver_all();
+    server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
+}
