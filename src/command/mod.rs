@@ -16,7 +16,6 @@ mod man;
 mod many;
 mod neighbours;
 pub(crate) mod post_receive;
-mod probe;
 mod prometheus;
 mod retry;
 mod status;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Error;
-use super::doctor::Finding::{self, Fine, Note, Wrong};
+use super::Finding::{self, Fine, Note, Wrong};
 use crate::clock::{Deadline, now};
+use crate::command::Error;
 use crate::messages::tell;
 use crate::process;
 use crate::text::{printable, with_causes};
