@@ -37,6 +37,10 @@ const SECTIONS: [Section; 3] = [
             ("/etc/rally-hook/config.toml", "The configuration for all repositories, see rally-hook.toml(5)."),
             ("rally-hook.toml", "In the Git directory: the configuration of one repository."),
             ("rally-hook/queue.db", "In the Git directory: the queue. Never delete it while something is queued."),
+            (
+                "rally-hook.queue",
+                "In the Git directory: names the directory with the queue, which may be below `queue.dir`.",
+            ),
             ("rally-hook/log", "In the Git directory: the log, if the configuration names no other place."),
             ("hooks/post-receive", "The hook, or where `core.hooksPath` says."),
             ("hooks/post-receive.before-rally-hook", "The hook that was there before; it runs first."),
