@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::process::{catches, signal, wait_for};
+use crate::support::process::{catches, interruptible, signal, wait_for};
 use crate::support::{Server, expected, hermetic, program, ran, skipped};
 
 fn queued(commits: usize) -> Server {
@@ -59,7 +59,7 @@ fn verbose_commands_say_what_the_log_is_told() {
 fn an_interrupted_delivery_says_what_is_kept() {
     let server = queued(3);
     server.rally.settings(|settings| settings.latency = Duration::from_millis(50));
-    let mut deliver = server.command(&["deliver", "--wait"]);
+    let mut deliver = interruptible(server.command(&["deliver", "--wait"]));
     let child = deliver.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program can be run");
     server.rally.wait_for_requests("a request", |log| !log.is_empty());
     signal(&child, libc::SIGINT);
@@ -81,7 +81,7 @@ fn an_interrupted_backfill_says_what_is_queued_and_goes_on_when_it_is_run_again(
     // Nothing can be queued while the test writes, so the interruption comes before the end.
     let database = rusqlite::Connection::open(server.git_dir.join("rally-hook/queue.db")).expect("a database");
     database.execute_batch("BEGIN IMMEDIATE").expect("nobody else writes");
-    let mut backfill = server.command(&["backfill", "--all"]);
+    let mut backfill = interruptible(server.command(&["backfill", "--all"]));
     let child = backfill.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program can be run");
     wait_for("the backfill to catch signals", || catches(child.id(), libc::SIGINT));
     signal(&child, libc::SIGINT);

@@ -76,6 +76,18 @@ pub fn signal(child: &Child, signal: i32) {
     assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, signal) }, 0, "it is there");
 }
 
+/// Lets a program be interrupted, also where a shell has started these tests in the background with that ignored.
+pub fn interruptible(mut command: Command) -> Command {
+    // SAFETY: signal may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            Ok(())
+        })
+    };
+    command
+}
+
 /// Tells whether a process catches a signal.
 pub fn catches(pid: u32, signal: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
