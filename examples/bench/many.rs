@@ -33,7 +33,7 @@ pub fn many(plan: &Plan, table: &mut Table) -> Result<()> {
             format!("{requests:.2}"),
             format!("{} {:.2}", one_deliverer.0, alone.requests as f64 / count as f64),
             requests * count as f64 / alone.requests as f64,
-            1.2,
+            1.5,
         );
         let creates = pushed.creates as f64 / count as f64;
         table.add(
@@ -221,7 +221,7 @@ fn status_of_all(plan: &Plan, table: &mut Table) -> Result<()> {
         format!("`status --all-repos` over {count}"),
         usage.time,
         ("`git for-each-ref` in each:", start.elapsed()),
-        2.0,
+        4.0,
     );
     Ok(())
 }
