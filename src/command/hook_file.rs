@@ -19,6 +19,10 @@ pub(super) const KEPT: &str = "post-receive.before-rally-hook";
 pub(super) const KEPT_BEFORE: &str = "post-receive.before-rally-hook.old";
 /// Tells our hook from others.
 const MARK: &str = "# Installed by rally-hook; `rally-hook uninstall` removes it.";
+/// For the one who opens the file because Git says that it cannot run it: the package may have been removed.
+const HELP: &str = "\
+# If Git cannot run this file, the program in its first line is gone. Install rally-hook again, or delete this file and
+# rename post-receive.before-rally-hook, if there is one, to post-receive.";
 /// Begins the line that names the configuration which the hook and all commands read.
 const CONFIG_MARK: &str = "# Configuration: ";
 /// No hook of ours is longer than this, in bytes; a copy of the program is.
@@ -109,7 +113,7 @@ pub(super) fn script(config: Option<&Path>) -> Result<String, Error> {
         Ok::<_, Error>(format!("{CONFIG_MARK}{}\n", text_of(&absolute)?))
     });
     let config = config.transpose()?.unwrap_or_default();
-    Ok(format!("{first_line}\n{MARK}\n{config}exec {} {HOOK} \"$0\"\n", quoted(text)))
+    Ok(format!("{first_line}\n{MARK}\n{HELP}\n{config}exec {} {HOOK} \"$0\"\n", quoted(text)))
 }
 
 /// Returns the configuration file that the hook of a repository was installed with, if one was named.
