@@ -1,9 +1,9 @@
-//! Reads files that somebody else may have put where we look.
+//! Reads files that somebody else may have put where we look, and replaces our own as a whole.
 //!
 //! A file is opened without waiting (a FIFO would hold the push for ever), must be a regular file, and is read up to a
 //! limit. Where its text decides what is done, its owner counts as well: see [`Owners`].
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -22,6 +22,21 @@ pub(crate) enum Error {
     Owner { path: PathBuf, owner: u32 },
     #[error("others may write {} (mode {mode:03o}); run: chmod go-w {}", path.display(), path.display())]
     Writable { path: PathBuf, mode: u32 },
+}
+
+/// Why a directory is not used for files that decide what is done, or that others must not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DirError {
+    #[error("{} cannot be used", path.display())]
+    Unusable { path: PathBuf, source: io::Error },
+    #[error("{} is a link", .0.display())]
+    Link(PathBuf),
+    #[error("{} is not a directory", .0.display())]
+    NotADirectory(PathBuf),
+    #[error("{} belongs to another user (number {owner})", path.display())]
+    Foreign { path: PathBuf, owner: u32 },
+    #[error("everybody may write to {} (mode {mode:03o})", path.display())]
+    Open { path: PathBuf, mode: u32 },
 }
 
 /// Whether a symbolic link counts as the file that it names.
@@ -82,13 +97,46 @@ pub(crate) fn read_within(dir: &Path, path: &Path, limit: u64, owners: Owners) -
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let (mut file, meta) = open(path, Links::Refuse).map_err(failed)?;
     // The kernel knows where the open file is; the path could be changed between a check of it and its use.
-    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|_| path.canonicalize());
+    let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|_| path.canonicalize());
     if !real.map_err(failed)?.starts_with(dir.canonicalize().map_err(failed)?) {
         let text = format!("a link leads out of {}", dir.display());
         return Err(failed(io::Error::new(io::ErrorKind::InvalidData, text)));
     }
     owners.check(path, &meta)?;
     read_to_limit(&mut file, &meta, limit).map_err(failed)
+}
+
+/// Refuses a directory in which others could put something that this user does not expect. Returns the group whose members
+/// use it too, if its mode says so.
+pub(crate) fn trusted_dir(dir: &Path) -> Result<Option<u32>, DirError> {
+    let meta = fs::symlink_metadata(dir).map_err(|source| DirError::Unusable { path: dir.to_owned(), source })?;
+    check_dir(dir, &meta, effective_user())?;
+    Ok((meta.mode() & 0o020 != 0).then(|| meta.gid()))
+}
+
+fn check_dir(dir: &Path, meta: &Metadata, us: u32) -> Result<(), DirError> {
+    let (path, owner, mode) = (dir.to_owned(), meta.uid(), meta.mode() & 0o777);
+    match () {
+        () if meta.is_symlink() => Err(DirError::Link(path)),
+        () if !meta.is_dir() => Err(DirError::NotADirectory(path)),
+        () if ![0, us].contains(&owner) => Err(DirError::Foreign { path, owner }),
+        () if mode & 0o002 != 0 => Err(DirError::Open { path, mode }),
+        () => Ok(()),
+    }
+}
+
+/// Writes a file under another name, and gives it its own only then: a crash leaves the old one or the new one.
+pub(crate) fn replace(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut temporary = path.to_owned().into_os_string();
+    temporary.push(format!(".tmp-{}", std::process::id()));
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        fill(&mut file)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
 /// Tells whether a file belongs to the user who runs this process.
@@ -132,8 +180,25 @@ fn read_to_limit(file: &mut File, meta: &Metadata, limit: u64) -> io::Result<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, Permissions};
+    use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_directory_that_others_could_fill_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path();
+        let look = |us| check_dir(path, &fs::symlink_metadata(path).expect("it is there"), us);
+        let us = effective_user();
+        assert!(look(us).is_ok());
+        if us != 0 {
+            assert!(matches!(look(us + 1), Err(DirError::Foreign { owner, .. }) if owner == us));
+        }
+        fs::set_permissions(path, Permissions::from_mode(0o777)).expect("a mode");
+        assert!(matches!(look(us), Err(DirError::Open { mode: 0o777, .. })));
+        let link = path.join("link");
+        symlink(path, &link).expect("a link");
+        assert!(matches!(trusted_dir(&link), Err(DirError::Link(_))));
+    }
 
     #[test]
     fn only_a_regular_file_of_limited_size_is_read() {

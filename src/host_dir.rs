@@ -8,24 +8,12 @@ use std::path::{Path, PathBuf};
 
 use crate::PROGRAM;
 use crate::environment::{home, variable};
-use crate::files::is_own;
-use crate::process::effective_user;
+use crate::files::{self, is_own};
+
+pub(crate) use crate::files::DirError as Error;
 
 /// The administrator makes this directory where several users deliver. Nobody's `/tmp` will do: services have their own.
 pub(crate) const SYSTEM_DIR: &str = "/var/lib/rally-hook/permits";
-
-/// Why a directory is not used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("{} cannot be used", path.display())]
-    Unusable { path: PathBuf, source: io::Error },
-    #[error("{} is a link", .0.display())]
-    Link(PathBuf),
-    #[error("{} belongs to another user (number {owner})", path.display())]
-    Foreign { path: PathBuf, owner: u32 },
-    #[error("everybody may write to {} (mode {mode:03o})", path.display())]
-    Open { path: PathBuf, mode: u32 },
-}
 
 /// A directory in which nobody puts something that this user does not expect.
 pub(crate) struct HostDir {
@@ -36,10 +24,7 @@ pub(crate) struct HostDir {
 
 impl HostDir {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let meta = fs::symlink_metadata(path).map_err(|source| Error::Unusable { path: path.to_owned(), source })?;
-        check(path, &meta, effective_user())?;
-        let group = (meta.mode() & 0o020 != 0).then(|| meta.gid());
-        Ok(HostDir { path: path.to_owned(), group })
+        Ok(HostDir { path: path.to_owned(), group: files::trusted_dir(path)? })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -85,38 +70,9 @@ pub(crate) fn candidates() -> Vec<PathBuf> {
     system.into_iter().chain(own).collect()
 }
 
-/// Refuses a directory in which others could put something that this user `us` does not expect.
-fn check(dir: &Path, meta: &Metadata, us: u32) -> Result<(), Error> {
-    let (path, owner, mode) = (dir.to_owned(), meta.uid(), meta.mode() & 0o777);
-    match () {
-        () if meta.is_symlink() => Err(Error::Link(path)),
-        () if ![0, us].contains(&owner) => Err(Error::Foreign { path, owner }),
-        () if mode & 0o002 != 0 => Err(Error::Open { path, mode }),
-        () => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
-
-    #[test]
-    fn a_directory_that_others_could_fill_is_refused() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path();
-        let look = |us| check(path, &fs::symlink_metadata(path).expect("it is there"), us);
-        let us = effective_user();
-        assert!(look(us).is_ok());
-        if us != 0 {
-            assert!(matches!(look(us + 1), Err(Error::Foreign { owner, .. }) if owner == us));
-        }
-        fs::set_permissions(path, Permissions::from_mode(0o777)).expect("a mode");
-        assert!(matches!(look(us), Err(Error::Open { mode: 0o777, .. })));
-        let link = path.join("link");
-        symlink(path, &link).expect("a link");
-        assert!(matches!(HostDir::open(&link), Err(Error::Link(_))));
-    }
 
     #[test]
     fn files_in_a_directory_of_a_group_are_the_groups() {

@@ -3,9 +3,9 @@
 //! Files are written under another name, synced and renamed: a crash leaves the old hook or the new one.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::hook_file::{self, HOOK, KEPT, KEPT_BEFORE, file_error, is_ours};
@@ -15,6 +15,7 @@ use super::{Ended, Error, PATIENCE, Site, git_dir, load_config, neighbours, shar
 use crate::cli::{Install, Many, Place};
 use crate::clock::now;
 use crate::config;
+use crate::files;
 use crate::messages::tell;
 use crate::queue::{MARKER, StateDir, Store, Trace};
 use crate::text::{plural, with_causes};
@@ -181,10 +182,5 @@ fn tell_rest(git_dir: &Path, base: Option<&Path>, state: &Path) -> Result<(), Er
 }
 
 fn write_hook(hook: &Path, script: &str) -> io::Result<()> {
-    let temporary = hook.with_file_name(format!("{HOOK}.tmp-{}", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o755).open(&temporary)?;
-    file.write_all(script.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, hook)?;
-    File::open(hook.parent().unwrap_or(Path::new(".")))?.sync_all()
+    files::replace(hook, 0o755, |file| file.write_all(script.as_bytes()))
 }

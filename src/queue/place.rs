@@ -5,17 +5,16 @@
 //! any, such as a repository that Git has just made from a template with our hook.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::home::{self, Location};
 use super::{Error, StateDir};
 use crate::PROGRAM;
-use crate::files::{self, Links};
-use crate::process::effective_user;
+use crate::files::{self, DirError, Links};
 
 /// The file in the Git directory. Its first line names the state directory, the rest the Git directory.
 pub(crate) const MARKER: &str = "rally-hook.queue";
@@ -58,23 +57,16 @@ impl Marker {
         git_dir.join(MARKER).symlink_metadata().is_ok()
     }
 
-    /// Writes the file. A crash leaves the old one or the new one.
+    /// Writes the file.
     pub(super) fn write(&self) -> io::Result<()> {
-        let temporary = self.git_dir.join(format!("{MARKER}.tmp-{}", std::process::id()));
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            // The state in the Git directory moves with it.
-            let state = self.state.strip_prefix(&self.git_dir).unwrap_or(&self.state);
-            file.write_all(
-                &[state.as_os_str().as_bytes(), b"\n", self.git_dir.as_os_str().as_bytes(), b"\n"].concat(),
-            )?;
+        // The state in the Git directory moves with it.
+        let state = self.state.strip_prefix(&self.git_dir).unwrap_or(&self.state);
+        let text = [state.as_os_str().as_bytes(), b"\n", self.git_dir.as_os_str().as_bytes(), b"\n"].concat();
+        files::replace(&self.git_dir.join(MARKER), 0o600, |file| {
+            file.write_all(&text)?;
             // It holds no secret, and other users of a shared repository read it.
-            file.set_permissions(fs::Permissions::from_mode(0o644))?;
-            file.sync_all()?;
-            fs::rename(&temporary, self.git_dir.join(MARKER))?;
-            File::open(&self.git_dir)?.sync_all()
-        };
-        write().inspect_err(|_| drop(fs::remove_file(&temporary)))
+            file.set_permissions(fs::Permissions::from_mode(0o644))
+        })
     }
 }
 
@@ -118,20 +110,18 @@ pub(super) struct Base {
 impl Base {
     /// Refuses a directory in which others could put something that this user does not expect.
     pub(super) fn open(dir: &Path) -> Result<Self, Error> {
-        let us = effective_user();
         let refused = |problem: String| Error::Base { path: dir.to_owned(), problem };
-        let meta = fs::symlink_metadata(dir).map_err(|error| refused(error.to_string()))?;
-        let mode = meta.mode() & 0o777;
-        match () {
-            () if meta.is_symlink() => Err(refused("it is a symbolic link".into())),
-            () if !meta.is_dir() => Err(refused("it is not a directory".into())),
-            () if ![0, us].contains(&meta.uid()) => Err(refused(format!("it belongs to user {}", meta.uid()))),
-            () if mode & 0o002 != 0 => Err(refused(format!("everybody may write to it (mode {mode:03o})"))),
-            () => {
-                let path = dir.canonicalize().map_err(|error| refused(error.to_string()))?;
-                Ok(Base { path, group: (mode & 0o020 != 0).then(|| meta.gid()) })
-            }
-        }
+        let group = files::trusted_dir(dir).map_err(|error| {
+            refused(match error {
+                DirError::Unusable { source, .. } => source.to_string(),
+                DirError::Link(_) => "it is a symbolic link".into(),
+                DirError::NotADirectory(_) => "it is not a directory".into(),
+                DirError::Foreign { owner, .. } => format!("it belongs to user {owner}"),
+                DirError::Open { mode, .. } => format!("everybody may write to it (mode {mode:03o})"),
+            })
+        })?;
+        let path = dir.canonicalize().map_err(|error| refused(error.to_string()))?;
+        Ok(Base { path, group })
     }
 }
 
