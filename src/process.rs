@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+use rustix::fs::StatVfsMountFlags;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -22,8 +23,7 @@ const NICENESS: libc::c_int = 10;
 
 /// Returns the number of the user whose rights this process has.
 pub(crate) fn effective_user() -> u32 {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    unsafe { libc::geteuid() }
+    rustix::process::geteuid().as_raw()
 }
 
 /// Keeps other processes of the same user from reading this one's memory, and the system from writing it to a core file.
@@ -79,25 +79,13 @@ pub(crate) fn free_space(dir: &Path) -> io::Result<(u64, u64)> {
 
 /// Tells whether programs on the file system of this file cannot be run.
 pub(crate) fn is_on_noexec_mount(path: &Path) -> bool {
-    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
-    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: the path ends with a NUL, and statvfs fills the struct where it returns 0.
-    unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) == 0 && stat.assume_init().f_flag & libc::ST_NOEXEC != 0 }
+    rustix::fs::statvfs(path).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::NOEXEC))
 }
 
 /// Returns the number by which the kernel knows the kind of file system that holds a file (`man 2 statfs`).
 pub(crate) fn file_system_type(path: &Path) -> Option<u32> {
-    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the path ends with a NUL, and statfs fills the struct where it returns 0.
-    let kind = unsafe {
-        if libc::statfs(path.as_ptr(), stat.as_mut_ptr()) != 0 {
-            return None;
-        }
-        stat.assume_init().f_type
-    };
     // Its type differs between C libraries; all numbers have 32 bits.
-    Some(kind as u32)
+    rustix::fs::statfs(path).ok().map(|stat| stat.f_type as u32)
 }
 
 /// Has the signals ignored that would end this process when the client of a push goes away.
