@@ -126,27 +126,34 @@ impl Event<'_> {
 
     /// Returns what the log has of the event as `key=value`.
     pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
-        let mut fields = Vec::new();
+        let mut fields: Vec<_> =
+            self.revision().map(|revision| ("revision", revision.to_owned())).into_iter().collect();
+        if let Event::Finished { artifacts, took, .. } = self {
+            let ids: Vec<&str> = artifacts.iter().map(FormattedId::as_str).collect();
+            fields.push(("artifacts", ids.join(",")));
+            fields.push(("took", humantime::format_duration(*took).to_string()));
+        }
+        fields
+    }
+
+    /// Returns the commit that the event is about.
+    fn revision(&self) -> Option<&str> {
         match self {
-            Event::Finished { revision, artifacts, took, .. } => {
-                let ids: Vec<&str> = artifacts.iter().map(FormattedId::as_str).collect();
-                fields.push(("revision", (*revision).to_owned()));
-                fields.push(("artifacts", ids.join(",")));
-                fields.push(("took", humantime::format_duration(*took).to_string()));
+            Event::Due { .. } | Event::ChangesetsAreHidden | Event::AuthorsRefused { .. } | Event::Paused { .. } => {
+                None
             }
-            Event::AuthorUnknown { commit } => fields.push(("revision", commit.revision.clone())),
+            Event::AuthorUnknown { commit } => Some(&commit.revision),
             Event::ArtifactsMissing { revision, .. }
             | Event::Unlinked { revision, .. }
             | Event::LeftOut { revision, .. }
             | Event::Completing { revision }
+            | Event::Finished { revision, .. }
             | Event::PutOff { revision, .. }
             | Event::GivenUp { revision, .. }
             | Event::StateSet { revision, .. }
             | Event::StateKept { revision, .. }
-            | Event::StatesGivenUp { revision, .. } => fields.push(("revision", (*revision).to_owned())),
-            Event::Due { .. } | Event::ChangesetsAreHidden | Event::AuthorsRefused { .. } | Event::Paused { .. } => {}
+            | Event::StatesGivenUp { revision, .. } => Some(revision),
         }
-        fields
     }
 }
 
