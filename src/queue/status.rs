@@ -68,7 +68,8 @@ impl Queue {
         self.read(|db| {
             let counter = |key| Ok::<i64, rusqlite::Error>(meta(db, key)?.unwrap_or(0));
             let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
-            let unclear = "FROM changeset WHERE dead = 0 AND settles_at > ?1";
+            let unclear = "SELECT count(*), max(settles_at) FROM changeset WHERE dead = 0 AND settles_at > ?1";
+            let (unclear, unclear_until) = db.query_row(unclear, [now], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let time = |sql: &str| db.query_row(sql, [], |row| row.get::<_, Option<Time>>(0));
             let mut dead = db.prepare(
                 "SELECT revision, coalesce(last_error, '') AS reason FROM changeset WHERE dead = 1 ORDER BY id",
@@ -94,8 +95,8 @@ impl Queue {
                 )?,
                 // Nothing is tried by itself before a pause is over.
                 next_attempt: due.map(|next| pause.as_ref().map_or(next, |pause| next.max(pause.until))),
-                unclear: db.query_row(&format!("SELECT count(*) {unclear}"), [now], |row| row.get(0))?,
-                unclear_until: db.query_row(&format!("SELECT max(settles_at) {unclear}"), [now], |row| row.get(0))?,
+                unclear,
+                unclear_until,
                 last_delivery: time("SELECT max(at) FROM receipt WHERE outcome = 'delivered'")?,
                 last_error: pause.as_ref().map(|pause| pause.error.clone()).or(row_error),
                 pause,
