@@ -87,7 +87,7 @@ pub(super) fn deliver_and_look(site: &Site, mode: Mode) -> Result<(Report, Statu
     deliver(site, mode, None, &mut report, &|| bar.advance(), &tell_wait)?;
     drop(bar);
     if process::is_terminated() {
-        tell("interrupted; what is not delivered stays queued, and `rally-hook deliver` goes on with it");
+        tell("interrupted; the other commits stay queued, and `rally-hook deliver` continues with them");
     }
     Ok((report, status()?))
 }
@@ -106,9 +106,10 @@ fn deliver(
     })
 }
 
-/// Has one turn of a service. Returns when the next is due, if anything waits.
-pub(super) fn turn(site: &Site, report: &mut Report) -> Result<Option<Time>, Error> {
-    with_worker(site, &|| (), &|_, _| (), |mut worker| worker.turn(report))
+/// Has one turn of a service, which looks so often for a changed configuration. Returns when the next is due, if anything
+/// waits.
+pub(super) fn turn(site: &Site, every: Duration) -> Result<Option<Time>, Error> {
+    with_worker(site, &|| (), &|_, _| (), |mut worker| worker.turn(every))
 }
 
 /// Does some work with the worker of the repository, which writes to its log.
@@ -118,7 +119,6 @@ fn with_worker<T>(
     wait: &dyn Fn(Duration, Option<&str>),
     mut work: impl FnMut(Worker) -> Result<T, worker::Error>,
 ) -> Result<T, Error> {
-    neighbours::note(&site.git_dir, &site.config, site.config_file.as_deref());
     let mut observe = |event: &Event| {
         let text = event.to_string();
         site.log.write(event.level(), event.name(), &event.fields(), &text);
@@ -132,6 +132,10 @@ fn with_worker<T>(
     let log = |level: Level, message: &str| site.log.write(level, RECORD, &[], message);
     let reload = || site.reload();
     site.with_queue(|queue| {
+        // A timer and a service look at many repositories in which nothing waits.
+        if queue.next_due(now())?.is_some() || !queue.pushes()?.is_empty() {
+            neighbours::note(&site.git_dir, &site.config, site.config_file.as_deref());
+        }
         Ok(work(Worker {
             git_dir: &site.git_dir,
             queue,

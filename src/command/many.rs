@@ -40,15 +40,10 @@ pub(super) fn each(
 fn one_of_many(place: &Place, git_dir: &Path, work: &mut impl FnMut(&Place) -> Result<Ended, Error>) -> Ended {
     set_subject(&git_dir.display().to_string());
     let place = Place { repo: Some(git_dir.to_owned()), ..place.clone() };
-    let failed = |text: String| {
-        tell(&text);
+    caught(|| work(&place)).map_err(Error::Bug).flatten().unwrap_or_else(|error| {
+        tell(&with_causes(&error));
         Ended::NotAll
-    };
-    match caught(|| work(&place)) {
-        Ok(Ok(ended)) => ended,
-        Ok(Err(error)) => failed(with_causes(&error)),
-        Err(panic) => failed(format!("a bug in rally-hook, please report it: {panic}")),
-    }
+    })
 }
 
 /// Returns the Git directories below the directory of `--all-repos`.

@@ -80,6 +80,8 @@ pub(crate) enum Error {
     Background(#[source] io::Error),
     #[error("the kernel gives no notices of pushes (man 7 inotify)")]
     Notices(#[source] io::Error),
+    #[error("a bug in rally-hook, please report it: {0}")]
+    Bug(String),
     #[error("cannot write to standard output")]
     Output(#[from] io::Error),
 }

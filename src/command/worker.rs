@@ -26,7 +26,7 @@ use crate::queue::{Claim, Claimed, LOOK, StateDir};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
 use crate::vcs::{Refs, refs_stamp};
-use crate::worker::{Report, Service};
+use crate::worker::Service;
 
 /// How many repositories have a turn at the same time. Requests are limited by permits.
 const LANES: usize = 8;
@@ -50,10 +50,7 @@ pub(super) fn run(place: &Place, arguments: &cli::Worker) -> Result<Ended, Error
             ended
         })
     });
-    match ended {
-        Ok(ended) => ended.map(|()| Ended::Done),
-        Err(panic) => Err(Error::Failed(format!("a bug in rally-hook, please report it: {panic}"))),
-    }
+    ended.map_err(Error::Bug).flatten().map(|()| Ended::Done)
 }
 
 /// What the threads share.
@@ -79,15 +76,13 @@ struct Known {
 impl Lanes<'_> {
     /// Has one turn for a repository. Returns when the next is due.
     fn turn(&self, git_dir: &Path) -> Option<Time> {
-        let done = caught_in_thread(|| self.deliver(git_dir).map_err(|error| with_causes(&error)));
-        let done = done.unwrap_or_else(|panic| Err(format!("a bug in rally-hook, please report it: {panic}")));
-        match done {
+        match caught_in_thread(|| self.deliver(git_dir)).map_err(Error::Bug).flatten() {
             Ok(next) => {
                 self.known().errors.remove(git_dir);
                 next
             }
             Err(error) => {
-                self.tell_once(git_dir, error);
+                self.tell_once(git_dir, with_causes(&error));
                 Some(now() + self.every)
             }
         }
@@ -126,10 +121,7 @@ impl Lanes<'_> {
                 site.log.write(Level::Info, RECORD, &[], &text);
             }
         }
-        let next = turn(&site, &mut Report::default())?;
-        // While a person has to act, a changed configuration is looked for.
-        let needs_person = site.with_queue(|queue| Ok(queue.pause(now())?))?.is_some_and(|pause| pause.needs_person);
-        Ok(next.map(|next| if needs_person { next.min(now() + self.every) } else { next }))
+        turn(&site, self.every)
     }
 }
 
@@ -208,7 +200,7 @@ impl Watcher<'_> {
             }
         }
         tell_service_manager("STOPPING=1");
-        tell("ending, as asked; what is not delivered stays queued");
+        tell("ending, as asked; the other commits stay queued");
         Ok(())
     }
 

@@ -187,11 +187,16 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Has one turn of a service. Returns when the next is due, if anything waits.
-    pub(crate) fn turn(&mut self, report: &mut Report) -> Result<Option<Time>, Error> {
-        let mut pace = Pace::new(&self.config.rally);
-        let next = self.round(Mode::Turn, &mut pace, report)?;
-        Ok(if report.busy { Some(now() + BUSY) } else { next })
+    /// Has one turn of a service. Returns when the next is due, if anything waits; `every` so often while a person has to
+    /// act, who may have changed the configuration.
+    pub(crate) fn turn(&mut self, every: Duration) -> Result<Option<Time>, Error> {
+        let (mut pace, mut report) = (Pace::new(&self.config.rally), Report::default());
+        let next = self.round(Mode::Turn, &mut pace, &mut report)?;
+        if report.busy {
+            return Ok(Some(now() + BUSY));
+        }
+        let needs_person = self.queue.pause(now())?.is_some_and(|pause| pause.needs_person);
+        Ok(next.map(|next| if needs_person { next.min(now() + every) } else { next }))
     }
 
     /// Records and delivers what there is. Returns when to go on, if this mode does and anything waits.

@@ -66,7 +66,10 @@ fn an_interrupted_delivery_says_what_is_kept() {
     let output = child.wait_with_output().expect("it was ours");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("interrupted; what is not delivered stays queued"), "{stderr}");
+    assert!(
+        stderr.contains("interrupted; the other commits stay queued, and `rally-hook deliver` continues with them"),
+        "{stderr}"
+    );
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }

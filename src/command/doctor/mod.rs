@@ -89,7 +89,8 @@ fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Er
 struct Doctor {
     colour: bool,
     all_fine: bool,
-    /// Of many repositories only what is not fine is said, below a line with the path, which is said first.
+    /// The line with the path that comes before the first problem. Where many repositories are checked, only problems are
+    /// said; empty once it was said.
     heading: Option<String>,
     /// The checks so far, where they are to be one JSON object.
     checks: Option<Vec<Value>>,
