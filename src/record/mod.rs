@@ -5,18 +5,21 @@
 //! tips and deletes the pushes. After a crash or a lack of time the next attempt walks again; what is recorded already
 //! is left alone then. A backfill needs no claim: it changes no seen tips and no pushes.
 
+mod states;
+
 use std::collections::HashSet;
 use std::fmt;
 
 use crate::artifact::{FormattedId, MAX_ARTIFACTS};
-use crate::changeset::{Changeset, Policy, StateRequest};
+use crate::changeset::{Changeset, Policy};
 use crate::clock::{self, Deadline};
 use crate::commit::Tip;
 use crate::config::{Config, Level};
 use crate::queue::{self, Claim, Claimed, Queue, Settled, Walked};
-use crate::refs::{RefPatterns, Watched};
+use crate::refs::Watched;
 use crate::text::{plural, with_causes};
 use crate::vcs::{self, Item, NewCommits, Range, Refs, Repository, Updates};
+use states::StateRefs;
 
 /// How many changesets go into one transaction, and how much text they hold together at most, in bytes.
 const PER_TRANSACTION: usize = 500;
@@ -77,22 +80,10 @@ pub(crate) struct Rules {
     destination: String,
 }
 
-/// The refs on which messages change states.
-enum StateRefs {
-    None,
-    /// The branch that HEAD names.
-    Head,
-    Patterns(Vec<String>),
-}
-
 impl Rules {
     pub(crate) fn new(config: &Config, destination: String) -> Self {
-        let state_refs = match &config.state {
-            state if !state.update => StateRefs::None,
-            state if state.refs.is_empty() => StateRefs::Head,
-            state => StateRefs::Patterns(state.refs.clone()),
-        };
-        Rules { policy: config.commits.policy(), watched: config.commits.watched(), state_refs, destination }
+        let (policy, watched) = (config.commits.policy(), config.commits.watched());
+        Rules { policy, watched, state_refs: StateRefs::of(&config.state), destination }
     }
 }
 
@@ -200,48 +191,6 @@ impl Recorder<'_> {
         let walk =
             |seen: &mut dyn Iterator<Item = Tip>| self.repository.new_commits(updates, is_included, seen, deadline);
         Ok(self.queue.with_seen_tips(walked, walk)??)
-    }
-
-    /// Finds the commits that are new to the refs on which messages change states. A commit may reach such a ref long
-    /// after it was posted: from a branch that was pushed before.
-    fn request_states(
-        &mut self,
-        updates: &Updates,
-        deadline: Option<Deadline>,
-        settled: &mut Settled,
-    ) -> Result<(), Error> {
-        let patterns = match &self.rules.state_refs {
-            // What comes in while this is off never changes a state.
-            StateRefs::None => return Ok(self.queue.forget_seen_tips(Walked::States)?),
-            StateRefs::Head => self.repository.head_branch().into_iter().collect(),
-            StateRefs::Patterns(patterns) => patterns.clone(),
-        };
-        let refs = RefPatterns::new(&patterns);
-        let scope = patterns.join("\n");
-        if self.queue.seen_scope(Walked::States)?.as_ref() != Some(&scope) {
-            // State changes were just enabled, or `state.refs` changed: the commits already on these branches change
-            // nothing. If no such branch exists yet, all refs are marked as seen, so that the first such branch does not
-            // replay the whole history.
-            let mut tips = self.repository.tips_before(updates, &|name| refs.matches(name))?;
-            if tips.is_empty() {
-                tips = self.repository.tips_before(updates, &|_| true)?;
-            }
-            self.queue.add_seen_tips(Walked::States, &tips, &scope)?;
-        }
-        let new = self.walk(Walked::States, updates, &|name| refs.matches(name), deadline)?;
-        settled.state_tips = new.moved;
-        let requests: &mut Vec<StateRequest> = &mut settled.state_requests;
-        self.repository.read(
-            new.items,
-            deadline,
-            &|commit, _| Ok(self.rules.policy.state_request(commit)),
-            // One that cannot be read is reported where its Changeset is recorded.
-            &mut |_, request| {
-                requests.extend(request.ok().flatten());
-                true
-            },
-        )?;
-        Ok(())
     }
 
     /// Reads commits and records what is to be posted; in one transaction with the last of them, what is settled then.

@@ -1,0 +1,71 @@
+//! The state changes that messages ask for. A commit may reach a ref on which it changes states long after it was posted:
+//! from a branch that was pushed before.
+
+use super::{Error, Recorder};
+use crate::changeset::StateRequest;
+use crate::clock::Deadline;
+use crate::config;
+use crate::queue::{Settled, Walked};
+use crate::refs::RefPatterns;
+use crate::vcs::Updates;
+
+/// The refs on which messages change states.
+pub(super) enum StateRefs {
+    None,
+    /// The branch that HEAD names.
+    Head,
+    Patterns(Vec<String>),
+}
+
+impl StateRefs {
+    pub(super) fn of(config: &config::State) -> Self {
+        match config {
+            state if !state.update => StateRefs::None,
+            state if state.refs.is_empty() => StateRefs::Head,
+            state => StateRefs::Patterns(state.refs.clone()),
+        }
+    }
+}
+
+impl Recorder<'_> {
+    /// Finds the commits that are new to these refs.
+    pub(super) fn request_states(
+        &mut self,
+        updates: &Updates,
+        deadline: Option<Deadline>,
+        settled: &mut Settled,
+    ) -> Result<(), Error> {
+        let patterns = match &self.rules.state_refs {
+            // What comes in while this is off never changes a state.
+            StateRefs::None => return Ok(self.queue.forget_seen_tips(Walked::States)?),
+            StateRefs::Head => self.repository.head_branch().into_iter().collect(),
+            StateRefs::Patterns(patterns) => patterns.clone(),
+        };
+        let refs = RefPatterns::new(&patterns);
+        let scope = patterns.join("\n");
+        if self.queue.seen_scope(Walked::States)?.as_ref() != Some(&scope) {
+            // State changes were just enabled, or `state.refs` changed: the commits already on these branches change
+            // nothing. If no such branch exists yet, all refs are marked as seen, so that the first such branch does not
+            // replay the whole history.
+            let mut tips = self.repository.tips_before(updates, &|name| refs.matches(name))?;
+            if tips.is_empty() {
+                tips = self.repository.tips_before(updates, &|_| true)?;
+            }
+            self.queue.add_seen_tips(Walked::States, &tips, &scope)?;
+        }
+        let new = self.walk(Walked::States, updates, &|name| refs.matches(name), deadline)?;
+        settled.state_tips = new.moved;
+        let requests: &mut Vec<StateRequest> = &mut settled.state_requests;
+        self.repository.read(
+            new.items,
+            deadline,
+            &|commit, _| Ok(self.rules.policy.state_request(commit)),
+            // One that cannot be read is reported where its Changeset is recorded.
+            &mut |_, request| {
+                requests.extend(request.ok().flatten());
+                true
+            },
+        )?;
+        Ok(())
+    }
+}
