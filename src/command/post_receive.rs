@@ -154,9 +154,13 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
             return None;
         }
     };
-    let mut site = Site { config_file, ..Site::with_state(git_dir, config, state) };
-    let settled = site.settle_name(&mut store, host_path());
-    let recorded = settled.and_then(|()| record(&site, &mut store));
+    record_kept(Site { config_file, ..Site::with_state(git_dir, config, state) }, &mut store)
+}
+
+/// Records a push that is kept. Returns what [`record_push`] does.
+fn record_kept(mut site: Site, store: &mut Store) -> Option<(Site, Option<Recorded>)> {
+    let settled = site.settle_name(store, host_path());
+    let recorded = settled.and_then(|()| record(&site, store));
     for notice in store.notices() {
         site.note(notice);
     }

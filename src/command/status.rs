@@ -245,20 +245,7 @@ fn human(facts: &Facts) -> String {
         status.failed > 0,
         "  `rally-hook retry REVISION` or `--all` tries again, `rally-hook forget REVISION` removes one".into(),
     );
-    let pushes = plural(status.pushes, "push");
-    add(
-        status.pushes > 0,
-        format!("unread     {pushes}, whose commits are not recorded yet; `rally-hook deliver` records them"),
-    );
-    let state_requests = plural(status.state_requests, "commit");
-    add(status.state_requests > 0, format!("states     the state changes of {state_requests} are queued"));
-    let omitted = plural(status.omitted_changes, "changed path");
-    add(status.omitted_changes > 0, format!("left out   {omitted} beyond max_changes"));
-    let unknown_authors = plural(status.unknown_authors, "commit");
-    add(
-        status.unknown_authors > 0,
-        format!("authors    {unknown_authors} posted without one: Rally knows no such user"),
-    );
+    details(status).into_iter().for_each(|line| add(true, line));
     if let Some(pause) = status.pause.as_ref().filter(|pause| status.is_work_left() || pause.needs_person) {
         add(true, paused(pause, facts.worker));
     } else if let Some(error) = &status.last_error {
@@ -279,6 +266,27 @@ fn human(facts: &Facts) -> String {
         Err(error) => add(true, format!("repository {}", printable(error))),
     }
     lines.join("\n") + "\n"
+}
+
+/// Returns the lines about what is not posted as it stands in Git.
+fn details(status: &Status) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut add = |present: bool, line: String| lines.extend(present.then_some(line));
+    let pushes = plural(status.pushes, "push");
+    add(
+        status.pushes > 0,
+        format!("unread     {pushes}, whose commits are not recorded yet; `rally-hook deliver` records them"),
+    );
+    let state_requests = plural(status.state_requests, "commit");
+    add(status.state_requests > 0, format!("states     the state changes of {state_requests} are queued"));
+    let omitted = plural(status.omitted_changes, "changed path");
+    add(status.omitted_changes > 0, format!("left out   {omitted} beyond max_changes"));
+    let unknown_authors = plural(status.unknown_authors, "commit");
+    add(
+        status.unknown_authors > 0,
+        format!("authors    {unknown_authors} posted without one: Rally knows no such user"),
+    );
+    lines
 }
 
 /// Returns the lines about dead letters: one for each reason, however many have it.
