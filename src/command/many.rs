@@ -31,7 +31,7 @@ pub(super) fn each(
     let failed = found.iter().filter(|git_dir| one_of_many(place, git_dir, &mut work) == Ended::NotAll).count();
     set_subject("");
     if failed > 0 {
-        tell(&format!("{failed} of {} need attention, see above", plural(found.len(), "repository")));
+        tell(&format!("{failed} of {} with problems, see above", plural(found.len(), "repository")));
     }
     Ok(Ended::done_if(failed == 0))
 }

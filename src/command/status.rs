@@ -20,7 +20,7 @@ use crate::time::Time;
 use crate::vcs;
 
 /// The version of the JSON object. It is raised when a field goes away or changes its meaning.
-const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 1;
 /// By then, a process that a push has started can be seen.
 const START: Duration = Duration::from_millis(200);
 /// How many of the dead letters with one reason are named.

@@ -8,7 +8,7 @@ use std::thread;
 use serde_json::json;
 
 use super::many::{Which, found};
-use super::status::{Facts, facts, json};
+use super::status::{Facts, SCHEMA, facts, json};
 use super::{Ended, Error, prometheus, write_out};
 use crate::cli::{self, Place};
 use crate::clock::now;
@@ -75,7 +75,9 @@ fn rows(place: &Place, git_dirs: Vec<PathBuf>, arguments: &cli::Status) -> Vec<R
 fn object((git_dir, facts): &Row) -> String {
     match facts {
         Ok(facts) => json(facts),
-        Err(error) => format!("{}\n", json!({"schema": 1, "repository": git_dir.to_string_lossy(), "error": error})),
+        Err(error) => {
+            format!("{}\n", json!({"schema": SCHEMA, "repository": git_dir.to_string_lossy(), "error": error}))
+        }
     }
 }
 
@@ -143,7 +145,7 @@ fn sum(rows: &[Row]) -> [String; 7] {
         total(|facts| facts.status.failed),
         total(|facts| facts.status.delivered),
         last.map(age).unwrap_or_default(),
-        if troubled == 0 { "all is well".into() } else { format!("{troubled} need attention") },
+        if troubled == 0 { "all is well".into() } else { format!("{troubled} with problems") },
     ]
 }
 
@@ -186,7 +188,7 @@ mod tests {
             let table = table(Path::new("/srv/git"), &rows, Some(width));
             assert!(table.lines().all(|line| line.chars().count() <= width), "{table}");
             assert_eq!(table.lines().count(), 5);
-            assert!(table.contains("3 need attention") || width < 80, "{table}");
+            assert!(table.contains("3 with problems") || width < 80, "{table}");
         }
     }
 }

@@ -107,7 +107,7 @@ fn what_is_said_of_a_repository_begins_with_its_path_and_the_end_counts_those_wi
     let path = many.git_dirs[0].display().to_string();
     assert!(ran.stderr.contains(&format!("rally-hook: {path}: 0 commits delivered, 1 queued")), "{ran:?}");
     assert!(!ran.stderr.contains("repo2.git"), "nothing is said of a repository that has nothing to do: {ran:?}");
-    assert!(ran.stderr.contains("2 of 3 repositories need attention"), "{ran:?}");
+    assert!(ran.stderr.contains("2 of 3 repositories with problems"), "{ran:?}");
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn the_table_of_status_has_the_worst_first_and_a_sum() {
     assert_eq!(first[1..4], [["team2/repo2.git", "1"], ["team0/repo0.git", "0"], ["team1/repo1.git", "0"]], "{ran:?}");
     assert!(ran.stdout.contains("1 dead letter"), "{ran:?}");
     let sum = ran.stdout.lines().last().expect("a sum");
-    assert!(sum.starts_with("3 repositories") && sum.ends_with("2 need attention"), "{ran:?}");
+    assert!(sum.starts_with("3 repositories") && sum.ends_with("2 with problems"), "{ran:?}");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn status_fails_if_anything_has_waited_for_longer_than_the_caller_allows() {
     let revision = many.commit("US1");
     many.push(&revision, &many.git_dirs[..1]);
     let ran = many.run(&["status", "--max-age", "0s"]).fails_with(1);
-    assert!(ran.stdout.contains("1 need attention"), "{ran:?}");
+    assert!(ran.stdout.contains("1 with problems"), "{ran:?}");
 }
 
 #[test]
