@@ -149,6 +149,7 @@ mod tests {
             author_name: Text::Bytes(b"Ren\xe9"),
             author_email: Text::Bytes(b"r@x"),
             branch: Some("feature/US9".into()),
+            ref_name: None,
             message: Text::Bytes(message.as_bytes()),
         }
     }

@@ -1,5 +1,6 @@
 //! What can be typed. What it does stands in [`crate::command`].
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -70,6 +71,22 @@ Gerrit gives are accepted and not used.
 Examples:
   rally-hook ref-updated \"$@\"    # in the script hooks/ref-updated of the site")]
     RefUpdated(RefUpdated),
+    /// Record a commit; Subversion runs this as a hook
+    #[command(after_help = "\
+`rally-hook install` writes the hook. It prints nothing and exits with 0, unless
+an administrator has to mend something.
+
+Examples:
+  /usr/local/bin/rally-hook post-commit \"$@\"    # in a hook of your own")]
+    PostCommit(Event),
+    /// Record a changed log message; Subversion runs this as a hook
+    #[command(after_help = "\
+`rally-hook install` writes the hook. A revision that is not posted yet is read
+again; a posted one stays as it is.
+
+Examples:
+  /usr/local/bin/rally-hook post-revprop-change \"$@\"    # in a hook of your own")]
+    PostRevpropChange(Event),
     /// Post the commits of a range, for example main~20..main
     #[command(after_help = "\
 You can interrupt it. Run it again to continue. A commit that is already in
@@ -222,6 +239,14 @@ pub(crate) struct RefUpdated {
     /// Not used
     #[arg(long, hide = true)]
     pub submitter_username: Option<String>,
+}
+
+/// What Subversion tells a hook.
+#[derive(Debug, Args)]
+pub(crate) struct Event {
+    /// The arguments that Subversion gives: the repository, the revision and more
+    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub arguments: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

@@ -18,6 +18,8 @@ pub(crate) struct Commit<'c> {
     pub author_email: Text<'c>,
     /// The branch whose push brought the commit, where it is known.
     pub branch: Option<Arc<str>>,
+    /// The ref on which the commit was made, in repositories that know it. Git's commits have none.
+    pub ref_name: Option<String>,
     pub message: Text<'c>,
 }
 

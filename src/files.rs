@@ -47,7 +47,7 @@ pub(crate) enum Links {
 }
 
 /// The users whose files decide what is done: the one who runs this process, root, and, in a repository that is shared
-/// with a group, the one who owns its Git directory.
+/// with a group, the one who owns its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owners([u32; 3]);
 
@@ -57,9 +57,9 @@ impl Owners {
         Owners([0, effective_user(), effective_user()])
     }
 
-    pub(crate) fn of_repository(git_dir: &Path, is_shared: bool) -> Self {
+    pub(crate) fn of_repository(repo_dir: &Path, is_shared: bool) -> Self {
         let us = effective_user();
-        let owner = is_shared.then(|| git_dir.metadata().ok()).flatten().map(|meta| meta.uid());
+        let owner = is_shared.then(|| repo_dir.metadata().ok()).flatten().map(|meta| meta.uid());
         Owners([0, us, owner.unwrap_or(us)])
     }
 

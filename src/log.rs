@@ -39,7 +39,7 @@ impl Log {
             path: dir.file(&config.file),
             level: config.level,
             dir: dir.clone(),
-            repository: dir.git_dir().to_string_lossy().into_owned(),
+            repository: dir.repo_dir().to_string_lossy().into_owned(),
         }
     }
 

@@ -61,8 +61,16 @@ fn write(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Whether the pusher was told anything.
+static IS_PUSHER_TOLD: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn is_pusher_told() -> bool {
+    IS_PUSHER_TOLD.load(Ordering::Relaxed)
+}
+
 /// Writes the hook's one line, which Git passes on to the pusher.
 pub(crate) fn tell_pusher(message: &str) {
+    IS_PUSHER_TOLD.store(true, Ordering::Relaxed);
     let line = text::printable(message);
     let _ = writeln!(std::io::stderr(), "rally: {}", text::cut(&line, MAX_LINE));
 }

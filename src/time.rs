@@ -54,7 +54,7 @@ impl fmt::Display for Time {
 }
 
 /// A commit's time in seconds since 1970, as its author's clock gave it: it may be wrong by any amount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct CommitTime(i64);
 

@@ -5,33 +5,37 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 
 use serde::Serialize;
 
 use super::deliver::{deliver_and_look, summarise, tell_pause};
-use super::{Ended, Error, Site, config_file, git_dir, load_config};
+use super::{Ended, Error, Site, config_file, load_config, repo_dir};
 use crate::artifact::FormattedId;
-use crate::changeset::{Changeset, Post};
+use crate::changeset::{Changeset, Policy, Post};
 use crate::cli::{Backfill, Place};
 use crate::commit::Change;
-use crate::config::{self, Commits, Deliver};
+use crate::config::{self, Config, Deliver};
 use crate::messages::tell;
 use crate::process;
 use crate::progress::Progress;
 use crate::text::{json_safe, plural, printable, with_causes};
-use crate::vcs::{Range, Repository};
+use crate::vcs::{Items, Repository, Wanted};
 use crate::worker::Mode;
 
 /// How many of the IDs that are named most a dry run lists.
 const MOST_NAMED: usize = 10;
 
 pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
-    let git_dir = git_dir(place)?;
-    let repository = Repository::open(&git_dir)?;
-    let range = range(&repository, arguments)?;
+    let repo_dir = repo_dir(place)?;
+    let wanted = Wanted { ranges: arguments.ranges.clone(), all: arguments.all, since: arguments.since.clone() };
+    let config = match config_file(place, &repo_dir).and_then(|file| load_config(file.as_deref(), &repo_dir)) {
+        Err(config::Error::NotConfigured(_)) => Config::default(),
+        config => config?,
+    };
+    let repository = Repository::open(&repo_dir, &config)?;
+    let range = repository.range(&wanted)?;
     if arguments.dry_run {
-        return dry_run(place, &git_dir, &repository, &range, arguments.json);
+        return dry_run(range, &config.commits.policy(), arguments.json);
     }
     let site = Site::open(place)?;
     process::note_terminations();
@@ -41,7 +45,7 @@ pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
             bar.advance();
             !process::is_terminated()
         };
-        site.with_recorder(&repository, |recorder| recorder.backfill(&range, &advance))?
+        site.with_recorder(&repository, |recorder| recorder.backfill(range.clone(), &advance))?
     };
     if process::is_terminated() {
         let queued = plural(recorded.queued, "commit");
@@ -73,46 +77,28 @@ pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     Ok(if all_read == Ended::Done { ended } else { all_read })
 }
 
-fn range(repository: &Repository, arguments: &Backfill) -> Result<Range, Error> {
-    let mut revisions = arguments.ranges.clone();
-    if arguments.all {
-        revisions.push("--all".into());
-    }
-    if revisions.is_empty() {
-        revisions.push("HEAD".into());
-    }
-    Ok(repository.range(&revisions, arguments.since.as_deref())?)
-}
-
 /// Prints what would be posted. It needs no network, no queue, and no configuration either.
-fn dry_run(place: &Place, git_dir: &Path, repository: &Repository, range: &Range, json: bool) -> Result<Ended, Error> {
-    let commits = match config_file(place, git_dir).and_then(|file| load_config(file.as_deref(), git_dir)) {
-        Ok(config) => config.commits,
-        Err(config::Error::NotConfigured(_)) => Commits::default(),
-        Err(error) => return Err(error.into()),
-    };
-    let policy = commits.policy();
+fn dry_run(range: Items, policy: &Policy, json: bool) -> Result<Ended, Error> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let (mut read_count, mut matching, mut all_read) = (0, 0, true);
     let mut named: HashMap<FormattedId, usize> = HashMap::new();
-    let walked =
-        repository.read_range(range, &|commit, paths| policy.changeset(commit, paths), &mut |revision, read| {
-            read_count += 1;
-            match read {
-                Ok(None) => {}
-                Ok(Some(changeset)) => {
-                    matching += 1;
-                    changeset.artifacts.iter().for_each(|id| *named.entry(id.clone()).or_default() += 1);
-                    written = if json { print_json(&mut out, &changeset) } else { print_text(&mut out, &changeset) };
-                }
-                Err(error) => {
-                    tell(&format!("commit {revision}: {}", with_causes(&error)));
-                    all_read = false;
-                }
+    let walked = range.read(None, &|commit, paths| policy.changeset(commit, paths), &mut |revision, read| {
+        read_count += 1;
+        match read {
+            Ok(None) => {}
+            Ok(Some(changeset)) => {
+                matching += 1;
+                changeset.artifacts.iter().for_each(|id| *named.entry(id.clone()).or_default() += 1);
+                written = if json { print_json(&mut out, &changeset) } else { print_text(&mut out, &changeset) };
             }
-            written.is_ok()
-        });
+            Err(error) => {
+                tell(&format!("commit {revision}: {}", with_causes(&error)));
+                all_read = false;
+            }
+        }
+        written.is_ok()
+    });
     written?;
     out.flush()?;
     walked?;

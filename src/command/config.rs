@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::identity::identify_at;
 use super::many::{Which, each};
-use super::{Ended, Error, config_file, git_dir, owners, write_out};
+use super::{Ended, Error, config_file, owners, repo_dir, write_out};
 use crate::cli::{Config, Place};
 use crate::config::{Setting, settings};
 use crate::text::printable;
@@ -15,10 +15,11 @@ pub(super) fn run(place: &Place, arguments: &Config) -> Result<Ended, Error> {
 }
 
 fn show(place: &Place, json: bool, is_one_of_many: bool) -> Result<Ended, Error> {
-    let git_dir = git_dir(place)?;
-    let file = config_file(place, &git_dir)?;
-    let settings = settings(file.as_deref(), &git_dir, owners(&git_dir), |config| drop(identify_at(&git_dir, config)))?;
-    let path = git_dir.to_string_lossy();
+    let repo_dir = repo_dir(place)?;
+    let file = config_file(place, &repo_dir)?;
+    let settings =
+        settings(file.as_deref(), &repo_dir, owners(&repo_dir), |config| drop(identify_at(&repo_dir, config)))?;
+    let path = repo_dir.to_string_lossy();
     let text = if json {
         let mut object = object(settings);
         if is_one_of_many {

@@ -134,10 +134,10 @@ fn with_worker<T>(
     site.with_queue(|queue| {
         // A timer and a service look at many repositories in which nothing waits.
         if queue.next_due(now())?.is_some() || !queue.pushes()?.is_empty() {
-            neighbours::note(&site.git_dir, &site.config, site.config_file.as_deref());
+            neighbours::note(&site.repo_dir, &site.config, site.config_file.as_deref());
         }
         Ok(work(Worker {
-            git_dir: &site.git_dir,
+            repo_dir: &site.repo_dir,
             queue,
             waiting: None,
             config: site.config.clone(),

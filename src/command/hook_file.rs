@@ -1,28 +1,34 @@
-//! The file that `install` writes as `hooks/post-receive`.
+//! The files that `install` writes as hooks of Git and Subversion.
 //!
 //! The kernel runs this program as the file's interpreter, which saves the push the start of a shell. A shell that runs
 //! the file finds the same call in it.
 
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{Error, owners};
 use crate::files::{self, Links};
-use crate::{PROGRAM, process, vcs};
+use crate::vcs::{self, Kind};
+use crate::{PROGRAM, process};
 
-pub(super) const HOOK: &str = "post-receive";
-/// What the hook that was there before is called while ours is there. Ours finds it beside itself, wherever the
-/// repository is moved to.
-pub(super) const KEPT: &str = "post-receive.before-rally-hook";
+/// What Git runs after a push.
+pub(super) const POST_RECEIVE: &str = "post-receive";
+/// What Subversion runs after a commit, and after a property of a revision was changed, such as its log message.
+pub(super) const POST_COMMIT: &str = "post-commit";
+pub(super) const POST_REVPROP_CHANGE: &str = "post-revprop-change";
+/// What the hook that was there before is called while ours is there, after its own name. Ours finds it beside itself,
+/// wherever the repository is moved to.
+const KEPT: &str = ".before-rally-hook";
 /// What that one is called once another has taken its place: it never runs.
-pub(super) const KEPT_BEFORE: &str = "post-receive.before-rally-hook.old";
+const KEPT_BEFORE: &str = ".before-rally-hook.old";
 /// Tells our hook from others.
 const MARK: &str = "# Installed by rally-hook; `rally-hook uninstall` removes it.";
 /// For the one who opens the file because Git says that it cannot run it: the package may have been removed.
 const HELP: &str = "\
-# If Git cannot run this file, the program in its first line is gone. Install rally-hook again, or delete this file and
-# rename post-receive.before-rally-hook, if there is one, to post-receive.";
+# If this file cannot be run, the program in its first line is gone. Install rally-hook again, or delete this file and
+# rename the one beside it whose name ends in .before-rally-hook, if there is one, to this one's name.";
 /// Begins the line that names the configuration which the hook and all commands read.
 const CONFIG_MARK: &str = "# Configuration: ";
 /// No hook of ours is longer than this, in bytes; a copy of the program is.
@@ -44,13 +50,15 @@ pub(super) enum Hook {
     ProgramGone,
     /// It is not ours, and does not call us.
     Other,
+    /// Such a repository has none: it is polled.
+    NotNeeded,
 }
 
 impl Hook {
     /// Returns the word for `status --json`.
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Hook::Runs | Hook::IsDispatched(_) => "installed",
+            Hook::Runs | Hook::IsDispatched(_) | Hook::NotNeeded => "installed",
             // Git ignores them.
             Hook::Missing | Hook::NotExecutable | Hook::OnNoexecMount | Hook::ProgramGone => "missing",
             Hook::Other => "other",
@@ -58,20 +66,37 @@ impl Hook {
     }
 }
 
-/// Looks at the hook in a directory of hooks.
-pub(super) fn look(hooks: &Path) -> Hook {
-    let hook = hooks.join(HOOK);
+/// Returns the names of the files that a kind of repository runs.
+pub(super) fn names(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Git => &[POST_RECEIVE],
+        Kind::Subversion => &[POST_COMMIT, POST_REVPROP_CHANGE],
+        Kind::Mercurial | Kind::Tfvc => &[],
+    }
+}
+
+/// Returns what the hook that was there before ours is called, and what the one before that.
+pub(super) fn kept(hook: &Path) -> [PathBuf; 2] {
+    [KEPT, KEPT_BEFORE].map(|suffix| {
+        let mut name = hook.file_name().unwrap_or_default().to_owned();
+        name.push(suffix);
+        hook.with_file_name(name)
+    })
+}
+
+/// Looks at a hook.
+pub(super) fn look(hook: &Path) -> Hook {
     if let Some(file) = executables(&hook.with_extension("d")).into_iter().find(|file| calls_us(file)) {
         Hook::IsDispatched(file)
     } else if !hook.exists() {
         Hook::Missing
-    } else if !is_executable(&hook) {
+    } else if !is_executable(hook) {
         Hook::NotExecutable
-    } else if process::is_on_noexec_mount(&hook) {
+    } else if process::is_on_noexec_mount(hook) {
         Hook::OnNoexecMount
-    } else if program_in(&hook).is_some_and(|program| !program.exists()) {
+    } else if program_in(hook).is_some_and(|program| !program.exists()) {
         Hook::ProgramGone
-    } else if !calls_us(&hook) {
+    } else if !calls_us(hook) {
         Hook::Other
     } else {
         Hook::Runs
@@ -101,10 +126,10 @@ fn executables(dir: &Path) -> Vec<PathBuf> {
 
 /// Returns the file's text. It names the program in full: if that is ever gone, the pusher is told, while Git ignores a
 /// link that leads nowhere without a word.
-pub(super) fn script(config: Option<&Path>) -> Result<String, Error> {
+pub(super) fn script(name: &str, config: Option<&Path>) -> Result<String, Error> {
     let program = std::env::current_exe().map_err(Error::OwnFile)?;
     let text = text_of(&program)?;
-    let direct = format!("#!{text} {HOOK}");
+    let direct = format!("#!{text} {name}");
     // The kernel splits the line at white space.
     let is_direct = direct.len() < MAX_FIRST_LINE && !text.contains(char::is_whitespace);
     let first_line = if is_direct { direct } else { "#!/bin/sh".to_owned() };
@@ -113,24 +138,28 @@ pub(super) fn script(config: Option<&Path>) -> Result<String, Error> {
         Ok::<_, Error>(format!("{CONFIG_MARK}{}\n", text_of(&absolute)?))
     });
     let config = config.transpose()?.unwrap_or_default();
-    Ok(format!("{first_line}\n{MARK}\n{HELP}\n{config}exec {} {HOOK} \"$0\"\n", quoted(text)))
+    Ok(format!("{first_line}\n{MARK}\n{HELP}\n{config}exec {} {name} \"$0\" \"$@\"\n", quoted(text)))
+}
+
+pub(super) fn write(hook: &Path, script: &str) -> io::Result<()> {
+    files::replace(hook, 0o755, |file| file.write_all(script.as_bytes()))
 }
 
 /// Returns the configuration file that the hook of a repository was installed with, if one was named.
 ///
 /// # Errors
 /// If the hook names one, but somebody else may have written that.
-pub(super) fn configuration_of(git_dir: &Path) -> Result<Option<PathBuf>, files::Error> {
-    let Ok(hooks) = vcs::hooks_dir(git_dir) else { return Ok(None) };
-    let hook = hooks.join(HOOK);
-    let Some(file) = configuration_in(&hook) else { return Ok(None) };
-    check_owner(&hook, git_dir).map(|()| Some(file))
+pub(super) fn configuration_of(repo_dir: &Path) -> Result<Option<PathBuf>, files::Error> {
+    let Ok(hooks) = vcs::hooks_dir(repo_dir) else { return Ok(None) };
+    let named = names(Kind::of(repo_dir)).first().map(|name| hooks.join(name));
+    let Some((file, hook)) = named.and_then(|hook| Some((configuration_in(&hook)?, hook))) else { return Ok(None) };
+    check_owner(&hook, repo_dir).map(|()| Some(file))
 }
 
 /// Refuses a hook that a user wrote who does not decide what happens in this repository.
-pub(super) fn check_owner(hook: &Path, git_dir: &Path) -> Result<(), files::Error> {
+pub(super) fn check_owner(hook: &Path, repo_dir: &Path) -> Result<(), files::Error> {
     let meta = hook.metadata().map_err(|source| files::Error::Read { path: hook.to_owned(), source })?;
-    owners(git_dir).check(hook, &meta)
+    owners(repo_dir).check(hook, &meta)
 }
 
 /// Returns the configuration file that a hook of ours names, if it does.
@@ -142,7 +171,7 @@ pub(super) fn configuration_in(hook: &Path) -> Option<PathBuf> {
 /// Returns the program that a hook of ours calls.
 pub(super) fn program_in(hook: &Path) -> Option<PathBuf> {
     let text = own_text(hook)?;
-    let (program, _) = text.lines().find_map(|line| line.strip_prefix("exec '")?.split_once("' post-receive"))?;
+    let (program, _) = text.lines().find_map(|line| line.strip_prefix("exec '")?.split_once("' post-"))?;
     Some(program.replace(r"'\''", "'").into())
 }
 
@@ -190,8 +219,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        let hook = dir.path().join(HOOK);
-        fs::write(&hook, script(Some(Path::new("/etc/it's.toml"))).expect("a script")).expect("a file");
+        let hook = dir.path().join(POST_RECEIVE);
+        fs::write(&hook, script(POST_RECEIVE, Some(Path::new("/etc/it's.toml"))).expect("a script")).expect("a file");
         assert!(is_ours(&hook));
         assert_eq!(configuration_in(&hook), Some("/etc/it's.toml".into()));
         assert_eq!(program_in(&hook), std::env::current_exe().ok());
@@ -200,7 +229,7 @@ mod tests {
     #[test]
     fn a_hook_of_somebody_else_is_not_ours() {
         let dir = tempfile::tempdir().expect("a directory");
-        let hook = dir.path().join(HOOK);
+        let hook = dir.path().join(POST_RECEIVE);
         fs::write(&hook, "#!/bin/sh\n# Configuration: /x\nexec '/bin/true' post-receive\n").expect("a file");
         assert!(!is_ours(&hook));
         assert_eq!((configuration_in(&hook), program_in(&hook)), (None, None));

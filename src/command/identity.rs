@@ -64,11 +64,11 @@ pub(super) fn identify(config: &mut Config, home: &Home) {
 
 /// Does the same for a repository whose queue is not open, if it has one that can be opened. Whoever needs it is told what
 /// is wrong with it.
-pub(super) fn identify_at(git_dir: &Path, config: &mut Config) -> Option<Home> {
+pub(super) fn identify_at(repo_dir: &Path, config: &mut Config) -> Option<Home> {
     let base = config.queue.dir.as_deref();
-    let Ok(Trace::Present(_)) = StateDir::trace(git_dir, base) else { return None };
+    let Ok(Trace::Present(_)) = StateDir::trace(repo_dir, base) else { return None };
     let home =
-        state_dir(git_dir, base).and_then(|state| Store::new(state, BRIEFLY).run(|queue| Ok(queue.home().clone())));
+        state_dir(repo_dir, base).and_then(|state| Store::new(state, BRIEFLY).run(|queue| Ok(queue.home().clone())));
     let home = home.ok()?;
     identify(config, &home);
     Some(home)

@@ -1,25 +1,19 @@
-//! `rally-hook install` and `uninstall`: our hook, and the one that was there before.
-//!
-//! Files are written under another name, synced and renamed: a crash leaves the old hook or the new one.
+//! `rally-hook install` and `uninstall`.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::hook_file::{self, HOOK, KEPT, KEPT_BEFORE, file_error, is_ours};
+use super::hook_file::{self, POST_RECEIVE, file_error, is_ours};
 use super::identity::Naming;
 use super::many::{Which, each};
-use super::{Ended, Error, PATIENCE, Site, git_dir, load_config, neighbours, sharing, state_base, state_dir};
+use super::{Ended, Error, PATIENCE, Site, hooks, load_config, neighbours, repo_dir, sharing, state_base, state_dir};
 use crate::cli::{Install, Many, Place};
 use crate::clock::now;
 use crate::config;
-use crate::files;
 use crate::messages::tell;
 use crate::queue::{MARKER, StateDir, Store, Trace};
 use crate::text::{plural, with_causes};
-use crate::vcs;
 
 /// Puts the hook into a repository, into all below a directory, or into a directory of templates.
 pub(super) fn install(place: &Place, arguments: &Install) -> Result<Ended, Error> {
@@ -36,12 +30,12 @@ pub(super) fn install(place: &Place, arguments: &Install) -> Result<Ended, Error
 fn install_template(place: &Place, template: &Path) -> Result<Ended, Error> {
     let hooks = template.join("hooks");
     fs::create_dir_all(&hooks).map_err(|source| file_error("create", &hooks, source))?;
-    let hook = hooks.join(HOOK);
+    let hook = hooks.join(POST_RECEIVE);
     if hook.symlink_metadata().is_ok() && !is_ours(&hook) {
         return Err(Error::Failed(format!("{} is there already and is not ours; move it away", hook.display())));
     }
-    let script = hook_file::script(place.config.as_deref())?;
-    write_hook(&hook, &script).map_err(|source| file_error("write", &hook, source))?;
+    let script = hook_file::script(POST_RECEIVE, place.config.as_deref())?;
+    hook_file::write(&hook, &script).map_err(|source| file_error("write", &hook, source))?;
     tell(&format!("installed {}", hook.display()));
     let template = template.canonicalize().map_err(|source| file_error("find", template, source))?;
     tell(&format!(
@@ -54,41 +48,31 @@ fn install_template(place: &Place, template: &Path) -> Result<Ended, Error> {
 
 /// Puts the hook into a repository. What is the same for all repositories is left in `advice`.
 fn install_one(place: &Place, advice: &mut BTreeSet<&str>) -> Result<Ended, Error> {
-    let git_dir = git_dir(place)?;
-    let hooks = vcs::hooks_dir(&git_dir)?;
+    let repo_dir = repo_dir(place)?;
     let config_file = match &place.config {
         Some(file) => Some(file.clone()),
-        None => hook_file::configuration_of(&git_dir).map_err(config::Error::from)?,
+        None => hook_file::configuration_of(&repo_dir).map_err(config::Error::from)?,
     };
-    let script = hook_file::script(config_file.as_deref())?;
     // The configuration may come later; its defaults are enough to mark the existing commits as seen.
-    let config = load_config(config_file.as_deref(), &git_dir);
+    let config = load_config(config_file.as_deref(), &repo_dir);
     // One that is named goes into the hook, and every command would fail by it.
     let config = if place.config.is_some() { Ok(config?) } else { config };
     if let Ok(config) = &config
-        && let Some((from, to)) = StateDir::bring_into_place(&git_dir, sharing(&git_dir), config.queue.dir.as_deref())?
+        && let Some((from, to)) =
+            StateDir::bring_into_place(&repo_dir, sharing(&repo_dir), config.queue.dir.as_deref())?
     {
         tell(&format!("moved the queue from {} to {}", from.display(), to.display()));
     }
-    let mut site = Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
+    let mut site = Site::with_config(repo_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
     advice.insert(mark_seen(&site)?);
     if config.is_ok() {
         site.settle_name(&mut Store::new(site.state.clone(), PATIENCE), None)?;
         tell(&format!("this repository {}", Naming::of(&site.config, &site.home).text()));
     }
-    if vcs::shares_hooks(&git_dir, &hooks) {
-        tell(&format!("core.hooksPath is {}: the hook serves all repositories that use it", hooks.display()));
-    }
-    fs::create_dir_all(&hooks).map_err(|source| file_error("create", &hooks, source))?;
-    let (hook, kept) = (hooks.join(HOOK), hooks.join(KEPT));
-    if hook.symlink_metadata().is_ok() && !is_ours(&hook) {
-        keep(&hook, &kept)?;
-    }
-    write_hook(&hook, &script).map_err(|source| file_error("write", &hook, source))?;
-    tell(&format!("installed {}", hook.display()));
+    hooks::put(&repo_dir, config_file.as_deref())?;
     match config {
         Ok(_) => {
-            if let Ok(Some(clash)) = neighbours::look(&git_dir, &site.config, config_file.as_deref()) {
+            if let Ok(Some(clash)) = neighbours::look(&repo_dir, &site.config, config_file.as_deref()) {
                 tell(&clash);
             }
             advice.insert("run `rally-hook doctor` to check whether everything is in place");
@@ -111,63 +95,26 @@ fn mark_seen(site: &Site) -> Result<&'static str, Error> {
     Ok("the history that is there now counts as seen: it is not posted, unless you run `rally-hook backfill --all`")
 }
 
-/// Keeps the hook that is there. It has both names until ours takes its place: at no moment is there no hook.
-fn keep(hook: &Path, kept: &Path) -> Result<(), Error> {
-    if kept.symlink_metadata().is_ok() {
-        // The host has written its hook again since we were installed: the new one counts.
-        let older = hook.with_file_name(KEPT_BEFORE);
-        fs::rename(kept, &older).map_err(|source| file_error("rename", kept, source))?;
-        tell(&format!("the hook that was kept before is now {}", older.display()));
-    }
-    fs::hard_link(hook, kept).map_err(|source| file_error("keep", hook, source))?;
-    let runs = hook.metadata().is_ok_and(|meta| meta.mode() & 0o111 != 0);
-    let what = if runs { "and runs first" } else { "and does not run, because it is not executable" };
-    tell(&format!("the hook that was there is kept as {} {what}", kept.display()));
-    Ok(())
-}
-
 pub(super) fn uninstall(place: &Place, many: &Many) -> Result<Ended, Error> {
     each(place, many, Which::Served, uninstall_one)
 }
 
 fn uninstall_one(place: &Place) -> Result<Ended, Error> {
-    let git_dir = git_dir(place)?;
-    let hooks = vcs::hooks_dir(&git_dir)?;
-    let (hook, kept) = (hooks.join(HOOK), hooks.join(KEPT));
-    if is_ours(&hook) && vcs::shares_hooks(&git_dir, &hooks) {
-        return Err(Error::Failed(format!(
-            "{} serves all repositories whose core.hooksPath is {}; remove the file by hand to stop posting for all",
-            hook.display(),
-            hooks.display()
-        )));
-    }
-    if !is_ours(&hook) {
-        let what = if hook.symlink_metadata().is_ok() { "is not ours" } else { "does not exist" };
-        tell(&format!("{} {what}; nothing was changed", hook.display()));
+    let repo_dir = repo_dir(place)?;
+    if !hooks::remove(&repo_dir)? {
         return Ok(Ended::NotAll);
     }
-    if kept.symlink_metadata().is_ok() {
-        fs::rename(&kept, &hook).map_err(|source| file_error("rename", &kept, source))?;
-        tell(&format!("put back the hook that was there before: {} is {} again", kept.display(), hook.display()));
-    } else {
-        fs::remove_file(&hook).map_err(|source| file_error("remove", &hook, source))?;
-        tell(&format!("removed {}", hook.display()));
-    }
-    let older = hook.with_file_name(KEPT_BEFORE);
-    if older.symlink_metadata().is_ok() {
-        tell(&format!("an older hook stays as {}; it does not run", older.display()));
-    }
-    let base = state_base(place, &git_dir);
-    if let Trace::Present(state) = StateDir::trace(&git_dir, base.as_deref())? {
-        tell_rest(&git_dir, base.as_deref(), &state)?;
+    let base = state_base(place, &repo_dir);
+    if let Trace::Present(state) = StateDir::trace(&repo_dir, base.as_deref())? {
+        tell_rest(&repo_dir, base.as_deref(), &state)?;
     }
     Ok(Ended::Done)
 }
 
 /// Says what becomes of the queue.
-fn tell_rest(git_dir: &Path, base: Option<&Path>, state: &Path) -> Result<(), Error> {
-    let status = Store::new(state_dir(git_dir, base)?, PATIENCE).run(|queue| queue.status(now()))?;
-    let rest = format!("{} and {}", state.display(), git_dir.join(MARKER).display());
+fn tell_rest(repo_dir: &Path, base: Option<&Path>, state: &Path) -> Result<(), Error> {
+    let status = Store::new(state_dir(repo_dir, base)?, PATIENCE).run(|queue| queue.status(now()))?;
+    let rest = format!("{} and {}", state.display(), repo_dir.join(MARKER).display());
     match status.pending + status.failed + status.pushes + status.state_requests {
         0 => tell(&format!("the queue is empty; {rest} may be removed")),
         _ => tell(&format!(
@@ -179,8 +126,4 @@ fn tell_rest(git_dir: &Path, base: Option<&Path>, state: &Path) -> Result<(), Er
         )),
     }
     Ok(())
-}
-
-fn write_hook(hook: &Path, script: &str) -> io::Result<()> {
-    files::replace(hook, 0o755, |file| file.write_all(script.as_bytes()))
 }

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::hook_file::{self, HOOK};
-use super::{Ended, Error};
+use super::{Ended, Error, hook_file};
 use crate::cli::{Many, Place};
 use crate::messages::{set_subject, tell};
 use crate::panics::caught;
 use crate::queue::StateDir;
 use crate::text::{plural, with_causes};
+use crate::vcs::Kind;
 
 /// Which repositories a command is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) fn each(
 ) -> Result<Ended, Error> {
     let Some(root) = &many.all_repos else { return work(place) };
     let found = found(place, root, which)?;
-    let failed = found.iter().filter(|git_dir| one_of_many(place, git_dir, &mut work) == Ended::NotAll).count();
+    let failed = found.iter().filter(|repo_dir| one_of_many(place, repo_dir, &mut work) == Ended::NotAll).count();
     set_subject("");
     if failed > 0 {
         tell(&format!("{failed} of {} with problems, see above", plural(found.len(), "repository")));
@@ -37,16 +37,16 @@ pub(super) fn each(
 }
 
 /// Does the work for one of several repositories. What is said about it begins with its path.
-fn one_of_many(place: &Place, git_dir: &Path, work: &mut impl FnMut(&Place) -> Result<Ended, Error>) -> Ended {
-    set_subject(&git_dir.display().to_string());
-    let place = Place { repo: Some(git_dir.to_owned()), ..place.clone() };
+fn one_of_many(place: &Place, repo_dir: &Path, work: &mut impl FnMut(&Place) -> Result<Ended, Error>) -> Ended {
+    set_subject(&repo_dir.display().to_string());
+    let place = Place { repo: Some(repo_dir.to_owned()), ..place.clone() };
     caught(|| work(&place)).map_err(Error::Bug).flatten().unwrap_or_else(|error| {
         tell(&with_causes(&error));
         Ended::NotAll
     })
 }
 
-/// Returns the Git directories below the directory of `--all-repos`.
+/// Returns the repositories' directories below the directory of `--all-repos`.
 ///
 /// # Errors
 /// If there are none, since the directory was mistyped then, or is not mounted.
@@ -57,12 +57,12 @@ pub(super) fn found(place: &Place, root: &Path, which: Which) -> Result<Vec<Path
     let no_directory = || Error::Usage(format!("{} is not a directory", root.display()));
     let root = root.canonicalize().ok().filter(|root| root.is_dir()).ok_or_else(no_directory)?;
     let mut found = repositories(&root);
-    let none = |what: &str| Err(Error::Usage(format!("there is no Git repository{what} below {}", root.display())));
+    let none = |what: &str| Err(Error::Usage(format!("there is no repository{what} below {}", root.display())));
     if found.is_empty() {
         return none("");
     }
     if which == Which::Served {
-        found.retain(|git_dir| is_served(git_dir));
+        found.retain(|repo_dir| is_served(repo_dir));
         if found.is_empty() {
             return none(" with the hook; `rally-hook install --all-repos DIR` puts it into all that are");
         }
@@ -70,17 +70,18 @@ pub(super) fn found(place: &Place, root: &Path, which: Which) -> Result<Vec<Path
     Ok(found)
 }
 
-/// Tells whether our hook or our state is in a Git directory.
-pub(super) fn is_served(git_dir: &Path) -> bool {
-    StateDir::is_in(git_dir) || hook_file::is_ours(&git_dir.join("hooks").join(HOOK))
+/// Tells whether our hook or our state is in a repository's directory.
+pub(super) fn is_served(repo_dir: &Path) -> bool {
+    let hooks = hook_file::names(Kind::of(repo_dir)).iter().map(|name| repo_dir.join("hooks").join(name));
+    StateDir::is_in(repo_dir) || hooks.into_iter().any(|hook| hook_file::is_ours(&hook))
 }
 
-/// Returns the Git directories below a directory, in their order. Links are not followed: they may lead to repositories
+/// Returns the repositories' directories below a directory, in their order. Links are not followed: they may lead to repositories
 /// that the caller did not name, or in circles. A directory that this user may not read is passed over.
 pub(super) fn repositories(root: &Path) -> Vec<PathBuf> {
     let (mut found, mut to_read) = (Vec::new(), vec![root.to_owned()]);
     while let Some(dir) = to_read.pop() {
-        if dir.join("HEAD").symlink_metadata().is_ok() && dir.join("objects").is_dir() {
+        if Kind::at(&dir).is_some() {
             found.push(dir);
             continue;
         }
@@ -101,10 +102,10 @@ mod tests {
     fn repositories_are_found_bare_and_in_work_trees_and_not_through_links() {
         let dir = tempfile::tempdir().expect("a directory");
         let root = dir.path().join("root");
-        for git_dir in ["root/a.git", "root/team/deep/er/b", "root/work/.git", "root/work/inner/.git", "outside.git"] {
-            let git_dir = dir.path().join(git_dir);
-            fs::create_dir_all(git_dir.join("objects")).expect("a directory");
-            fs::write(git_dir.join("HEAD"), "ref: refs/heads/main\n").expect("a file");
+        for repo_dir in ["root/a.git", "root/team/deep/er/b", "root/work/.git", "root/work/inner/.git", "outside.git"] {
+            let repo_dir = dir.path().join(repo_dir);
+            fs::create_dir_all(repo_dir.join("objects")).expect("a directory");
+            fs::write(repo_dir.join("HEAD"), "ref: refs/heads/main\n").expect("a file");
         }
         fs::create_dir_all(root.join("a.git/modules/c.git/objects")).expect("a directory");
         symlink("../outside.git", root.join("link")).expect("a link");

@@ -10,11 +10,13 @@ mod deliver;
 mod doctor;
 mod forget;
 mod hook_file;
+mod hooks;
 mod identity;
 mod install;
 mod man;
 mod many;
 mod neighbours;
+mod post_commit;
 pub(crate) mod post_receive;
 mod prometheus;
 mod retry;
@@ -37,7 +39,7 @@ use crate::messages::tell;
 use crate::queue::{self, Home, Notice, Queue, Sharing, StateDir, Store};
 use crate::record::{self, Recorder, Rules};
 use crate::time::Time;
-use crate::vcs::{self, Named, Repository};
+use crate::vcs::{self, Kind, Named, Repository};
 
 /// How long a statement waits for another process that writes to the queue.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -112,7 +114,7 @@ impl Error {
             self,
             Error::Config(_)
                 | Error::Usage(_)
-                | Error::Repository(vcs::Error::NoRepository(_) | vcs::Error::Range(_) | vcs::Error::Date(_))
+                | Error::Repository(vcs::Error::NoRepository(_) | vcs::Error::Range { .. } | vcs::Error::Date(_))
         );
         ExitCode::from(if is_usage { 2 } else { 1 })
     }
@@ -134,6 +136,8 @@ pub(crate) fn run(cli: Cli) -> Result<Ended, Error> {
             post_receive::run_ref_updated(&place, &update);
             Ok(Ended::Done)
         }
+        Command::PostCommit(event) => post_commit::run(&place, hook_file::POST_COMMIT, &event.arguments),
+        Command::PostRevpropChange(event) => post_commit::run(&place, hook_file::POST_REVPROP_CHANGE, &event.arguments),
         Command::Backfill(arguments) => backfill::run(&place, &arguments),
         Command::Deliver(arguments) => deliver::run(&place, &arguments),
         Command::Worker(arguments) => worker::run(&place, &arguments),
@@ -153,7 +157,7 @@ pub(crate) fn run(cli: Cli) -> Result<Ended, Error> {
 /// The repository that a command is about.
 struct Site {
     /// Absolute.
-    git_dir: PathBuf,
+    repo_dir: PathBuf,
     config: Config,
     /// The file that was named for it, if one was.
     config_file: Option<PathBuf>,
@@ -166,35 +170,35 @@ struct Site {
 impl Site {
     /// Finds the repository and loads its settings.
     fn open(place: &Place) -> Result<Self, Error> {
-        let git_dir = git_dir(place)?;
-        let config_file = config_file(place, &git_dir)?;
-        let config = load_config(config_file.as_deref(), &git_dir)?;
-        let mut site = Site { config_file, ..Site::with_config(git_dir, config)? };
+        let repo_dir = repo_dir(place)?;
+        let config_file = config_file(place, &repo_dir)?;
+        let config = load_config(config_file.as_deref(), &repo_dir)?;
+        let mut site = Site { config_file, ..Site::with_config(repo_dir, config)? };
         let mut store = Store::new(site.state.clone(), PATIENCE);
         let settled = site.settle_name(&mut store, None);
         site.tell_notices(&store);
         settled.map(|()| site)
     }
 
-    fn with_config(git_dir: PathBuf, config: Config) -> Result<Self, queue::Error> {
-        let state = state_dir(&git_dir, config.queue.dir.as_deref())?;
-        Ok(Site::with_state(git_dir, config, state))
+    fn with_config(repo_dir: PathBuf, config: Config) -> Result<Self, queue::Error> {
+        let state = state_dir(&repo_dir, config.queue.dir.as_deref())?;
+        Ok(Site::with_state(repo_dir, config, state))
     }
 
-    fn with_state(git_dir: PathBuf, config: Config, state: StateDir) -> Self {
+    fn with_state(repo_dir: PathBuf, config: Config, state: StateDir) -> Self {
         let log = Log::new(&config.log, &state);
-        Site { git_dir, config, config_file: None, state, log, home: Home::default() }
+        Site { repo_dir, config, config_file: None, state, log, home: Home::default() }
     }
 
     /// Loads the settings again, which may have been changed since.
     fn reload(&self) -> Result<Config, configuration::Error> {
-        let mut config = load_config(self.config_file.as_deref(), &self.git_dir)?;
+        let mut config = load_config(self.config_file.as_deref(), &self.repo_dir)?;
         identity::identify(&mut config, &self.home);
         Ok(config)
     }
 
     fn repository(&self) -> Result<Repository, vcs::Error> {
-        Repository::open(&self.git_dir)
+        Repository::open(&self.repo_dir, &self.config)
     }
 
     /// Returns what decides which commits are recorded.
@@ -247,37 +251,44 @@ impl Site {
 }
 
 /// Loads the settings of a repository.
-fn load_config(named: Option<&Path>, git_dir: &Path) -> Result<Config, configuration::Error> {
-    configuration::load(named, git_dir, owners(git_dir))
+fn load_config(named: Option<&Path>, repo_dir: &Path) -> Result<Config, configuration::Error> {
+    let mut config = configuration::load(named, repo_dir, owners(repo_dir))?;
+    config.repository.scm_type = Kind::of(repo_dir).scm_type();
+    Ok(config)
 }
 
 /// Returns the users whose files count in a repository.
-fn owners(git_dir: &Path) -> Owners {
-    Owners::of_repository(git_dir, sharing(git_dir) == Sharing::Group)
+fn owners(repo_dir: &Path) -> Owners {
+    Owners::of_repository(repo_dir, sharing(repo_dir) == Sharing::Group)
 }
 
-fn sharing(git_dir: &Path) -> Sharing {
-    if vcs::is_shared(git_dir) { Sharing::Group } else { Sharing::Owner }
+fn sharing(repo_dir: &Path) -> Sharing {
+    if vcs::is_shared(repo_dir) { Sharing::Group } else { Sharing::Owner }
 }
 
 /// Returns the directory with a repository's state: below `base`, if the configuration names one.
-fn state_dir(git_dir: &Path, base: Option<&Path>) -> Result<StateDir, queue::Error> {
-    StateDir::open(git_dir, sharing(git_dir), base)
+fn state_dir(repo_dir: &Path, base: Option<&Path>) -> Result<StateDir, queue::Error> {
+    StateDir::open(repo_dir, sharing(repo_dir), base)
 }
 
 /// Returns the directory below which the state is to lie, if the configuration can be read and names one.
-fn state_base(place: &Place, git_dir: &Path) -> Option<PathBuf> {
-    let config = config_file(place, git_dir).and_then(|file| load_config(file.as_deref(), git_dir));
+fn state_base(place: &Place, repo_dir: &Path) -> Option<PathBuf> {
+    let config = config_file(place, repo_dir).and_then(|file| load_config(file.as_deref(), repo_dir));
     config.ok()?.queue.dir
 }
 
-/// Returns the absolute Git directory that a command is about. A damaged repository, such as one without HEAD, still has
+/// Returns the absolute directory of the repository that a command is about. A damaged repository, such as one without HEAD, still has
 /// its queue.
-fn git_dir(place: &Place) -> Result<PathBuf, vcs::Error> {
+fn repo_dir(place: &Place) -> Result<PathBuf, vcs::Error> {
+    repo_dir_named(place, Named::ByUser)
+}
+
+/// Does the same where it matters who has named the directory.
+fn repo_dir_named(place: &Place, named: Named) -> Result<PathBuf, vcs::Error> {
     let (dir, named) = match (&place.repo, variable("GIT_DIR")) {
-        (Some(dir), _) => (dir.clone(), Named::ByUser),
-        (None, Some(dir)) => (dir.into(), Named::ByGit),
-        (None, None) => (".".into(), Named::ByUser),
+        (Some(dir), _) => (dir.clone(), named),
+        (None, Some(dir)) => (dir.into(), Named::ByHost),
+        (None, None) => (".".into(), named),
     };
     vcs::discover(&dir, named).or_else(|error| match (&error, dir.canonicalize()) {
         (vcs::Error::NoRepository(_), Ok(dir)) if StateDir::has_queue(&dir) => Ok(dir),
@@ -286,11 +297,11 @@ fn git_dir(place: &Place) -> Result<PathBuf, vcs::Error> {
 }
 
 /// Returns the configuration file that is named, here or by the installed hook, unless the environment names one.
-fn config_file(place: &Place, git_dir: &Path) -> Result<Option<PathBuf>, configuration::Error> {
+fn config_file(place: &Place, repo_dir: &Path) -> Result<Option<PathBuf>, configuration::Error> {
     match &place.config {
         Some(file) => Ok(Some(file.clone())),
         None if configuration::is_named_by_environment() => Ok(None),
-        None => Ok(hook_file::configuration_of(git_dir)?),
+        None => Ok(hook_file::configuration_of(repo_dir)?),
     }
 }
 

@@ -13,9 +13,9 @@ use crate::queue::{Host, HostError, Place, identity};
 const MOST_NAMED: usize = 5;
 
 /// Notes where a repository posts to, for the others of this host.
-pub(super) fn note(git_dir: &Path, config: &Config, config_file: Option<&Path>) {
+pub(super) fn note(repo_dir: &Path, config: &Config, config_file: Option<&Path>) {
     // Only these messages depend on it, and `doctor` says why it cannot be noted.
-    if let (Ok(host), Some(place)) = (Host::open(), place(git_dir, config, config_file)) {
+    if let (Ok(host), Some(place)) = (Host::open(), place(repo_dir, config, config_file)) {
         host.note(&place, now());
     }
 }
@@ -24,27 +24,27 @@ pub(super) fn note(git_dir: &Path, config: &Config, config_file: Option<&Path>) 
 ///
 /// # Errors
 /// If it is not known where the others post to.
-pub(super) fn look(git_dir: &Path, config: &Config, config_file: Option<&Path>) -> Result<Option<String>, HostError> {
+pub(super) fn look(repo_dir: &Path, config: &Config, config_file: Option<&Path>) -> Result<Option<String>, HostError> {
     let host = Host::open()?;
-    let Some(own) = place(git_dir, config, config_file) else { return Ok(None) };
+    let Some(own) = place(repo_dir, config, config_file) else { return Ok(None) };
     host.note(&own, now());
     let others = host.others(&own).unwrap_or_default();
     let mut others = others.iter().filter(|other| clash(&own, other)).collect::<Vec<_>>().into_iter();
     // What was noted counts until the other's configuration says otherwise.
     let still = others.by_ref().filter(|other| current(other).is_none_or(|current| clash(&own, &current)));
-    let mut git_dirs: Vec<&Path> = still.take(MOST_NAMED).map(|other| other.git_dir.as_path()).collect();
-    if git_dirs.is_empty() {
+    let mut repo_dirs: Vec<&Path> = still.take(MOST_NAMED).map(|other| other.repo_dir.as_path()).collect();
+    if repo_dirs.is_empty() {
         return Ok(None);
     }
-    git_dirs.push(git_dir);
-    git_dirs.sort();
-    Ok(Some(sentence(&git_dirs, others.len(), &config.repository.name)))
+    repo_dirs.push(repo_dir);
+    repo_dirs.sort();
+    Ok(Some(sentence(&repo_dirs, others.len(), &config.repository.name)))
 }
 
-fn place(git_dir: &Path, config: &Config, config_file: Option<&Path>) -> Option<Place> {
+fn place(repo_dir: &Path, config: &Config, config_file: Option<&Path>) -> Option<Place> {
     Some(Place {
-        git_dir: git_dir.to_owned(),
-        identity: identity(git_dir)?,
+        repo_dir: repo_dir.to_owned(),
+        identity: identity(repo_dir)?,
         destination: config.destination(),
         is_named: config.repository.is_named,
         config_file: config_file.and_then(|file| std::path::absolute(file).ok()),
@@ -54,9 +54,9 @@ fn place(git_dir: &Path, config: &Config, config_file: Option<&Path>) -> Option<
 /// Returns where another repository would post to now, if its configuration can be read.
 fn current(other: &Place) -> Option<Place> {
     let config_file = other.config_file.as_deref();
-    let mut config = load_config(config_file, &other.git_dir).ok()?;
-    identify_at(&other.git_dir, &mut config);
-    place(&other.git_dir, &config, config_file)
+    let mut config = load_config(config_file, &other.repo_dir).ok()?;
+    identify_at(&other.repo_dir, &mut config);
+    place(&other.repo_dir, &config, config_file)
 }
 
 /// Tells whether two repositories post to one SCMRepository, and not because the configuration of both names it.
@@ -65,8 +65,8 @@ fn clash(one: &Place, other: &Place) -> bool {
 }
 
 /// Says that these repositories, and so many more, post to the SCMRepository of this name.
-fn sentence(git_dirs: &[&Path], more: usize, name: &str) -> String {
-    let mut listed: Vec<String> = git_dirs.iter().map(|git_dir| git_dir.display().to_string()).collect();
+fn sentence(repo_dirs: &[&Path], more: usize, name: &str) -> String {
+    let mut listed: Vec<String> = repo_dirs.iter().map(|repo_dir| repo_dir.display().to_string()).collect();
     listed.extend((more > 0).then(|| format!("{more} more")));
     let last = listed.pop().expect("there are two at least");
     let (all, these) = if listed.len() == 1 { ("both", "one") } else { ("all", "all but one") };

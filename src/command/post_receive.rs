@@ -12,22 +12,21 @@ use std::thread;
 use std::time::Duration;
 
 use super::deliver::{deliver_apart, deliver_unseen};
-use super::hook_file::{self, HOOK, KEPT};
+use super::hook_file::{self, POST_RECEIVE};
 use super::identity::host_path;
-use super::{Error, RECORD, Site, git_dir, sharing};
+use super::{Error, RECORD, Site, load_config, repo_dir_named, sharing};
 use crate::artifact::FormattedId;
 use crate::cli::{Place, RefUpdated};
 use crate::clock::{Deadline, now};
-use crate::config::{self, Deliver, Level, PushLog};
+use crate::config::{Deliver, Level, PushLog};
 use crate::environment::text_variable;
-use crate::files::Owners;
 use crate::messages::tell_pusher;
 use crate::panics::caught;
 use crate::process;
 use crate::queue::{self, AFTER_LOSS, Sharing, StateDir, Store};
 use crate::record::{self, Recorded, Recorder, Unfinished};
 use crate::text::{plural, with_causes};
-use crate::vcs::{Refs, Repository};
+use crate::vcs::{Kind, Named, Refs};
 use crate::worker::Mode;
 
 /// How long recording may take before the hook leaves it to the deliverer. A push of some hundred commits takes a
@@ -44,10 +43,10 @@ const NAMED: usize = 5;
 /// Git or a host's dispatcher runs it without arguments (`hooks/post-receive`, `post-receive.d/50-rally`), or is the
 /// interpreter of the file that `install` wrote.
 pub(crate) fn hook_of(arguments: &[OsString]) -> Option<PathBuf> {
-    let is_hook = |path: &OsString| Path::new(path).file_name().is_some_and(|name| name == HOOK);
+    let is_hook = |path: &OsString| Path::new(path).file_name().is_some_and(|name| name == POST_RECEIVE);
     match arguments {
         [hook, ..] if is_hook(hook) => Some(hook.into()),
-        [_, command, hook] if command == HOOK && is_hook(hook) => Some(hook.into()),
+        [_, command, hook] if command == POST_RECEIVE && is_hook(hook) => Some(hook.into()),
         // A dispatcher runs what else is to be run itself.
         [hook] if text_variable("GIT_DIR").is_some() && !io::stdin().is_terminal() => Some(hook.into()),
         _ => None,
@@ -61,7 +60,7 @@ pub(crate) fn run_ref_updated(place: &Place, update: &RefUpdated) {
     // Gerrit may leave out `refs/heads/`.
     let name = if refname.starts_with("refs/") { refname.clone() } else { format!("refs/heads/{refname}") };
     let input = format!("{oldrev} {newrev} {name}\n");
-    run_with(place, None, input.as_bytes());
+    run_with(place, &Event { input: input.as_bytes(), ..Event::default() });
 }
 
 /// Runs the hook, whose own file is named if it is known. Nothing that it meets makes it fail.
@@ -72,12 +71,24 @@ pub(crate) fn run(place: &Place, hook: Option<&Path>) {
     if let Err(error) = read {
         tell_pusher(&format!("cannot read what was pushed ({error}); {CATCH_UP}"));
     }
-    run_with(place, hook, &input);
+    run_with(place, &Event { hook, input: &input, ..Event::default() });
 }
 
-fn run_with(place: &Place, hook: Option<&Path>, input: &[u8]) {
+/// What a hook is told.
+#[derive(Debug, Default)]
+pub(super) struct Event<'e> {
+    /// The hook's own file, if it is known.
+    pub hook: Option<&'e Path>,
+    /// What is kept of it in the queue.
+    pub input: &'e [u8],
+    /// What the hook that was there before is given besides the input; `None` in Git, where it is given that.
+    pub arguments: Option<&'e [OsString]>,
+}
+
+/// Keeps what a hook is told, records it in Git, and has it delivered.
+pub(super) fn run_with(place: &Place, event: &Event) {
     let work = || {
-        if let Some((site, recorded)) = record_push(place, hook, input) {
+        if let Some((site, recorded)) = record_push(place, event) {
             finish(&site, recorded.as_ref());
         }
     };
@@ -120,8 +131,11 @@ fn finish(site: &Site, recorded: Option<&Recorded>) {
 
 /// Keeps the push, then records it. Returns the repository, unless there is nothing to deliver with, and what was
 /// recorded.
-fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site, Option<Recorded>)> {
-    let git_dir = match git_dir(place) {
+fn record_push(place: &Place, event: &Event) -> Option<(Site, Option<Recorded>)> {
+    let Event { hook, input, arguments } = *event;
+    // Git names it in its environment. Other programs look at nobody's rights to it but their own.
+    let named = if arguments.is_some() { Named::ByHost } else { Named::ByUser };
+    let repo_dir = match repo_dir_named(place, named) {
         Ok(dir) => dir,
         Err(error) => {
             tell_pusher(&format!("cannot find the repository: {}", with_causes(&error)));
@@ -130,13 +144,12 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
     };
     // It says where the queue lies. Whatever is wrong with it, the push is kept.
     let (sharing, config_file) =
-        (sharing(&git_dir), place.config.clone().or_else(|| hook_file::configuration_in(hook?)));
-    let owners = Owners::of_repository(&git_dir, sharing == Sharing::Group);
-    let config = config::load(config_file.as_deref(), &git_dir, owners);
+        (sharing(&repo_dir), place.config.clone().or_else(|| hook_file::configuration_in(hook?)));
+    let config = load_config(config_file.as_deref(), &repo_dir);
     let base = config.as_ref().ok().and_then(|config| config.queue.dir.as_deref());
-    let kept = if input.is_empty() { None } else { keep(&git_dir, sharing, base, input) };
+    let kept = if input.is_empty() { None } else { keep(&repo_dir, sharing, base, input) };
     if let Some(hook) = hook {
-        run_first(&hook.with_file_name(KEPT), &git_dir, input);
+        run_first(&hook_file::kept(hook)[0], &repo_dir, event);
     }
     let kept = kept?;
     let config = match config {
@@ -154,18 +167,22 @@ fn record_push(place: &Place, hook: Option<&Path>, input: &[u8]) -> Option<(Site
             return None;
         }
     };
-    record_kept(Site { config_file, ..Site::with_state(git_dir, config, state) }, &mut store)
+    record_kept(Site { config_file, ..Site::with_state(repo_dir, config, state) }, &mut store)
 }
 
 /// Records a push that is kept. Returns what [`record_push`] does.
 fn record_kept(mut site: Site, store: &mut Store) -> Option<(Site, Option<Recorded>)> {
     let settled = site.settle_name(store, host_path());
-    let recorded = settled.and_then(|()| record(&site, store));
+    let recorded = settled.and_then(|()| match Kind::of(&site.repo_dir) {
+        Kind::Git => record(&site, store).map(Some),
+        // To read it may take longer than the commit did.
+        Kind::Subversion | Kind::Mercurial | Kind::Tfvc => Ok(None),
+    });
     for notice in store.notices() {
         site.note(notice);
     }
     match recorded {
-        Ok(recorded) => Some((site, Some(recorded))),
+        Ok(recorded) => Some((site, recorded)),
         Err(error) => {
             let text = with_causes(&error);
             site.log_error(RECORD, &format!("a push was kept but not recorded: {text}"));
@@ -176,17 +193,17 @@ fn record_kept(mut site: Site, store: &mut Store) -> Option<(Site, Option<Record
     }
 }
 
-/// Keeps the push on disk: in the queue, or in a file beside its database; or in the Git directory, if the queue's directory
+/// Keeps the push on disk: in the queue, or in a file beside its database; or in the repository's directory, if the queue's directory
 /// elsewhere cannot be used, with the reason.
 fn keep(
-    git_dir: &Path,
+    repo_dir: &Path,
     sharing: Sharing,
     base: Option<&Path>,
     input: &[u8],
 ) -> Option<Result<(StateDir, Store), queue::Error>> {
     let pusher = pusher();
     let keep = || {
-        let state = StateDir::open(git_dir, sharing, base)?;
+        let state = StateDir::open(repo_dir, sharing, base)?;
         let mut store = Store::new(state.clone(), PATIENCE);
         let queued: Result<(), queue::Error> = store.run(|queue| queue.add_push(&pusher, input, now()));
         if let Err(error) = queued {
@@ -196,7 +213,7 @@ fn keep(
     };
     let kept = keep();
     if let Err(error) = &kept
-        && StateDir::keep_push_beside(git_dir, sharing, &pusher, input).is_err()
+        && StateDir::keep_push_beside(repo_dir, sharing, &pusher, input).is_err()
     {
         tell_pusher(&format!("{}; {CATCH_UP} once that is fixed", with_causes(error)));
         return None;
@@ -212,19 +229,23 @@ fn pusher() -> String {
 
 /// Runs the hook that was there before ours, if there was one, as Git would: not if it is not executable, and by the
 /// shell if the kernel cannot tell what it is.
-fn run_first(hook: &Path, git_dir: &Path, input: &[u8]) {
+fn run_first(hook: &Path, repo_dir: &Path, event: &Event) {
     if !hook.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0) {
         return;
     }
-    if let Err(error) = hook_file::check_owner(hook, git_dir) {
+    if let Err(error) = hook_file::check_owner(hook, repo_dir) {
         tell_pusher(&format!("the other hook is not run: {}", with_causes(&error)));
         return;
     }
     let run = |mut command: Command| {
         process::with_usual_signals(&mut command);
-        let mut child = command.stdin(Stdio::piped()).spawn()?;
+        match event.arguments {
+            Some(arguments) => command.args(arguments).stdin(Stdio::null()),
+            None => command.stdin(Stdio::piped()),
+        };
+        let mut child = command.spawn()?;
         // A hook need not read its input.
-        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(event.input));
         child.wait()
     };
     let by_shell = || {
@@ -251,7 +272,7 @@ fn record(site: &Site, store: &mut Store) -> Result<Recorded, Error> {
     let report = |level: Level, message: &str| site.log.write(level, RECORD, &[], message);
     let (recorded, lost, pause) = store.run(|queue| {
         queue.sync_lazily()?;
-        let repository = Repository::open(&site.git_dir)?;
+        let repository = site.repository()?;
         let deadline = Some(Deadline::after(BUDGET));
         let mut recorder = Recorder { repository: &repository, queue, rules: &rules, report: &report };
         let recorded = recorder.record(Refs::Pushed, deadline)?;

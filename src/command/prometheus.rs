@@ -71,13 +71,13 @@ fn seconds(time: Time) -> f64 {
 pub(super) fn text(rows: &[Row]) -> String {
     let mut text = String::new();
     for Metric { name, kind, help, value } in &METRICS {
-        let known = |(git_dir, facts): &Row| {
+        let known = |(repo_dir, facts): &Row| {
             let value = match facts {
                 Ok(facts) => value(facts),
                 Err(_) if *name == "needs_person" => truth(trouble(facts).is_some()),
                 Err(_) => None,
             };
-            Some((label(&git_dir.to_string_lossy()), value?))
+            Some((label(&repo_dir.to_string_lossy()), value?))
         };
         let _ = writeln!(text, "# HELP rally_hook_{name} {help}\n# TYPE rally_hook_{name} {kind}");
         for (repository, value) in rows.iter().filter_map(known) {

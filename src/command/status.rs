@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::identity::{Naming, identify};
 use super::{
-    Ended, Error, Site, config_file, from_now, git_dir, hook_file, load_config, status_table, whole_seconds, write_out,
+    Ended, Error, Site, config_file, from_now, hooks, load_config, repo_dir, status_table, whole_seconds, write_out,
 };
 use crate::cli::{self, Place};
 use crate::clock::now;
@@ -17,7 +17,7 @@ use crate::config::{self, Deliver, Rally};
 use crate::queue::{AFTER_LOSS, AtWork, DeadLetter, Pause, StateDir, Status, Trace};
 use crate::text::{json_safe, plural, printable, with_causes};
 use crate::time::Time;
-use crate::vcs;
+use crate::vcs::Kind;
 
 /// The version of the JSON object. It is raised when a field goes away or changes its meaning.
 pub(super) const SCHEMA: u32 = 1;
@@ -35,7 +35,7 @@ pub(super) struct Facts {
     deliver: Deliver,
     /// How long something has waited, where that is longer than the caller allows.
     too_old: Option<Duration>,
-    pub(super) git_dir: PathBuf,
+    pub(super) repo_dir: PathBuf,
     /// The SCMRepository's name.
     name: Option<String>,
     /// How Rally is reached, unless the configuration is wrong.
@@ -52,8 +52,11 @@ pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error
         return status_table::run(place, root, arguments);
     }
     if arguments.prometheus {
-        let git_dir = git_dir(place)?;
-        return status_table::print_figures(&[(git_dir, facts(place, arguments.max_age).map_err(|e| with_causes(&e)))]);
+        let repo_dir = repo_dir(place)?;
+        return status_table::print_figures(&[(
+            repo_dir,
+            facts(place, arguments.max_age).map_err(|e| with_causes(&e)),
+        )]);
     }
     let facts = facts(place, arguments.max_age)?;
     let text = if arguments.json { json(&facts) } else { human(&facts) };
@@ -61,36 +64,36 @@ pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error
     let ended = Ended::done_if(facts.trouble().is_none());
     match facts {
         Facts { config_error: Some(error), .. } => Err(error.into()),
-        facts if facts.is_unused() => Err(nothing_recorded(&facts.git_dir)),
+        facts if facts.is_unused() => Err(nothing_recorded(&facts.repo_dir)),
         _ => Ok(ended),
     }
 }
 
-fn nothing_recorded(git_dir: &Path) -> Error {
-    let name = git_dir.display();
+fn nothing_recorded(repo_dir: &Path) -> Error {
+    let name = repo_dir.display();
     Error::Failed(format!("nothing was ever recorded for {name}; run `rally-hook install`"))
 }
 
 /// Finds out how a repository stands.
 pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, Error> {
-    let git_dir = git_dir(place)?;
+    let repo_dir = repo_dir(place)?;
     // The queue can be shown whatever is wrong with the configuration.
-    let config = config_file(place, &git_dir).and_then(|file| load_config(file.as_deref(), &git_dir));
+    let config = config_file(place, &repo_dir).and_then(|file| load_config(file.as_deref(), &repo_dir));
     let base = config.as_ref().ok().and_then(|config| config.queue.dir.as_deref());
-    match (StateDir::trace(&git_dir, base), &config) {
+    match (StateDir::trace(&repo_dir, base), &config) {
         (Ok(Trace::Present(_)), _) => {}
-        (Ok(Trace::Never), _) => return Err(nothing_recorded(&git_dir)),
+        (Ok(Trace::Never), _) => return Err(nothing_recorded(&repo_dir)),
         (Ok(Trace::Deleted), _) => {
             return Err(Error::Failed(format!(
                 "the queue of {} is gone: its directory was deleted. What was queued may be missing in Rally; {AFTER_LOSS}",
-                git_dir.display()
+                repo_dir.display()
             )));
         }
         // Only the configuration says where it is.
         (Err(_), Err(_)) => return Err(config.expect_err("it is one").into()),
         (Err(error), Ok(_)) => return Err(error.into()),
     }
-    let mut site = Site::with_config(git_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
+    let mut site = Site::with_config(repo_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
     let home = site.with_queue(|queue| Ok(queue.home().clone()))?;
     identify(&mut site.config, &home);
     let (status, worker, is_initialised) = look(&site)?;
@@ -105,7 +108,7 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, E
         worker,
         behind,
         deliver: site.config.queue.deliver,
-        git_dir,
+        repo_dir,
         name: config.is_ok().then(|| site.config.repository.name.clone()),
         naming: config.is_ok().then(|| Naming::of(&site.config, &home)),
         rally: config.as_ref().ok().map(|config| config.rally.clone()),
@@ -175,7 +178,7 @@ fn look(site: &Site) -> Result<(Status, AtWork, bool), Error> {
 /// Returns the refs that lag behind. A repository that cannot be opened is worth a line, not the loss of the others.
 fn behind(site: &Site) -> Result<Vec<String>, String> {
     let repository = site.repository().map_err(Error::from);
-    let behind = repository.and_then(|repository| site.with_recorder(&repository, |recorder| recorder.refs_behind()));
+    let behind = repository.and_then(|repository| site.with_recorder(&repository, |recorder| recorder.behind()));
     behind.map_err(|error| with_causes(&error))
 }
 
@@ -184,10 +187,10 @@ pub(super) fn json(facts: &Facts) -> String {
     let date = |time: Option<Time>| time.map(|time| time.to_string());
     let object = json!({
         "schema": SCHEMA,
-        "repository": facts.git_dir.to_string_lossy(),
+        "repository": facts.repo_dir.to_string_lossy(),
         "name": facts.name,
-        "vcs": "git",
-        "hook": vcs::hooks_dir(&facts.git_dir).ok().map(|hooks| hook_file::look(&hooks).word()),
+        "vcs": Kind::of(&facts.repo_dir).word(),
+        "hook": hooks::look(&facts.repo_dir).ok().map(|(_, hook)| hook.word()),
         "worker": facts.has_worker(),
         "recorded": status.recorded,
         "pending": status.pending,

@@ -27,15 +27,15 @@ const SHORTEST_NOTE: usize = 24;
 pub(super) type Row = (PathBuf, Result<Facts, String>);
 
 pub(super) fn run(place: &Place, root: &Path, arguments: &cli::Status) -> Result<Ended, Error> {
-    let git_dirs = found(place, root, Which::Served)?;
-    let mut rows = rows(place, git_dirs, arguments);
+    let repo_dirs = found(place, root, Which::Served)?;
+    let mut rows = rows(place, repo_dirs, arguments);
     if arguments.prometheus {
         return print_figures(&rows);
     }
     if arguments.json {
         write_out(rows.iter().map(object).collect::<String>().as_bytes())?;
     } else {
-        rows.sort_by_key(|(git_dir, facts)| (Reverse(urgency(facts)), git_dir.clone()));
+        rows.sort_by_key(|(repo_dir, facts)| (Reverse(urgency(facts)), repo_dir.clone()));
         let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         write_out(table(&root, &rows, process::terminal_width()).as_bytes())?;
     }
@@ -53,16 +53,16 @@ fn ended(rows: &[Row]) -> Ended {
 }
 
 /// Looks at all repositories, several at a time.
-fn rows(place: &Place, git_dirs: Vec<PathBuf>, arguments: &cli::Status) -> Vec<Row> {
-    let (left, rows) = (Mutex::new(git_dirs.into_iter()), Mutex::new(Vec::new()));
+fn rows(place: &Place, repo_dirs: Vec<PathBuf>, arguments: &cli::Status) -> Vec<Row> {
+    let (left, rows) = (Mutex::new(repo_dirs.into_iter()), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
                 loop {
-                    let Some(git_dir) = left.lock().expect("no holder panics").next() else { return };
-                    let place = Place { repo: Some(git_dir.clone()), ..place.clone() };
+                    let Some(repo_dir) = left.lock().expect("no holder panics").next() else { return };
+                    let place = Place { repo: Some(repo_dir.clone()), ..place.clone() };
                     let facts = facts(&place, arguments.max_age).map_err(|error| with_causes(&error));
-                    rows.lock().expect("no holder panics").push((git_dir, facts));
+                    rows.lock().expect("no holder panics").push((repo_dir, facts));
                 }
             });
         }
@@ -72,11 +72,11 @@ fn rows(place: &Place, git_dirs: Vec<PathBuf>, arguments: &cli::Status) -> Vec<R
     rows
 }
 
-fn object((git_dir, facts): &Row) -> String {
+fn object((repo_dir, facts): &Row) -> String {
     match facts {
         Ok(facts) => json(facts),
         Err(error) => {
-            format!("{}\n", json!({"schema": SCHEMA, "repository": git_dir.to_string_lossy(), "error": error}))
+            format!("{}\n", json!({"schema": SCHEMA, "repository": repo_dir.to_string_lossy(), "error": error}))
         }
     }
 }
@@ -118,8 +118,8 @@ fn table(root: &Path, rows: &[Row], width: Option<usize>) -> String {
     text
 }
 
-fn cells(root: &Path, (git_dir, facts): &Row) -> [String; 7] {
-    let path = git_dir.strip_prefix(root).ok().filter(|path| *path != Path::new("")).unwrap_or(git_dir);
+fn cells(root: &Path, (repo_dir, facts): &Row) -> [String; 7] {
+    let path = repo_dir.strip_prefix(root).ok().filter(|path| *path != Path::new("")).unwrap_or(repo_dir);
     let path = printable(&path.to_string_lossy()).into_owned();
     let note = printable(&trouble(facts).unwrap_or_default()).into_owned();
     let Ok(Facts { status, .. }) = facts else {

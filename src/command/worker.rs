@@ -25,7 +25,7 @@ use crate::process;
 use crate::queue::{Claim, Claimed, LOOK, StateDir};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
-use crate::vcs::{Refs, refs_stamp};
+use crate::vcs::{Refs, stamp};
 use crate::worker::Service;
 
 /// How many repositories have a turn at the same time. Requests are limited by permits.
@@ -43,7 +43,7 @@ pub(super) fn run(place: &Place, arguments: &cli::Worker) -> Result<Ended, Error
     let ended = caught(|| {
         thread::scope(|scope| {
             for _ in 0..LANES {
-                scope.spawn(|| lanes.service.work(|git_dir| lanes.turn(git_dir)));
+                scope.spawn(|| lanes.service.work(|repo_dir| lanes.turn(repo_dir)));
             }
             let ended = watcher.watch();
             lanes.service.stop();
@@ -75,24 +75,24 @@ struct Known {
 
 impl Lanes<'_> {
     /// Has one turn for a repository. Returns when the next is due.
-    fn turn(&self, git_dir: &Path) -> Option<Time> {
-        match caught_in_thread(|| self.deliver(git_dir)).map_err(Error::Bug).flatten() {
+    fn turn(&self, repo_dir: &Path) -> Option<Time> {
+        match caught_in_thread(|| self.deliver(repo_dir)).map_err(Error::Bug).flatten() {
             Ok(next) => {
-                self.known().errors.remove(git_dir);
+                self.known().errors.remove(repo_dir);
                 next
             }
             Err(error) => {
-                self.tell_once(git_dir, with_causes(&error));
+                self.tell_once(repo_dir, with_causes(&error));
                 Some(now() + self.every)
             }
         }
     }
 
     /// Says what is wrong with a repository, unless that was said last.
-    fn tell_once(&self, git_dir: &Path, error: String) {
-        let before = self.known().errors.insert(git_dir.to_owned(), error.clone());
+    fn tell_once(&self, repo_dir: &Path, error: String) {
+        let before = self.known().errors.insert(repo_dir.to_owned(), error.clone());
         if before.as_ref() != Some(&error) {
-            tell(&format!("{}: {error}", git_dir.display()));
+            tell(&format!("{}: {error}", repo_dir.display()));
         }
     }
 
@@ -100,14 +100,14 @@ impl Lanes<'_> {
         self.known.lock().expect("no holder panics")
     }
 
-    fn deliver(&self, git_dir: &Path) -> Result<Option<Time>, Error> {
-        let site = Site::open(&Place { repo: Some(git_dir.to_owned()), ..self.place.clone() })?;
+    fn deliver(&self, repo_dir: &Path) -> Result<Option<Time>, Error> {
+        let site = Site::open(&Place { repo: Some(repo_dir.to_owned()), ..self.place.clone() })?;
         let (is_behind, is_changed) = {
             let (config, times) = (site.config.clone(), site.config.files().map(written_at).collect());
             let mut known = self.known();
-            let before = known.configurations.insert(git_dir.to_owned(), (config, times));
-            let is_changed = before.is_some_and(|before| Some(&before) != known.configurations.get(git_dir));
-            (known.to_catch_up.remove(git_dir), is_changed)
+            let before = known.configurations.insert(repo_dir.to_owned(), (config, times));
+            let is_changed = before.is_some_and(|before| Some(&before) != known.configurations.get(repo_dir));
+            (known.to_catch_up.remove(repo_dir), is_changed)
         };
         if is_changed {
             site.log.write(Level::Info, "configuration", &[], "the configuration has changed");
@@ -154,12 +154,12 @@ enum Look {
 }
 
 impl Watched {
-    fn look(&mut self, git_dir: &Path) -> Look {
+    fn look(&mut self, repo_dir: &Path) -> Look {
         if self.waiting.is_none() {
             // A process that a hook has started may have it; that one does then what a turn would do.
             self.waiting = self.state.try_claim(Claim::Waiting).ok().flatten();
         }
-        let (refs, queue) = (refs_stamp(git_dir), self.state.stamp());
+        let (refs, queue) = (stamp(repo_dir), self.state.stamp());
         let (refs_before, queue_before) = (self.refs.replace(refs), std::mem::replace(&mut self.queue, queue));
         let is_settled = refs_before.is_none_or(|before| before == refs);
         if is_settled && self.caught_up.replace(refs) != Some(refs) {
@@ -207,40 +207,41 @@ impl Watcher<'_> {
     fn heed(&self, Notice { dir, name }: &Notice) {
         let is_push = name.as_ref().is_none_or(|name| StateDir::is_written_by_hook(name));
         let of_dir = self.repositories.iter().filter(|(_, watched)| watched.state.path() == dir);
-        of_dir.filter(|_| is_push).for_each(|(git_dir, _)| self.lanes.service.bring_forward(git_dir));
+        of_dir.filter(|_| is_push).for_each(|(repo_dir, _)| self.lanes.service.bring_forward(repo_dir));
     }
 
     /// Finds new repositories, and what no notice tells of.
     fn look_at_all(&mut self) {
-        let git_dirs: BTreeSet<PathBuf> =
-            repositories(self.root).into_iter().filter(|git_dir| is_served(git_dir)).collect();
-        self.repositories.retain(|git_dir, _| git_dirs.contains(git_dir));
-        for git_dir in &git_dirs {
-            if !self.repositories.contains_key(git_dir)
-                && let Some(watched) = self.begin(git_dir)
+        let repo_dirs: BTreeSet<PathBuf> =
+            repositories(self.root).into_iter().filter(|repo_dir| is_served(repo_dir)).collect();
+        self.repositories.retain(|repo_dir, _| repo_dirs.contains(repo_dir));
+        for repo_dir in &repo_dirs {
+            if !self.repositories.contains_key(repo_dir)
+                && let Some(watched) = self.begin(repo_dir)
             {
-                self.repositories.insert(git_dir.clone(), watched);
+                self.repositories.insert(repo_dir.clone(), watched);
             }
         }
-        let looks = self.repositories.iter_mut().map(|(git_dir, watched)| (git_dir, watched.look(git_dir)));
-        let looks: Vec<(PathBuf, Look)> = looks.map(|(git_dir, look)| (git_dir.clone(), look)).collect();
-        let behind = looks.iter().filter(|(_, look)| *look == Look::RefsHaveMoved).map(|(git_dir, _)| git_dir.clone());
+        let looks = self.repositories.iter_mut().map(|(repo_dir, watched)| (repo_dir, watched.look(repo_dir)));
+        let looks: Vec<(PathBuf, Look)> = looks.map(|(repo_dir, look)| (repo_dir.clone(), look)).collect();
+        let behind =
+            looks.iter().filter(|(_, look)| *look == Look::RefsHaveMoved).map(|(repo_dir, _)| repo_dir.clone());
         self.lanes.known().to_catch_up.extend(behind);
         self.lanes.service.keep(&self.repositories.keys().cloned().collect());
         let changed = looks.iter().filter(|(_, look)| *look != Look::Unchanged);
-        changed.for_each(|(git_dir, _)| self.lanes.service.bring_forward(git_dir));
+        changed.for_each(|(repo_dir, _)| self.lanes.service.bring_forward(repo_dir));
     }
 
     /// Takes in a repository. What keeps it from being served is told.
-    fn begin(&mut self, git_dir: &Path) -> Option<Watched> {
-        if !StateDir::is_in(git_dir) {
+    fn begin(&mut self, repo_dir: &Path) -> Option<Watched> {
+        if !StateDir::is_in(repo_dir) {
             // It has only the hook so far, as from a template: its first push makes the rest.
             return None;
         }
-        let state = match state_dir(git_dir, state_base(self.lanes.place, git_dir).as_deref()) {
+        let state = match state_dir(repo_dir, state_base(self.lanes.place, repo_dir).as_deref()) {
             Ok(state) => state,
             Err(error) => {
-                self.lanes.tell_once(git_dir, with_causes(&error));
+                self.lanes.tell_once(repo_dir, with_causes(&error));
                 return None;
             }
         };
@@ -250,7 +251,7 @@ impl Watcher<'_> {
             tell(&format!(
                 "pushes to {} and others are noticed only every {}: {error}; raise fs.inotify.max_user_watches (man 7 \
                  inotify)",
-                git_dir.display(),
+                repo_dir.display(),
                 humantime::format_duration(self.lanes.every)
             ));
         }

@@ -61,22 +61,22 @@ pub(crate) struct Access {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Trust {
     /// A file that is named below it must really lie there: a link may not lead elsewhere.
-    pub(super) git_dir: Option<PathBuf>,
+    pub(super) repo_dir: Option<PathBuf>,
     pub(super) owners: Owners,
     pub(super) withheld: Option<Withheld>,
 }
 
 impl Default for Trust {
     fn default() -> Self {
-        Trust { git_dir: None, owners: Owners::of_system(), withheld: None }
+        Trust { repo_dir: None, owners: Owners::of_system(), withheld: None }
     }
 }
 
 impl Trust {
     /// Reads the file that a key names.
     fn read(&self, key: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
-        let path = self.git_dir.as_deref().unwrap_or(Path::new("")).join(path);
-        let within = self.git_dir.as_deref().filter(|dir| path.starts_with(dir));
+        let path = self.repo_dir.as_deref().unwrap_or(Path::new("")).join(path);
+        let within = self.repo_dir.as_deref().filter(|dir| path.starts_with(dir));
         let read = match within {
             Some(dir) => files::read_within(dir, &path, MAX_SIZE, self.owners),
             None => files::read_trusted(&path, MAX_SIZE, Links::Follow, self.owners),

@@ -53,8 +53,8 @@ impl Block {
 
     /// Tells whether the block counts for a repository. Its directory is the one without links, as Git tells it to hooks,
     /// so links on the pattern's way to its first wildcard are followed too.
-    pub(super) fn matches(&self, git_dir: &Path) -> bool {
-        let is_match = |pattern: &[u8]| glob::matches_path(pattern, git_dir.as_os_str().as_bytes());
+    pub(super) fn matches(&self, repo_dir: &Path) -> bool {
+        let is_match = |pattern: &[u8]| glob::matches_path(pattern, repo_dir.as_os_str().as_bytes());
         is_match(self.pattern.as_bytes())
             || self.real_pattern().is_some_and(|real| is_match(real.as_os_str().as_bytes()))
     }

@@ -31,8 +31,8 @@ impl Source {
     }
 
     /// Returns what counts for a repository, what wins last.
-    pub(super) fn layers_for(self, git_dir: &Path) -> impl Iterator<Item = Layer> {
-        let matching = self.blocks.into_iter().filter(|block| block.matches(git_dir)).map(|block| block.layer);
+    pub(super) fn layers_for(self, repo_dir: &Path) -> impl Iterator<Item = Layer> {
+        let matching = self.blocks.into_iter().filter(|block| block.matches(repo_dir)).map(|block| block.layer);
         std::iter::once(self.own).chain(matching)
     }
 }

@@ -34,17 +34,17 @@ pub(crate) fn is_named_by_environment() -> bool {
 ///
 /// # Errors
 /// If there is no file at all, or one cannot be read, may be changed by others or does not say what can be done.
-pub(crate) fn load(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Result<Config, Error> {
-    resolved(layers(named, git_dir, owners)?, git_dir, owners)
+pub(crate) fn load(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> Result<Config, Error> {
+    resolved(layers(named, repo_dir, owners)?, repo_dir, owners)
 }
 
 /// Returns what the files say that count for a repository, what wins last.
-pub(super) fn layers(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Result<Vec<Layer>, Error> {
+pub(super) fn layers(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> Result<Vec<Layer>, Error> {
     let named = named.map(Path::to_owned).or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
     let is_named = named.is_some();
     // A hook names a file as well, and in a shared repository somebody else may have written that hook.
     let owners = if is_named { Owners::of_system() } else { owners };
-    let repository_file = git_dir.join(REPOSITORY_FILE);
+    let repository_file = repo_dir.join(REPOSITORY_FILE);
     let candidates = match named {
         Some(file) => vec![file],
         None => vec![PathBuf::from(SYSTEM_FILE), repository_file.clone()],
@@ -58,17 +58,17 @@ pub(super) fn layers(named: Option<&Path>, git_dir: &Path, owners: Owners) -> Re
         let is_repositorys = *file == repository_file;
         let source = read(file, if is_repositorys { Links::Refuse } else { Links::Follow }, owners)?;
         if is_repositorys {
-            confine(&source, git_dir)?;
+            confine(&source, repo_dir)?;
         }
-        layers.extend(source.layers_for(git_dir));
+        layers.extend(source.layers_for(repo_dir));
     }
     Ok(layers)
 }
 
 /// Returns the settings that layers make together.
-pub(super) fn resolved(layers: Vec<Layer>, git_dir: &Path, owners: Owners) -> Result<Config, Error> {
+pub(super) fn resolved(layers: Vec<Layer>, repo_dir: &Path, owners: Owners) -> Result<Config, Error> {
     let (table, withheld) = merge::merged(&layers);
-    let trust = Trust { git_dir: Some(git_dir.to_owned()), owners, withheld };
+    let trust = Trust { repo_dir: Some(repo_dir.to_owned()), owners, withheld };
     resolve::resolve(table, layers, trust)
 }
 
@@ -83,9 +83,9 @@ fn read(path: &Path, links: Links, owners: Owners) -> Result<Source, Error> {
     Ok(source)
 }
 
-/// Refuses a repository's file that names files elsewhere: whoever may write in one Git directory does not decide which
+/// Refuses a repository's file that names files elsewhere: whoever may write in one repository's directory does not decide which
 /// other files of this user are read, sent or written. Nor does it say anything about other repositories.
-fn confine(source: &Source, git_dir: &Path) -> Result<(), Error> {
+fn confine(source: &Source, repo_dir: &Path) -> Result<(), Error> {
     let layer = &source.own;
     if let Some(block) = source.blocks.first() {
         let problem = format!("the configuration of a repository has no [[match]] blocks; write them in {SYSTEM_FILE}");
@@ -102,11 +102,11 @@ fn confine(source: &Source, git_dir: &Path) -> Result<(), Error> {
     };
     let is_outside = |key: &&str| {
         let (section, name) = key.split_once('.').expect("a section and a key");
-        let dir = if *key == LOG_FILE { git_dir.join(crate::PROGRAM) } else { git_dir.to_owned() };
-        named(section, name).is_some_and(|path| !is_within(&real(git_dir.join(path)), &dir))
+        let dir = if *key == LOG_FILE { repo_dir.join(crate::PROGRAM) } else { repo_dir.to_owned() };
+        named(section, name).is_some_and(|path| !is_within(&real(repo_dir.join(path)), &dir))
     };
     let Some(key) = FILES.iter().copied().chain([LOG_FILE]).find(is_outside) else { return Ok(()) };
-    let where_to = if key == LOG_FILE { "below rally-hook/ in its Git directory" } else { "in its Git directory" };
+    let where_to = if key == LOG_FILE { "below rally-hook/ in its directory" } else { "in its Git directory" };
     let problem = format!("the configuration of a repository names files {where_to} only; set it in {SYSTEM_FILE}");
     Err(layer.invalid(key, problem))
 }

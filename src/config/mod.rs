@@ -89,6 +89,9 @@ pub(crate) struct Repository {
     /// Whether the configuration gives the whole name, as opposed to the place of the repository.
     #[serde(skip)]
     pub is_named: bool,
+    /// The kind of the repository in Rally's words.
+    #[serde(skip)]
+    pub scm_type: &'static str,
     pub create: bool,
     pub projects: Vec<String>,
     pub web: Option<String>,
@@ -145,7 +148,7 @@ pub(crate) enum MatchBy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Queue {
-    /// The directory below which each repository has its state; in its Git directory, if none is set.
+    /// The directory below which each repository has its state; in its directory, if none is set.
     pub dir: Option<PathBuf>,
     pub deliver: Deliver,
     #[serde(with = "duration")]
@@ -230,6 +233,7 @@ impl Default for Repository {
             root: None,
             name: "{name}".into(),
             is_named: false,
+            scm_type: "Git",
             create: true,
             projects: Vec::new(),
             web: None,
@@ -291,8 +295,8 @@ impl Config {
     /// Fills in what the queue knows: what the repository's host calls it, and the name under which it is posted, with the
     /// template that this was made from. As long as the configuration has this template, the name stays.
     pub(crate) fn identify(&mut self, host_path: Option<&str>, pinned: Option<(&str, &str)>) {
-        let Some(git_dir) = &self.rally.trust.git_dir else { return };
-        self.repository.fill(git_dir, host_path);
+        let Some(repo_dir) = &self.rally.trust.repo_dir else { return };
+        self.repository.fill(repo_dir, host_path);
         if let Some((template, name)) = pinned
             && self.repository.template().as_deref() == Some(template)
         {

@@ -57,8 +57,8 @@ pub(crate) struct Filled {
 impl Repository {
     /// Fills in where the repository lies, or what its host calls it. In addresses this is percent-encoded, so no part of
     /// it can be taken for a placeholder of a link. May be called again when more is known.
-    pub(super) fn fill(&mut self, git_dir: &Path, host_path: Option<&str>) {
-        let dir = host_path.map_or_else(|| self.dir(git_dir), PathBuf::from);
+    pub(super) fn fill(&mut self, repo_dir: &Path, host_path: Option<&str>) {
+        let dir = host_path.map_or_else(|| self.dir(repo_dir), PathBuf::from);
         let name = dir.file_name().unwrap_or_default();
         let own_addresses = || [&self.web, &self.commit_link, &self.file_link].map(Clone::clone);
         let (template, templates) = match self.filled.take() {
@@ -78,20 +78,20 @@ impl Repository {
     }
 
     /// Returns the path below the root, or else the name alone.
-    fn dir(&self, git_dir: &Path) -> PathBuf {
-        let own = own_path(git_dir);
+    fn dir(&self, repo_dir: &Path) -> PathBuf {
+        let own = own_path(repo_dir);
         let name = || PathBuf::from(own.file_name().unwrap_or_default());
         self.root.as_deref().and_then(|root| below(root, &own)).unwrap_or_else(name)
     }
 }
 
-/// Returns the path that a repository is known by: without `.git`.
-fn own_path(git_dir: &Path) -> PathBuf {
-    let name = git_dir.file_name().unwrap_or_default();
+/// Returns the path that a repository is known by: without `.git` or `.hg`.
+fn own_path(repo_dir: &Path) -> PathBuf {
+    let name = repo_dir.file_name().unwrap_or_default();
     match name.as_bytes() {
         // A repository with a work tree is known by that.
-        b".git" => git_dir.parent().unwrap_or(git_dir).to_owned(),
-        bytes => git_dir.with_file_name(std::ffi::OsStr::from_bytes(bytes.strip_suffix(b".git").unwrap_or(bytes))),
+        b".git" | b".hg" => repo_dir.parent().unwrap_or(repo_dir).to_owned(),
+        bytes => repo_dir.with_file_name(std::ffi::OsStr::from_bytes(bytes.strip_suffix(b".git").unwrap_or(bytes))),
     }
 }
 
@@ -107,7 +107,7 @@ fn below(root: &Path, path: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn filled(root: Option<&str>, git_dir: &str) -> Repository {
+    fn filled(root: Option<&str>, repo_dir: &str) -> Repository {
         let mut repository = Repository {
             root: root.map(PathBuf::from),
             name: "{dir} is {name}".into(),
@@ -115,7 +115,7 @@ mod tests {
             commit_link: Some("https://h/{name}/{revision}".into()),
             ..Repository::default()
         };
-        repository.fill(Path::new(git_dir), None);
+        repository.fill(Path::new(repo_dir), None);
         repository
     }
 
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_directory_is_told_below_the_root() {
-        for (root, git_dir, expected) in [
+        for (root, repo_dir, expected) in [
             (Some("/srv/git"), "/srv/git/team-a/api.git", "team-a/api is api"),
             (Some("/srv/git/"), "/srv/git/api.git", "api is api"),
             (Some("/srv/git"), "/srv/git/team-a/work/.git", "team-a/work is work"),
@@ -140,7 +140,7 @@ mod tests {
             (Some("/srv/git/api"), "/srv/git/api.git", "api is api"),
             (None, "/srv/git/team-a/api.git", "api is api"),
         ] {
-            assert_eq!(filled(root, git_dir).name, expected, "{root:?} {git_dir}");
+            assert_eq!(filled(root, repo_dir).name, expected, "{root:?} {repo_dir}");
         }
     }
 

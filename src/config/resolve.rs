@@ -33,8 +33,8 @@ pub(super) fn resolve(merged: toml::Table, layers: Vec<Layer>, trust: Trust) -> 
         }
     };
     let Some((key, problem)) = unknown.or_else(|| config.problem()) else {
-        if let Some(git_dir) = &trust.git_dir {
-            config.repository.fill(git_dir, None);
+        if let Some(repo_dir) = &trust.repo_dir {
+            config.repository.fill(repo_dir, None);
         }
         (config.rally.trust, config.authors.trust) = (trust.clone(), trust);
         config.rally.server = canonical(&config.rally.server);

@@ -31,7 +31,7 @@ pub(crate) enum Sharing {
 #[derive(Debug, Clone)]
 pub(crate) struct StateDir {
     path: PathBuf,
-    git_dir: PathBuf,
+    repo_dir: PathBuf,
     /// The group whose members use the state.
     group: Option<u32>,
     /// The repository that this one was copied from, if that has just been seen.
@@ -43,11 +43,11 @@ impl StateDir {
     ///
     /// # Errors
     /// If it cannot be made, or is a link, or belongs to somebody else.
-    pub(crate) fn open(git_dir: &Path, sharing: Sharing, base: Option<&Path>) -> Result<Self, Error> {
+    pub(crate) fn open(repo_dir: &Path, sharing: Sharing, base: Option<&Path>) -> Result<Self, Error> {
         let base = base.map(Base::open).transpose()?;
-        let found = place::locate(git_dir, base.as_ref())?;
+        let found = place::locate(repo_dir, base.as_ref())?;
         let was_deleted = found.is_noted && !found.path.is_dir();
-        let mut state = StateDir::at(found.path, git_dir, sharing, base.as_ref());
+        let mut state = StateDir::at(found.path, repo_dir, sharing, base.as_ref());
         state.copy_of = found.copy_of;
         state.make()?;
         if was_deleted {
@@ -60,21 +60,21 @@ impl StateDir {
         Ok(state)
     }
 
-    pub(super) fn at(path: PathBuf, git_dir: &Path, sharing: Sharing, base: Option<&Base>) -> Self {
+    pub(super) fn at(path: PathBuf, repo_dir: &Path, sharing: Sharing, base: Option<&Base>) -> Self {
         let of_repository =
-            || fs::metadata(git_dir).ok().filter(|_| sharing == Sharing::Group).map(|git_dir| git_dir.gid());
+            || fs::metadata(repo_dir).ok().filter(|_| sharing == Sharing::Group).map(|repo_dir| repo_dir.gid());
         let of_base = base.filter(|base| path.starts_with(&base.path)).and_then(|base| base.group);
-        StateDir { path, git_dir: git_dir.to_owned(), group: of_base.or_else(of_repository), copy_of: None }
+        StateDir { path, repo_dir: repo_dir.to_owned(), group: of_base.or_else(of_repository), copy_of: None }
     }
 
     pub(super) fn make(&self) -> Result<(), Error> {
         let failed = |source| Error::Directory { path: self.path.clone(), source };
         // The owner could not use what root made. Others can make something only where they are meant to.
         if effective_user() == 0
-            && let Ok(meta) = fs::metadata(&self.git_dir)
+            && let Ok(meta) = fs::metadata(&self.repo_dir)
             && meta.uid() != 0
         {
-            return Err(Error::Foreign { path: self.git_dir.clone(), owner: meta.uid() });
+            return Err(Error::Foreign { path: self.repo_dir.clone(), owner: meta.uid() });
         }
         match DirBuilder::new().mode(0o700).create(&self.path) {
             Ok(()) => self.share(&self.path, 0o2770).map_err(failed)?,
@@ -85,13 +85,13 @@ impl StateDir {
     }
 
     pub(super) fn marker(&self) -> Marker {
-        Marker { state: self.path.clone(), git_dir: self.git_dir.clone() }
+        Marker { state: self.path.clone(), repo_dir: self.repo_dir.clone() }
     }
 
     /// Tells what there is of the state of a repository. Changes nothing.
-    pub(crate) fn trace(git_dir: &Path, base: Option<&Path>) -> Result<Trace, Error> {
+    pub(crate) fn trace(repo_dir: &Path, base: Option<&Path>) -> Result<Trace, Error> {
         let base = base.map(Base::open).transpose()?;
-        let found = place::locate(git_dir, base.as_ref())?;
+        let found = place::locate(repo_dir, base.as_ref())?;
         Ok(match found.path.is_dir() {
             true => Trace::Present(found.path),
             false if found.is_noted => Trace::Deleted,
@@ -100,18 +100,18 @@ impl StateDir {
     }
 
     /// Tells whether a directory is one of a repository that has state, or had.
-    pub(crate) fn is_in(git_dir: &Path) -> bool {
-        place::own(git_dir).is_dir() || Marker::is_in(git_dir)
+    pub(crate) fn is_in(repo_dir: &Path) -> bool {
+        place::own(repo_dir).is_dir() || Marker::is_in(repo_dir)
     }
 
     /// Tells whether a directory has a queue, whatever else is left of its repository.
-    pub(crate) fn has_queue(git_dir: &Path) -> bool {
-        place::own(git_dir).join(DATABASE).is_file() || Marker::is_in(git_dir)
+    pub(crate) fn has_queue(repo_dir: &Path) -> bool {
+        place::own(repo_dir).join(DATABASE).is_file() || Marker::is_in(repo_dir)
     }
 
-    /// Tells whether the state is not in the Git directory.
+    /// Tells whether the state is not in the repository's directory.
     pub(crate) fn is_elsewhere(&self) -> bool {
-        self.path != place::own(&self.git_dir)
+        self.path != place::own(&self.repo_dir)
     }
 
     pub(super) fn copy_of(&self) -> Option<&Path> {
@@ -120,15 +120,15 @@ impl StateDir {
 
     /// Returns the file that a configuration names: `rally-hook/` is the state directory, wherever that is.
     pub(crate) fn file(&self, named: &Path) -> PathBuf {
-        named.strip_prefix(PROGRAM).map_or_else(|_| self.git_dir.join(named), |rest| self.path.join(rest))
+        named.strip_prefix(PROGRAM).map_or_else(|_| self.repo_dir.join(named), |rest| self.path.join(rest))
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(crate) fn git_dir(&self) -> &Path {
-        &self.git_dir
+    pub(crate) fn repo_dir(&self) -> &Path {
+        &self.repo_dir
     }
 
     pub(super) fn database(&self) -> PathBuf {
@@ -236,9 +236,9 @@ impl StateDir {
         })
     }
 
-    /// Keeps a push in the Git directory, for a time in which the state elsewhere cannot be used.
-    pub(crate) fn keep_push_beside(git_dir: &Path, sharing: Sharing, pusher: &str, input: &[u8]) -> Result<(), Error> {
-        let beside = StateDir::at(place::own(git_dir), git_dir, sharing, None);
+    /// Keeps a push in the repository's directory, for a time in which the state elsewhere cannot be used.
+    pub(crate) fn keep_push_beside(repo_dir: &Path, sharing: Sharing, pusher: &str, input: &[u8]) -> Result<(), Error> {
+        let beside = StateDir::at(place::own(repo_dir), repo_dir, sharing, None);
         beside.make()?;
         beside.keep_push(pusher, input)
     }
@@ -246,7 +246,7 @@ impl StateDir {
     /// Returns the files in which pushes were kept, the oldest first. The second list holds other things with such a name:
     /// links, directories, files of other users.
     pub(crate) fn kept_pushes(&self) -> Result<(Vec<PathBuf>, Vec<PathBuf>), Error> {
-        let own = place::own(&self.git_dir);
+        let own = place::own(&self.repo_dir);
         let mut paths = pushes_in(&self.path)?;
         if own != self.path && own.is_dir() {
             paths.extend(pushes_in(&own)?);

@@ -57,7 +57,7 @@ impl Original {
     }
 }
 
-/// A Git directory. Its path changes when it is moved, its numbers when it is restored or moved to another disk.
+/// A repository's directory. Its path changes when it is moved, its numbers when it is restored or moved to another disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Location {
     path: OsString,
@@ -66,9 +66,9 @@ pub(super) struct Location {
 }
 
 impl Location {
-    pub(super) fn of(git_dir: &Path) -> io::Result<Self> {
-        let meta = fs::metadata(git_dir)?;
-        Ok(Location { path: git_dir.into(), device: meta.dev(), inode: meta.ino() })
+    pub(super) fn of(repo_dir: &Path) -> io::Result<Self> {
+        let meta = fs::metadata(repo_dir)?;
+        Ok(Location { path: repo_dir.into(), device: meta.dev(), inode: meta.ino() })
     }
 
     /// Tells whether this is the directory at a path, as it is where a file system is mounted twice.
@@ -104,8 +104,8 @@ impl Queue {
     /// Notes which repository the queue belongs to, if that is not known or has changed.
     pub(super) fn settle_home(&mut self) -> Result<(), Error> {
         let dir = self.dir.clone();
-        let directory = |source| Error::Directory { path: dir.git_dir().to_owned(), source };
-        let here = Location::of(dir.git_dir()).map_err(directory)?;
+        let directory = |source| Error::Directory { path: dir.repo_dir().to_owned(), source };
+        let here = Location::of(dir.repo_dir()).map_err(directory)?;
         let noted = self.read(read_home)?;
         match noted.map(|home| (home.relation(&here, &dir), home)) {
             Some((Relation::Own, home)) => {
@@ -114,7 +114,7 @@ impl Queue {
             }
             // No copy of a queue, but the queue itself.
             Some((Relation::Foreign, home)) if dir.is_elsewhere() => {
-                return Err(Error::Taken { git_dir: dir.git_dir().to_owned(), other: home.at.path.into() });
+                return Err(Error::Taken { repo_dir: dir.repo_dir().to_owned(), other: home.at.path.into() });
             }
             _ => {}
         }
@@ -146,7 +146,7 @@ impl Queue {
         let original = Original { path: of.into(), name };
         self.notice = Some(format!(
             "{} is a copy of {}, which keeps its queue; this one has a new one",
-            self.dir.git_dir().display(),
+            self.dir.repo_dir().display(),
             of.display()
         ));
         self.home.copy_of = Some(original);
@@ -156,7 +156,7 @@ impl Queue {
 
     /// Says what has changed. The pushes that a copy has in files are dropped like those in its database.
     fn told(&self, change: Change) -> Result<String, Error> {
-        let here = self.dir.git_dir().display();
+        let here = self.dir.repo_dir().display();
         match change {
             Change::Moved(from) => {
                 Ok(format!("the repository was moved from {} to {here}; its queue goes on", Path::new(&from).display()))
@@ -235,8 +235,8 @@ fn write_home(tx: &Transaction, home: &Home) -> rusqlite::Result<()> {
 }
 
 /// Tells whether a queue is that of the repository at a path.
-pub(super) fn is_of(database: &Path, git_dir: &Path) -> bool {
-    home_in(database).ok().flatten().is_some_and(|home| home.at.is_directory(git_dir))
+pub(super) fn is_of(database: &Path, repo_dir: &Path) -> bool {
+    home_in(database).ok().flatten().is_some_and(|home| home.at.is_directory(repo_dir))
 }
 
 /// Returns the repository that a queue belongs to, `None` if there is no queue.

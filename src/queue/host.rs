@@ -38,7 +38,7 @@ const SCHEMA: &str = "
     CREATE INDEX answer_at ON answer (at);
     -- Where repositories post to.
     CREATE TABLE place (
-        git_dir     BLOB PRIMARY KEY,
+        repo_dir     BLOB PRIMARY KEY,
         device      INTEGER NOT NULL,
         inode       INTEGER NOT NULL,
         destination TEXT NOT NULL,
@@ -89,7 +89,7 @@ struct Opened {
 /// A repository, and where it posts to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
-    pub git_dir: PathBuf,
+    pub repo_dir: PathBuf,
     /// Device and inode number of the directory: another repository may take its path.
     pub identity: (u64, u64),
     pub destination: String,
@@ -178,8 +178,8 @@ impl Host {
     /// Notes where a repository posts to.
     pub(crate) fn note(&self, place: &Place, now: Time) -> Option<()> {
         let known = self.run(|db| {
-            db.prepare("SELECT * FROM place WHERE git_dir = ?1 AND at BETWEEN ?2 AND ?3")?
-                .query_row(params![place.git_dir.as_os_str().as_bytes(), now - NOTED_AGAIN, now], read_place)
+            db.prepare("SELECT * FROM place WHERE repo_dir = ?1 AND at BETWEEN ?2 AND ?3")?
+                .query_row(params![place.repo_dir.as_os_str().as_bytes(), now - NOTED_AGAIN, now], read_place)
                 .optional()
         })?;
         if known.as_ref() == Some(place) {
@@ -191,7 +191,7 @@ impl Host {
             tx.execute(
                 "INSERT OR REPLACE INTO place VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
-                    place.git_dir.as_os_str().as_bytes(),
+                    place.repo_dir.as_os_str().as_bytes(),
                     device as i64,
                     inode as i64,
                     place.destination,
@@ -207,7 +207,7 @@ impl Host {
     /// Returns the repositories that post to the same SCMRepository as this one, and still are where they were.
     pub(crate) fn others(&self, place: &Place) -> Option<Vec<Place>> {
         let noted: Vec<Place> = self.run(|db| {
-            let mut select = db.prepare("SELECT * FROM place WHERE destination = ?1 ORDER BY git_dir")?;
+            let mut select = db.prepare("SELECT * FROM place WHERE destination = ?1 ORDER BY repo_dir")?;
             let rows = select.query_map([&place.destination], read_place)?;
             rows.collect()
         })?;
@@ -215,8 +215,8 @@ impl Host {
         if !gone.is_empty() {
             self.write(|tx| {
                 gone.iter().try_for_each(|gone| {
-                    let path = gone.git_dir.as_os_str().as_bytes();
-                    tx.execute("DELETE FROM place WHERE git_dir = ?1", [path]).map(drop)
+                    let path = gone.repo_dir.as_os_str().as_bytes();
+                    tx.execute("DELETE FROM place WHERE repo_dir = ?1", [path]).map(drop)
                 })
             })?;
         }
@@ -227,7 +227,7 @@ impl Host {
 impl Place {
     /// Tells whether the repository is not there any more, or another one is. One that cannot be looked at still is there.
     fn is_gone(&self) -> bool {
-        match fs::metadata(&self.git_dir) {
+        match fs::metadata(&self.repo_dir) {
             Ok(meta) => (meta.dev(), meta.ino()) != self.identity,
             Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
         }
@@ -302,7 +302,7 @@ fn read_place(row: &Row) -> rusqlite::Result<Place> {
     let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
     let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
     Ok(Place {
-        git_dir: path(row.get("git_dir")?),
+        repo_dir: path(row.get("repo_dir")?),
         identity: (number("device")?, number("inode")?),
         destination: row.get("destination")?,
         is_named: row.get("is_named")?,
@@ -338,11 +338,11 @@ mod tests {
         host.answer("source", "artifact", key, NOW - KEPT)
     }
 
-    fn place(git_dir: &Path, destination: &str) -> Place {
-        fs::create_dir_all(git_dir).expect("a directory");
-        let identity = identity(git_dir).expect("it is there");
+    fn place(repo_dir: &Path, destination: &str) -> Place {
+        fs::create_dir_all(repo_dir).expect("a directory");
+        let identity = identity(repo_dir).expect("it is there");
         let destination = destination.to_owned();
-        Place { git_dir: git_dir.to_owned(), identity, destination, is_named: false, config_file: None }
+        Place { repo_dir: repo_dir.to_owned(), identity, destination, is_named: false, config_file: None }
     }
 
     #[test]
@@ -420,8 +420,8 @@ mod tests {
         for place in [&one, &two, &gone, &replaced, &elsewhere] {
             host.note(place, NOW).expect("noted");
         }
-        fs::remove_dir(&gone.git_dir).expect("it was there");
-        fs::rename(&elsewhere.git_dir, &replaced.git_dir).expect("it is empty");
+        fs::remove_dir(&gone.repo_dir).expect("it was there");
+        fs::rename(&elsewhere.repo_dir, &replaced.repo_dir).expect("it is empty");
         assert_eq!(host.others(&one), Some(vec![two.clone()]));
         host.note(&Place { destination: "other".to_owned(), ..two }, NOW).expect("noted");
         assert_eq!(host.others(&one), Some(Vec::new()));

@@ -91,13 +91,13 @@ pub(crate) enum Error {
     Base { path: PathBuf, problem: String },
     #[error(
         "the queue of {} is in {}, which is not below queue.dir of the configuration; set queue.dir back, or run \
-         `rally-hook install` to move the queue", git_dir.display(), state.display()
+         `rally-hook install` to move the queue", repo_dir.display(), state.display()
     )]
-    Elsewhere { git_dir: PathBuf, state: PathBuf },
+    Elsewhere { repo_dir: PathBuf, state: PathBuf },
     #[error(
-        "{}/{MARKER} names the queue of {}, which uses it; remove that file", git_dir.display(), other.display()
+        "{}/{MARKER} names the queue of {}, which uses it; remove that file", repo_dir.display(), other.display()
     )]
-    Taken { git_dir: PathBuf, other: PathBuf },
+    Taken { repo_dir: PathBuf, other: PathBuf },
     #[error("the queue {} was moved just now to where queue.dir says; run the command again", .0.display())]
     Moved(PathBuf),
     #[error(
@@ -218,7 +218,7 @@ impl Queue {
     /// Returns what has been written so far; `None` once the file was removed, or its repository: then nobody looks at what is
     /// written here.
     pub(crate) fn mark(&self) -> Result<Option<Mark>, Error> {
-        let is_gone = !self.dir.git_dir().exists() || self.inode != inode(&self.dir.database());
+        let is_gone = !self.dir.repo_dir().exists() || self.inode != inode(&self.dir.database());
         if self.inode.is_none() || is_gone {
             return Ok(None);
         }

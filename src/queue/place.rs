@@ -1,4 +1,4 @@
-//! Where a repository's state lies, and the file in the Git directory that says so: in the Git directory, or below
+//! Where a repository's state lies, and the file in the repository's directory that says so: in the repository's directory, or below
 //! `queue.dir`, under a name that is made from the repository's.
 //!
 //! That file is left where the state itself may go: it tells a repository whose state was deleted from one that never had
@@ -16,7 +16,7 @@ use super::{Error, StateDir};
 use crate::PROGRAM;
 use crate::files::{self, DirError, Links};
 
-/// The file in the Git directory. Its first line names the state directory, the rest the Git directory.
+/// The file in the repository's directory. Its first line names the state directory, the rest the repository's directory.
 pub(crate) const MARKER: &str = "rally-hook.queue";
 
 /// Two paths are no longer than this, in bytes.
@@ -39,30 +39,30 @@ pub(crate) enum Trace {
 pub(super) struct Marker {
     pub state: PathBuf,
     /// Where the repository was when this was written.
-    pub git_dir: PathBuf,
+    pub repo_dir: PathBuf,
 }
 
 impl Marker {
     /// Reads the file of a repository. One that cannot be read is as good as none: the state is looked for without it.
-    pub(super) fn read(git_dir: &Path) -> Option<Self> {
-        let bytes = files::read(&git_dir.join(MARKER), MAX_MARKER, Links::Refuse).ok()?;
+    pub(super) fn read(repo_dir: &Path) -> Option<Self> {
+        let bytes = files::read(&repo_dir.join(MARKER), MAX_MARKER, Links::Refuse).ok()?;
         let (state, rest) = bytes.split_at(bytes.iter().position(|&byte| byte == b'\n')?);
         let path = |bytes| Path::new(OsStr::from_bytes(bytes));
         let own = rest[1..].strip_suffix(b"\n").unwrap_or(&rest[1..]);
-        Some(Marker { state: git_dir.join(path(state)), git_dir: path(own).to_owned() })
+        Some(Marker { state: repo_dir.join(path(state)), repo_dir: path(own).to_owned() })
     }
 
     /// Tells whether there is such a file, whatever it says.
-    pub(super) fn is_in(git_dir: &Path) -> bool {
-        git_dir.join(MARKER).symlink_metadata().is_ok()
+    pub(super) fn is_in(repo_dir: &Path) -> bool {
+        repo_dir.join(MARKER).symlink_metadata().is_ok()
     }
 
     /// Writes the file.
     pub(super) fn write(&self) -> io::Result<()> {
-        // The state in the Git directory moves with it.
-        let state = self.state.strip_prefix(&self.git_dir).unwrap_or(&self.state);
-        let text = [state.as_os_str().as_bytes(), b"\n", self.git_dir.as_os_str().as_bytes(), b"\n"].concat();
-        files::replace(&self.git_dir.join(MARKER), 0o600, |file| {
+        // The state in the repository's directory moves with it.
+        let state = self.state.strip_prefix(&self.repo_dir).unwrap_or(&self.state);
+        let text = [state.as_os_str().as_bytes(), b"\n", self.repo_dir.as_os_str().as_bytes(), b"\n"].concat();
+        files::replace(&self.repo_dir.join(MARKER), 0o600, |file| {
             file.write_all(&text)?;
             // It holds no secret, and other users of a shared repository read it.
             file.set_permissions(fs::Permissions::from_mode(0o644))
@@ -70,16 +70,16 @@ impl Marker {
     }
 }
 
-/// Returns the state directory in a Git directory.
-pub(super) fn own(git_dir: &Path) -> PathBuf {
-    git_dir.join(PROGRAM)
+/// Returns the state directory in a repository's directory.
+pub(super) fn own(repo_dir: &Path) -> PathBuf {
+    repo_dir.join(PROGRAM)
 }
 
 /// Returns the state directory that a repository says it uses.
-pub(super) fn named_by(git_dir: &Path) -> PathBuf {
+pub(super) fn named_by(repo_dir: &Path) -> PathBuf {
     // A copy of the file in another repository says nothing.
-    let named = Marker::read(git_dir).filter(|marker| marker.git_dir == git_dir);
-    named.map_or_else(|| own(git_dir), |marker| marker.state)
+    let named = Marker::read(repo_dir).filter(|marker| marker.repo_dir == repo_dir);
+    named.map_or_else(|| own(repo_dir), |marker| marker.state)
 }
 
 /// Where a repository's state lies, or is to be made.
@@ -126,28 +126,28 @@ impl Base {
 }
 
 /// Finds the state of a repository, or where it is to be made.
-pub(super) fn locate(git_dir: &Path, base: Option<&Base>) -> Result<Located, Error> {
-    let own = own(git_dir);
+pub(super) fn locate(repo_dir: &Path, base: Option<&Base>) -> Result<Located, Error> {
+    let own = own(repo_dir);
     let has_queue = StateDir::database_in(&own).symlink_metadata().is_ok();
     if base.is_none() && has_queue {
-        return Ok(Located::known(own, !Marker::is_in(git_dir)));
+        return Ok(Located::known(own, !Marker::is_in(repo_dir)));
     }
-    let (marker, foreign) = match Marker::read(git_dir) {
-        Some(marker) if marker.is_of_original(git_dir) => (None, Some(marker.git_dir)),
+    let (marker, foreign) = match Marker::read(repo_dir) {
+        Some(marker) if marker.is_of_original(repo_dir) => (None, Some(marker.repo_dir)),
         marker => (marker, None),
     };
     let is_noted = marker.is_some();
     match (marker, base) {
         (Some(marker), Some(base)) if marker.state.parent() == Some(&base.path) => {
-            let is_news = marker.git_dir != git_dir;
+            let is_news = marker.repo_dir != repo_dir;
             Ok(Located::known(marker.state, is_news))
         }
         (_, Some(_)) if has_queue => Ok(Located::known(own, !is_noted)),
         (Some(marker), _) if marker.state != own && marker.state.is_dir() => {
-            Err(Error::Elsewhere { git_dir: git_dir.to_owned(), state: marker.state })
+            Err(Error::Elsewhere { repo_dir: repo_dir.to_owned(), state: marker.state })
         }
         (_, Some(base)) => {
-            let path = place_below(&base.path, git_dir);
+            let path = place_below(&base.path, repo_dir);
             Ok(Located { path, is_noted, is_news: true, copy_of: foreign })
         }
         (_, None) => Ok(Located { path: own, is_noted, is_news: !is_noted, copy_of: foreign }),
@@ -155,42 +155,42 @@ pub(super) fn locate(git_dir: &Path, base: Option<&Base>) -> Result<Located, Err
 }
 
 /// Returns where a repository's state is that is not where the configuration wants it.
-pub(super) fn misplaced(git_dir: &Path, base: Option<&Base>) -> Result<Option<PathBuf>, Error> {
-    match locate(git_dir, base) {
+pub(super) fn misplaced(repo_dir: &Path, base: Option<&Base>) -> Result<Option<PathBuf>, Error> {
+    match locate(repo_dir, base) {
         Err(Error::Elsewhere { state, .. }) => Ok(Some(state)),
-        Ok(found) if base.is_some() && found.path == own(git_dir) => Ok(Some(found.path)),
+        Ok(found) if base.is_some() && found.path == own(repo_dir) => Ok(Some(found.path)),
         other => other.map(|_| None),
     }
 }
 
 impl Marker {
     /// Tells whether the file came here with a copy, and the original is where it was and uses its state.
-    fn is_of_original(&self, git_dir: &Path) -> bool {
-        self.git_dir != git_dir
-            && self.state != own(git_dir)
-            && named_by(&self.git_dir) == self.state
-            && !Location::of(&self.git_dir).is_ok_and(|original| original.is_directory(git_dir))
+    fn is_of_original(&self, repo_dir: &Path) -> bool {
+        self.repo_dir != repo_dir
+            && self.state != own(repo_dir)
+            && named_by(&self.repo_dir) == self.state
+            && !Location::of(&self.repo_dir).is_ok_and(|original| original.is_directory(repo_dir))
     }
 }
 
-/// Returns the directory for a repository that does not say which it has. A Git directory that can be written gets a file
+/// Returns the directory for a repository that does not say which it has. A repository's directory that can be written gets a file
 /// that says so; without it, a directory that is there already was another repository's.
-pub(super) fn place_below(base: &Path, git_dir: &Path) -> PathBuf {
-    let mut names = names_below(base, git_dir);
-    let is_free = |dir: &PathBuf| !dir.exists() || home::is_of(&StateDir::database_in(dir), git_dir);
-    match is_writable(git_dir) {
+pub(super) fn place_below(base: &Path, repo_dir: &Path) -> PathBuf {
+    let mut names = names_below(base, repo_dir);
+    let is_free = |dir: &PathBuf| !dir.exists() || home::is_of(&StateDir::database_in(dir), repo_dir);
+    match is_writable(repo_dir) {
         true => names.find(is_free).expect("there are more numbers than directories"),
         false => names.next().expect("there is a first one"),
     }
 }
 
 /// Returns a directory that is not there yet, for a repository whose state is moved.
-pub(super) fn free_below(base: &Path, git_dir: &Path) -> PathBuf {
-    names_below(base, git_dir).find(|dir| !dir.exists()).expect("there are more numbers than directories")
+pub(super) fn free_below(base: &Path, repo_dir: &Path) -> PathBuf {
+    names_below(base, repo_dir).find(|dir| !dir.exists()).expect("there are more numbers than directories")
 }
 
-fn names_below(base: &Path, git_dir: &Path) -> impl Iterator<Item = PathBuf> {
-    let first = base.join(directory_name(git_dir));
+fn names_below(base: &Path, repo_dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let first = base.join(directory_name(repo_dir));
     let further = |first: &PathBuf, number: u32| {
         let mut name = first.clone().into_os_string();
         name.push(format!("-{number}"));
@@ -208,16 +208,16 @@ fn is_writable(dir: &Path) -> bool {
 }
 
 /// Returns a name by which people know the repository, and that no other path has.
-fn directory_name(git_dir: &Path) -> String {
-    let named = match git_dir.file_name() {
+fn directory_name(repo_dir: &Path) -> String {
+    let named = match repo_dir.file_name() {
         // A repository with a work tree is known by that.
-        Some(name) if name == ".git" => git_dir.parent().and_then(Path::file_name),
+        Some(name) if name == ".git" => repo_dir.parent().and_then(Path::file_name),
         name => name,
     };
     let name = named.unwrap_or_default().to_string_lossy();
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
     let name: String = name.trim_end_matches(".git").chars().take(LONGEST_NAME).map(safe).collect();
-    format!("{}-{:016x}", name.trim_start_matches('.'), stable_hash(git_dir.as_os_str().as_bytes()))
+    format!("{}-{:016x}", name.trim_start_matches('.'), stable_hash(repo_dir.as_os_str().as_bytes()))
 }
 
 /// Returns the FNV-1a hash, which every release of this program computes alike.
@@ -231,13 +231,13 @@ mod tests {
 
     #[test]
     fn a_state_directory_has_the_name_of_its_repository_and_a_hash_of_its_path() {
-        for (git_dir, expected) in [
+        for (repo_dir, expected) in [
             ("/srv/git/payments.git", "payments-"),
             ("/home/a/work/.git", "work-"),
             ("/srv/git/.hidden.git", "hidden-"),
             ("/srv/git/a b\u{202e}.git", "a_b_-"),
         ] {
-            let name = directory_name(Path::new(git_dir));
+            let name = directory_name(Path::new(repo_dir));
             assert!(name.starts_with(expected) && name.len() == expected.len() + 16, "{name}");
         }
         assert_ne!(directory_name(Path::new("/a/x.git")), directory_name(Path::new("/b/x.git")));
@@ -254,7 +254,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let elsewhere = PathBuf::from("/var/lib/x/payments-1");
         for state in [own(dir.path()), elsewhere] {
-            let marker = Marker { state, git_dir: dir.path().to_owned() };
+            let marker = Marker { state, repo_dir: dir.path().to_owned() };
             marker.write().expect("a file");
             assert_eq!(Marker::read(dir.path()), Some(marker));
         }

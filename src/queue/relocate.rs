@@ -28,15 +28,15 @@ impl StateDir {
     /// # Errors
     /// If another process uses the queue.
     pub(crate) fn bring_into_place(
-        git_dir: &Path,
+        repo_dir: &Path,
         sharing: Sharing,
         base: Option<&Path>,
     ) -> Result<Option<(PathBuf, PathBuf)>, Error> {
         let base = base.map(Base::open).transpose()?;
-        let Some(from) = place::misplaced(git_dir, base.as_ref())? else { return Ok(None) };
-        let to = base.as_ref().map_or_else(|| place::own(git_dir), |base| place::free_below(&base.path, git_dir));
-        let from = StateDir::at(from, git_dir, sharing, base.as_ref());
-        let to = StateDir::at(to, git_dir, sharing, base.as_ref());
+        let Some(from) = place::misplaced(repo_dir, base.as_ref())? else { return Ok(None) };
+        let to = base.as_ref().map_or_else(|| place::own(repo_dir), |base| place::free_below(&base.path, repo_dir));
+        let from = StateDir::at(from, repo_dir, sharing, base.as_ref());
+        let to = StateDir::at(to, repo_dir, sharing, base.as_ref());
         from.check(from.path())?;
         to.make()?;
         from.move_queue(&to)?;
@@ -75,7 +75,7 @@ impl StateDir {
         self.clear(to)
     }
 
-    /// Takes along the other files. The directory stays in a Git directory: hooks that have found it may keep pushes there.
+    /// Takes along the other files. The directory stays in a repository's directory: hooks that have found it may keep pushes there.
     fn clear(&self, to: &StateDir) -> Result<(), Error> {
         let directory = |source| Error::Directory { path: self.path().to_owned(), source };
         for extension in ["db", "db-wal", "db-shm"] {

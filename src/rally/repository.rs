@@ -65,7 +65,7 @@ impl Rally<'_> {
         let mut body = json!({
             "Workspace": self.workspace.rally_ref,
             "Name": posted_name(&name),
-            "SCMType": "Git",
+            "SCMType": settings.repository.scm_type,
             "Description": "Posted by rally-hook",
         });
         if let Some(web) = &settings.repository.web {

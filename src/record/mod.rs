@@ -18,7 +18,7 @@ use crate::config::{Config, Level};
 use crate::queue::{self, Claim, Claimed, Queue, Settled, Walked};
 use crate::refs::Watched;
 use crate::text::{plural, with_causes};
-use crate::vcs::{self, Item, NewCommits, Range, Refs, Repository, Updates};
+use crate::vcs::{self, Items, NewCommits, Refs, Repository, Updates};
 use states::StateRefs;
 
 /// How many changesets go into one transaction, and how much text they hold together at most, in bytes.
@@ -37,9 +37,6 @@ pub(crate) enum Error {
 
 /// Receives a message about a commit that could not be recorded, or only in part.
 pub(crate) type Reporter<'r> = &'r dyn Fn(Level, &str);
-
-type Work<'w> = vcs::Work<'w, Option<Changeset>>;
-type Sink<'s> = vcs::Sink<'s, Option<Changeset>>;
 
 /// What was recorded.
 #[derive(Debug, Default)]
@@ -96,7 +93,7 @@ pub(crate) struct Recorder<'r> {
     pub report: Reporter<'r>,
 }
 
-impl Recorder<'_> {
+impl<'r> Recorder<'r> {
     /// Records what is new on the refs that were pushed, or on all. With a deadline, stops there and leaves the rest to
     /// the next call.
     pub(crate) fn record(&mut self, refs: Refs, deadline: Option<Deadline>) -> Result<Recorded, Error> {
@@ -104,7 +101,7 @@ impl Recorder<'_> {
         let (updates, pushes) = self.updates(refs)?;
         if !self.queue.is_initialised()? {
             // The first run, without `install`: what was there before these pushes counts as seen.
-            let before = self.repository.tips_before(&updates, &|_| true)?;
+            let before = updates.tips_before(&|_| true)?;
             self.queue.add_seen_tips(Walked::Commits, &before, EVERYTHING)?;
         }
         let mut settled = Settled { pushes, ..Settled::default() };
@@ -121,9 +118,8 @@ impl Recorder<'_> {
             (self.report)(Level::Error, &reason);
             settled.unreadable.push((unreadable.revision, reason));
         }
-        let (repository, items, unreadable_tips) = (self.repository, new.items, settled.unreadable.clone());
-        let read = |work: Work, sink: Sink| repository.read(items, deadline, work, sink);
-        let mut recorded = self.read_and_store(read, &|| true, deadline, Some(settled))?;
+        let unreadable_tips = settled.unreadable.clone();
+        let mut recorded = self.read_and_store(new.items, &|| true, deadline, Some(settled))?;
         recorded.unreadable.extend(unreadable_tips);
         Ok(recorded)
     }
@@ -133,32 +129,29 @@ impl Recorder<'_> {
     pub(crate) fn mark_all_seen(&mut self) -> Result<(), Error> {
         let _claim = self.claim(None)?;
         let (waiting, _) = self.updates(Refs::Pushed)?;
-        let before = self.repository.tips_before(&waiting, &|_| true)?;
+        let before = waiting.tips_before(&|_| true)?;
         Ok(self.queue.add_seen_tips(Walked::Commits, &before, EVERYTHING)?)
     }
 
     /// Records the commits of a range that a person named: neither pushes nor seen tips are touched. `progress` is
     /// called for each commit that was read, and says whether to go on.
-    pub(crate) fn backfill(&mut self, range: &Range, progress: &dyn Fn() -> bool) -> Result<Recorded, Error> {
-        let repository = self.repository;
-        self.read_and_store(|work, sink| repository.read_range(range, work, sink), progress, None, None)
+    pub(crate) fn backfill(&mut self, range: Items, progress: &dyn Fn() -> bool) -> Result<Recorded, Error> {
+        self.read_and_store(range, progress, None, None)
     }
 
     /// Records again the commits of these revisions, whose data was lost or could never be read.
     pub(crate) fn read_again(&mut self, revisions: &[String]) -> Result<Recorded, Error> {
-        let items = revisions.iter().filter_map(|revision| Item::of_revision(revision)).collect();
-        let repository = self.repository;
-        self.read_and_store(|work, sink| repository.read(items, None, work, sink), &|| true, None, None)
+        self.read_and_store(self.repository.revisions(revisions), &|| true, None, None)
     }
 
-    /// Returns the names of the watched refs whose commits are not all recorded.
-    pub(crate) fn refs_behind(&self) -> Result<Vec<String>, Error> {
+    /// Returns the names of the watched refs, or the revisions, that are not all recorded.
+    pub(crate) fn behind(&self) -> Result<Vec<String>, Error> {
         if !self.queue.is_initialised()? {
             // The first attempt to record something will count what is there as seen.
             return Ok(Vec::new());
         }
         let is_watched = |name: &str| self.rules.watched.includes(name);
-        Ok(self.queue.with_seen_tips(Walked::Commits, |seen| self.repository.refs_behind(&is_watched, seen))??)
+        Ok(self.queue.with_seen_tips(Walked::Commits, |seen| self.repository.behind(&is_watched, seen))??)
     }
 
     fn claim(&self, deadline: Option<Deadline>) -> Result<Option<Claimed>, queue::Error> {
@@ -169,34 +162,33 @@ impl Recorder<'_> {
     }
 
     /// Returns the refs to look at, and the pushes that they come from.
-    fn updates(&mut self, refs: Refs) -> Result<(Updates, Vec<i64>), Error> {
+    fn updates(&mut self, refs: Refs) -> Result<(Updates<'r>, Vec<i64>), Error> {
         self.queue.add_kept_pushes(clock::now())?;
         let pushes = self.queue.pushes()?;
         let updates = self.repository.updates(pushes.iter().map(|push| push.input.as_slice()), refs)?;
-        updates.malformed.iter().for_each(|line| (self.report)(Level::Warn, &format!("not a ref update: {line}")));
+        updates.malformed().iter().for_each(|line| (self.report)(Level::Warn, &format!("not a ref update: {line}")));
         Ok((updates, pushes.iter().map(|push| push.id).collect()))
     }
 
-    fn new_commits(&self, updates: &Updates, deadline: Option<Deadline>) -> Result<NewCommits, Error> {
+    fn new_commits(&self, updates: &Updates<'r>, deadline: Option<Deadline>) -> Result<NewCommits<'r>, Error> {
         self.walk(Walked::Commits, updates, &|name| self.rules.watched.includes(name), deadline)
     }
 
     fn walk(
         &self,
         walked: Walked,
-        updates: &Updates,
+        updates: &Updates<'r>,
         is_included: &dyn Fn(&str) -> bool,
         deadline: Option<Deadline>,
-    ) -> Result<NewCommits, Error> {
-        let walk =
-            |seen: &mut dyn Iterator<Item = Tip>| self.repository.new_commits(updates, is_included, seen, deadline);
+    ) -> Result<NewCommits<'r>, Error> {
+        let walk = |seen: &mut dyn Iterator<Item = Tip>| updates.new_commits(is_included, seen, deadline);
         Ok(self.queue.with_seen_tips(walked, walk)??)
     }
 
     /// Reads commits and records what is to be posted; in one transaction with the last of them, what is settled then.
     fn read_and_store(
         &mut self,
-        read: impl FnOnce(Work, Sink) -> Result<(), vcs::Error>,
+        items: Items,
         progress: &dyn Fn() -> bool,
         deadline: Option<Deadline>,
         settled: Option<Settled>,
@@ -209,7 +201,11 @@ impl Recorder<'_> {
             recorded.artifacts.extend(waiting.drain(..).flat_map(|changeset| changeset.artifacts));
             Ok::<_, queue::Error>(())
         };
-        let read = read(&|commit, paths| rules.policy.changeset(commit, paths), &mut |revision, read| {
+        let work: vcs::Work<Option<Changeset>> = &|commit, paths| match &commit.ref_name {
+            Some(name) if !rules.watched.includes(name) => Ok(None),
+            _ => rules.policy.changeset(commit, paths),
+        };
+        let read = items.read(deadline, work, &mut |revision, read| {
             recorded.commits += 1;
             let goes_on = progress();
             match read {
@@ -285,7 +281,7 @@ mod tests {
 
         fn run<T>(&self, mut work: impl FnMut(&mut Recorder) -> T) -> T {
             let state = StateDir::open(self.repository.path(), Sharing::Owner, None).expect("a state directory");
-            let repository = Repository::open(self.repository.path()).expect("a repository");
+            let repository = Repository::open(self.repository.path(), &self.config).expect("a repository");
             let rules = Rules::new(&self.config, "destination".into());
             let report = |_: Level, message: &str| panic!("{message}");
             let done = Store::new(state, std::time::Duration::ZERO).run(|queue| {
@@ -364,9 +360,9 @@ mod tests {
         let scene = Scene::new();
         scene.mark_all_seen();
         scene.repository.commit("main", "nothing");
-        assert_eq!(scene.run(|recorder| recorder.refs_behind().expect("readable")), ["refs/heads/main"]);
+        assert_eq!(scene.run(|recorder| recorder.behind().expect("readable")), ["refs/heads/main"]);
         scene.run(|recorder| recorder.record(Refs::All, None).expect("recorded"));
-        assert_eq!(scene.run(|recorder| recorder.refs_behind().expect("readable")), [] as [&str; 0]);
+        assert_eq!(scene.run(|recorder| recorder.behind().expect("readable")), [] as [&str; 0]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::vcs::Updates;
 /// The refs on which messages change states.
 pub(super) enum StateRefs {
     None,
-    /// The branch that HEAD names.
+    /// The main branch: in Git, the one that HEAD names.
     Head,
     Patterns(Vec<String>),
 }
@@ -27,18 +27,18 @@ impl StateRefs {
     }
 }
 
-impl Recorder<'_> {
+impl<'r> Recorder<'r> {
     /// Finds the commits that are new to these refs.
     pub(super) fn request_states(
         &mut self,
-        updates: &Updates,
+        updates: &Updates<'r>,
         deadline: Option<Deadline>,
         settled: &mut Settled,
     ) -> Result<(), Error> {
         let patterns = match &self.rules.state_refs {
             // What comes in while this is off never changes a state.
             StateRefs::None => return Ok(self.queue.forget_seen_tips(Walked::States)?),
-            StateRefs::Head => self.repository.head_branch().into_iter().collect(),
+            StateRefs::Head => self.repository.main_branch().into_iter().collect(),
             StateRefs::Patterns(patterns) => patterns.clone(),
         };
         let refs = RefPatterns::new(&patterns);
@@ -47,19 +47,21 @@ impl Recorder<'_> {
             // State changes were just enabled, or `state.refs` changed: the commits already on these branches change
             // nothing. If no such branch exists yet, all refs are marked as seen, so that the first such branch does not
             // replay the whole history.
-            let mut tips = self.repository.tips_before(updates, &|name| refs.matches(name))?;
+            let mut tips = updates.tips_before(&|name| refs.matches(name))?;
             if tips.is_empty() {
-                tips = self.repository.tips_before(updates, &|_| true)?;
+                tips = updates.tips_before(&|_| true)?;
             }
             self.queue.add_seen_tips(Walked::States, &tips, &scope)?;
         }
         let new = self.walk(Walked::States, updates, &|name| refs.matches(name), deadline)?;
         settled.state_tips = new.moved;
         let requests: &mut Vec<StateRequest> = &mut settled.state_requests;
-        self.repository.read(
-            new.items,
+        new.items.read(
             deadline,
-            &|commit, _| Ok(self.rules.policy.state_request(commit)),
+            &|commit, _| match &commit.ref_name {
+                Some(name) if !refs.matches(name) => Ok(None),
+                _ => Ok(self.rules.policy.state_request(commit)),
+            },
             // One that cannot be read is reported where its Changeset is recorded.
             &mut |_, request| {
                 requests.extend(request.ok().flatten());

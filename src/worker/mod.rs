@@ -115,7 +115,7 @@ impl Report {
 
 /// Works on one repository.
 pub(crate) struct Worker<'w> {
-    pub git_dir: &'w Path,
+    pub repo_dir: &'w Path,
     pub queue: &'w mut Queue,
     /// The claim on waiting, where it was made before.
     pub waiting: Option<Claimed>,
@@ -243,10 +243,11 @@ impl Worker<'_> {
             return Ok(None);
         }
         let rules = Rules::new(&self.config, self.config.destination());
-        let recorded = Repository::open(self.git_dir).map_err(record::Error::from).and_then(|repository| {
-            let (queue, report) = (&mut *self.queue, self.report);
-            Recorder { repository: &repository, queue, rules: &rules, report }.record(Refs::Pushed, None)
-        });
+        let recorded =
+            Repository::open(self.repo_dir, &self.config).map_err(record::Error::from).and_then(|repository| {
+                let (queue, report) = (&mut *self.queue, self.report);
+                Recorder { repository: &repository, queue, rules: &rules, report }.record(Refs::Pushed, None)
+            });
         match recorded {
             // The lines of the hooks tell only what these had recorded themselves.
             Ok(recorded) => {

@@ -17,16 +17,16 @@ struct Turn {
 
 impl Schedule {
     /// Takes in new repositories, each with a turn now, and drops those that are gone.
-    pub(crate) fn keep(&mut self, git_dirs: &BTreeSet<PathBuf>, now: Time) {
-        self.0.retain(|git_dir, turn| turn.is_running || git_dirs.contains(git_dir));
-        for git_dir in git_dirs {
-            self.0.entry(git_dir.clone()).or_insert(Turn { due: Some(now), is_running: false });
+    pub(crate) fn keep(&mut self, repo_dirs: &BTreeSet<PathBuf>, now: Time) {
+        self.0.retain(|repo_dir, turn| turn.is_running || repo_dirs.contains(repo_dir));
+        for repo_dir in repo_dirs {
+            self.0.entry(repo_dir.clone()).or_insert(Turn { due: Some(now), is_running: false });
         }
     }
 
     /// Gives a repository a turn at this time, unless it has an earlier one.
-    pub(crate) fn bring_forward(&mut self, git_dir: &Path, at: Time) {
-        if let Some(turn) = self.0.get_mut(git_dir) {
+    pub(crate) fn bring_forward(&mut self, repo_dir: &Path, at: Time) {
+        if let Some(turn) = self.0.get_mut(repo_dir) {
             turn.due = Some(turn.due.map_or(at, |due| due.min(at)));
         }
     }
@@ -34,18 +34,18 @@ impl Schedule {
     /// Takes the repository that has waited for its turn longest.
     pub(crate) fn take(&mut self, now: Time) -> Option<PathBuf> {
         let is_due = |turn: &Turn| !turn.is_running && turn.due.is_some_and(|due| due <= now);
-        let (git_dir, turn) = self.0.iter_mut().filter(|(_, turn)| is_due(turn)).min_by_key(|(_, turn)| turn.due)?;
+        let (repo_dir, turn) = self.0.iter_mut().filter(|(_, turn)| is_due(turn)).min_by_key(|(_, turn)| turn.due)?;
         *turn = Turn { due: None, is_running: true };
-        Some(git_dir.clone())
+        Some(repo_dir.clone())
     }
 
     /// Ends a turn. What was asked for meanwhile stays asked for.
-    pub(crate) fn give_back(&mut self, git_dir: &Path, next: Option<Time>) {
-        if let Some(turn) = self.0.get_mut(git_dir) {
+    pub(crate) fn give_back(&mut self, repo_dir: &Path, next: Option<Time>) {
+        if let Some(turn) = self.0.get_mut(repo_dir) {
             turn.is_running = false;
         }
         if let Some(next) = next {
-            self.bring_forward(git_dir, next);
+            self.bring_forward(repo_dir, next);
         }
     }
 

@@ -27,28 +27,28 @@ impl Service {
     pub(crate) fn work(&self, work: impl Fn(&Path) -> Option<Time>) {
         let mut guard = self.lock();
         while !guard.1 {
-            let Some(git_dir) = guard.0.take(now()) else {
+            let Some(repo_dir) = guard.0.take(now()) else {
                 let wait = guard.0.next().map_or(LONGEST_WAIT, |next| next.since(now()));
                 guard = self.changed.wait_timeout(guard, wait).expect("no holder panics").0;
                 continue;
             };
             drop(guard);
-            let next = work(&git_dir);
+            let next = work(&repo_dir);
             guard = self.lock();
-            guard.0.give_back(&git_dir, next);
+            guard.0.give_back(&repo_dir, next);
             self.changed.notify_one();
         }
     }
 
     /// Replaces the repositories; new ones have a turn now.
-    pub(crate) fn keep(&self, git_dirs: &BTreeSet<PathBuf>) {
-        self.lock().0.keep(git_dirs, now());
+    pub(crate) fn keep(&self, repo_dirs: &BTreeSet<PathBuf>) {
+        self.lock().0.keep(repo_dirs, now());
         self.changed.notify_all();
     }
 
     /// Gives a repository a turn now.
-    pub(crate) fn bring_forward(&self, git_dir: &Path) {
-        self.lock().0.bring_forward(git_dir, now());
+    pub(crate) fn bring_forward(&self, repo_dir: &Path) {
+        self.lock().0.bring_forward(repo_dir, now());
         self.changed.notify_one();
     }
 

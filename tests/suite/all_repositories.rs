@@ -37,7 +37,7 @@ fn every_command_refuses_a_directory_without_repositories() {
     let server = Server::without_hook();
     fs::create_dir(server.path().join("empty")).expect("it is new");
     for command in COMMANDS {
-        for (dir, why) in [("empty", "there is no Git repository below"), ("nowhere", "is not a directory")] {
+        for (dir, why) in [("empty", "there is no repository below"), ("nowhere", "is not a directory")] {
             let mut run = hermetic(program());
             run.args(command).args(["--all-repos", dir]).current_dir(server.path());
             let ran = ran(run).fails_with(2);
@@ -51,7 +51,7 @@ fn commands_for_repositories_with_the_hook_say_so_where_there_is_none() {
     let many = Many::without_hook(2, "", DELIVER_LATER);
     for command in [&["deliver"][..], &["status"], &["catch-up"], &["uninstall"], &["doctor"]] {
         let ran = many.run(command).fails_with(2);
-        assert!(ran.stderr.contains("no Git repository with the hook"), "{command:?} {ran:?}");
+        assert!(ran.stderr.contains("no repository with the hook"), "{command:?} {ran:?}");
         assert!(ran.stderr.contains("rally-hook install --all-repos"), "{command:?} {ran:?}");
     }
 }

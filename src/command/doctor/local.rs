@@ -6,24 +6,24 @@ use std::time::Duration;
 use super::Finding::{self, Fine, Note, Wrong};
 use super::wrong;
 use crate::clock::now;
-use crate::command::hook_file::{self, HOOK, Hook, KEPT, KEPT_BEFORE, is_executable};
+use crate::command::hook_file::{Hook, is_executable, kept};
 use crate::command::identity::Naming;
-use crate::command::{Error, Site, from_now, neighbours};
+use crate::command::{Error, Site, from_now, hooks, neighbours};
 use crate::config::{Commits, Config};
 use crate::process;
 use crate::queue::{AFTER_LOSS, AtWork, Pause, Status, Store};
 use crate::refs::RefPatterns;
 use crate::text::{plural, with_causes};
-use crate::vcs::{self, Repository};
+use crate::vcs::{Kind, Repository};
 
 /// Less space means that a few large pushes fill it: in bytes, and in files.
 const LEAST_SPACE: u64 = 50_000_000;
 const LEAST_FILES: u64 = 100;
 
 /// Tells under which name the repository is posted, and whether other repositories of this host are too.
-pub(super) fn name(naming: Option<Naming>, git_dir: &Path, config: &Config, config_file: Option<&Path>) -> Finding {
+pub(super) fn name(naming: Option<Naming>, repo_dir: &Path, config: &Config, config_file: Option<&Path>) -> Finding {
     let name = &config.repository.name;
-    match (neighbours::look(git_dir, config, config_file), naming) {
+    match (neighbours::look(repo_dir, config, config_file), naming) {
         (Ok(Some(clash)), _) | (_, Some(Naming::Clash(clash))) => Wrong(clash),
         (_, Some(Naming::Notable(text))) => Note(text),
         (Ok(None), _) => Fine(format!("{name}, a name that no other repository of this host has by accident")),
@@ -33,24 +33,26 @@ pub(super) fn name(naming: Option<Naming>, git_dir: &Path, config: &Config, conf
     }
 }
 
-pub(super) fn repository(git_dir: &Path) -> Finding {
-    match Repository::open(git_dir).and_then(|repository| repository.ref_names()) {
-        Ok(names) => Fine(format!("{} with {}", git_dir.display(), plural(names.len(), "ref"))),
+pub(super) fn repository(repo_dir: &Path, config: &Config) -> Finding {
+    let kind = Kind::of(repo_dir).scm_type();
+    match Repository::open(repo_dir, config).and_then(|repository| repository.ref_names()) {
+        Ok(Some(names)) => Fine(format!("{} with {}", repo_dir.display(), plural(names.len(), "ref"))),
+        Ok(None) => Fine(format!("{}, a repository of {kind}", repo_dir.display())),
         Err(error) => wrong(&error),
     }
 }
 
-pub(super) fn hook(git_dir: &Path) -> Finding {
-    let hooks = match vcs::hooks_dir(git_dir) {
-        Ok(dir) => dir,
+pub(super) fn hook(repo_dir: &Path) -> Finding {
+    let (hook, found) = match hooks::look(repo_dir) {
+        Ok(found) => found,
         Err(error) => return wrong(&error),
     };
-    let hook = hooks.join(HOOK);
     let name = hook.display();
-    match hook_file::look(&hooks) {
+    match found {
+        Hook::NotNeeded => Fine("none is needed: `rally-hook worker` or `rally-hook catch-up` polls the server".into()),
         Hook::IsDispatched(file) => Fine(format!("{}, which the host's own hook runs", file.display())),
         Hook::Missing => Wrong(format!("{name} does not exist; run: rally-hook install")),
-        Hook::NotExecutable => Wrong(format!("{name} is not executable, so Git ignores it; run: chmod +x {name}")),
+        Hook::NotExecutable => Wrong(format!("{name} is not executable, so it is ignored; run: chmod +x {name}")),
         Hook::OnNoexecMount => Wrong(format!(
             "{name} lies on a file system mounted noexec, so Git ignores it; set core.hooksPath to a directory on another \
              one, then run: rally-hook install"
@@ -68,8 +70,7 @@ pub(super) fn hook(git_dir: &Path) -> Finding {
 /// Tells whether the hooks that ours keeps run.
 fn kept_hooks(hook: &Path) -> Finding {
     let name = hook.display();
-    let kept = [hook.with_file_name(KEPT), hook.with_file_name(KEPT_BEFORE)];
-    match kept {
+    match kept(hook) {
         [kept, _] if kept.exists() && !is_executable(&kept) => Note(format!(
             "{name}; the hook that it keeps, {0}, is not executable and does not run; run: chmod +x {0}",
             kept.display()
@@ -161,8 +162,8 @@ fn state_of_queue(status: &Status) -> Finding {
 /// Tells whether all watched refs have been recorded.
 pub(super) fn refs(site: &Site) -> Finding {
     let repository = site.repository().map_err(Error::from);
-    let behind = repository.and_then(|repository| site.with_recorder(&repository, |recorder| recorder.refs_behind()));
-    let unmatched = unmatched_patterns(&site.git_dir, &site.config.commits.refs);
+    let behind = repository.and_then(|repository| site.with_recorder(&repository, |recorder| recorder.behind()));
+    let unmatched = unmatched_patterns(site, &site.config.commits.refs);
     match behind {
         Ok(refs) if refs.is_empty() && !unmatched.is_empty() => Note(format!(
             "no ref matches {}; check commits.refs, unless such refs are pushed later",
@@ -188,8 +189,9 @@ pub(super) fn space(site: &Site) -> Finding {
 }
 
 /// Returns the patterns that match no ref of the repository, if it has any refs; the defaults are no mistake.
-fn unmatched_patterns(git_dir: &Path, patterns: &[String]) -> Vec<String> {
-    let names = Repository::open(git_dir).and_then(|repository| repository.ref_names()).unwrap_or_default();
+fn unmatched_patterns(site: &Site, patterns: &[String]) -> Vec<String> {
+    let names = site.repository().and_then(|repository| repository.ref_names());
+    let names = names.ok().flatten().unwrap_or_default();
     let is_matched = |pattern: &String| {
         let refs = RefPatterns::new(std::slice::from_ref(pattern));
         names.iter().any(|name| refs.matches(name))

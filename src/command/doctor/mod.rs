@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::identity::{Naming, identify_at};
 use super::many::{Which, each};
-use super::{Ended, Error, Site, as_owner, config_file, git_dir, load_config};
+use super::{Ended, Error, Site, as_owner, config_file, load_config, repo_dir};
 use crate::cli::{self, Place};
 use crate::config::Rally;
 use crate::environment::variable;
@@ -49,9 +49,9 @@ pub(super) fn run(place: &Place, arguments: &cli::Doctor) -> Result<Ended, Error
 }
 
 fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Error> {
-    let git_dir = git_dir(place)?;
-    doctor.begin(&git_dir);
-    let loaded = config_file(place, &git_dir).and_then(|file| Ok((load_config(file.as_deref(), &git_dir)?, file)));
+    let repo_dir = repo_dir(place)?;
+    doctor.begin(&repo_dir);
+    let loaded = config_file(place, &repo_dir).and_then(|file| Ok((load_config(file.as_deref(), &repo_dir)?, file)));
     let config = match loaded {
         Ok((config, config_file)) => {
             let named = config_file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default();
@@ -63,27 +63,28 @@ fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Er
             None
         }
     };
-    doctor.say("repository", in_time(&git_dir, local::repository))?;
-    doctor.say("hook", in_time(&git_dir, local::hook))?;
     let (config, config_file) = config.unzip();
+    let known = config.clone().unwrap_or_default();
+    doctor.say("repository", in_time(&repo_dir, move |repo_dir| local::repository(repo_dir, &known)))?;
+    doctor.say("hook", in_time(&repo_dir, local::hook))?;
     let look = |check: fn(&Site) -> Finding| {
         let config = config.clone().unwrap_or_default();
-        in_time(&git_dir, move |git_dir| {
-            Site::with_config(git_dir.to_owned(), config).map_or_else(|error| wrong(&error), |site| check(&site))
+        in_time(&repo_dir, move |repo_dir| {
+            Site::with_config(repo_dir.to_owned(), config).map_or_else(|error| wrong(&error), |site| check(&site))
         })
     };
     doctor.say("queue", look(local::queue))?;
     doctor.say("space", look(local::space))?;
     doctor.say("file system", look(local::file_system))?;
     if let Some(mut config) = config.clone() {
-        let naming = identify_at(&git_dir, &mut config).map(|home| Naming::of(&config, &home));
-        doctor.say("name", local::name(naming, &git_dir, &config, config_file.flatten().as_deref()))?;
+        let naming = identify_at(&repo_dir, &mut config).map(|home| Naming::of(&config, &home));
+        doctor.say("name", local::name(naming, &repo_dir, &config, config_file.flatten().as_deref()))?;
         doctor.say("refs", look(local::refs))?;
         doctor.say("log", look(local::log))?;
         doctor.say("authors", local::authors(&config))?;
         doctor.rally(&config, probes)?;
     }
-    doctor.end(&git_dir)
+    doctor.end(&repo_dir)
 }
 
 struct Doctor {
@@ -102,21 +103,21 @@ struct Doctor {
 type Asked = (Rally, Vec<String>);
 
 impl Doctor {
-    fn begin(&mut self, git_dir: &Path) {
+    fn begin(&mut self, repo_dir: &Path) {
         self.all_fine = true;
-        self.heading = self.heading.take().map(|_| format!("{}:\n", git_dir.display()));
+        self.heading = self.heading.take().map(|_| format!("{}:\n", repo_dir.display()));
     }
 
-    fn end(&mut self, git_dir: &Path) -> Result<Ended, Error> {
+    fn end(&mut self, repo_dir: &Path) -> Result<Ended, Error> {
         if let Some(checks) = &mut self.checks {
             let checks = std::mem::take(checks);
-            let object = json!({"repository": git_dir.to_string_lossy(), "fine": self.all_fine, "checks": checks});
+            let object = json!({"repository": repo_dir.to_string_lossy(), "fine": self.all_fine, "checks": checks});
             writeln!(io::stdout(), "{}", json_safe(&object.to_string()))?;
             return Ok(Ended::done_if(self.all_fine));
         }
         if self.heading.as_ref().is_some_and(|heading| !heading.is_empty()) {
             self.heading = None;
-            self.say("repository", Fine(git_dir.display().to_string()))?;
+            self.say("repository", Fine(repo_dir.display().to_string()))?;
             self.heading = Some(String::new());
         }
         Ok(Ended::done_if(self.all_fine))
@@ -145,9 +146,9 @@ impl Doctor {
 }
 
 /// Does a check of a repository. A file system that hangs ends it.
-fn in_time(git_dir: &Path, check: impl FnOnce(&Path) -> Finding + Send + 'static) -> Finding {
-    let (git_dir, (done, answer)) = (git_dir.to_owned(), channel());
-    thread::spawn(move || done.send(check(&git_dir)));
+fn in_time(repo_dir: &Path, check: impl FnOnce(&Path) -> Finding + Send + 'static) -> Finding {
+    let (repo_dir, (done, answer)) = (repo_dir.to_owned(), channel());
+    thread::spawn(move || done.send(check(&repo_dir)));
     let too_long = || {
         let limit = LOCAL_LIMIT.as_secs();
         Wrong(format!("no answer within {limit} s; a file system may hang, or another process may hold the queue"))

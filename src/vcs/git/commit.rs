@@ -75,6 +75,7 @@ impl<'d> RawCommit<'d> {
             author_name: self.text(name.trim_ascii()),
             author_email: self.text(email.trim_ascii()),
             branch: branch.cloned(),
+            ref_name: None,
             message: self.text(self.message),
         }
     }

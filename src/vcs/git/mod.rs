@@ -26,53 +26,21 @@ use std::path::{Path, PathBuf};
 use git2::ObjectFormat;
 
 use crate::text;
-use id::{Dated, ObjectId};
+use crate::vcs::Error;
+use id::Dated;
 use objects::Objects;
 
-pub(crate) use new_commits::{NewCommits, Refs, Updates};
-pub(crate) use place::{Named, discover, hooks_dir, is_shared, shares_hooks};
+pub(crate) use id::ObjectId;
+pub(crate) use new_commits::{NewCommits, Updates};
+pub(crate) use objects::LARGEST;
+pub(crate) use place::{discover, hooks_dir, is_shared, shares_hooks};
 pub(crate) use range::Range;
 pub(crate) use read::Item;
 pub(crate) use stamp::refs_stamp;
+pub(crate) use tree_diff::MAX_DEPTH;
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("{} is not a Git repository", .0.display())]
-    NoRepository(PathBuf),
-    /// What Git says about a repository that it refuses.
-    #[error("{}: git says: {message}", path.display())]
-    Git { path: PathBuf, message: String },
-    #[error(
-        "{} belongs to user {owner}; run this as that user, or chown it if the repository changed hands", path.display()
-    )]
-    Foreign { path: PathBuf, owner: u32 },
-    #[error("cannot run git; install it, or put it into PATH")]
-    RunGit(#[source] std::io::Error),
-    #[error("cannot open the repository {}", path.display())]
-    Open { path: PathBuf, source: git2::Error },
-    #[error("the path {} is not UTF-8 and cannot be reached through /proc; rename it, or mount /proc", path.display())]
-    NotUtf8 { path: PathBuf, source: std::io::Error },
-    #[error("cannot read object {id}")]
-    Object { id: ObjectId, source: git2::Error },
-    #[error("cannot read object {id}")]
-    Loose { id: ObjectId, source: std::io::Error },
-    #[error("object {id} is damaged: it is not a {kind}")]
-    Damaged { id: ObjectId, kind: &'static str },
-    #[error("tree {id} is nested too deeply: more than {} directories", tree_diff::MAX_DEPTH)]
-    TooDeep { id: ObjectId },
-    #[error("object {id} is too large: {size} bytes; at most {} are read", objects::LARGEST)]
-    TooLarge { id: ObjectId, size: usize },
-    #[error("tag {id} leads through too many other tags")]
-    TooManyTags { id: ObjectId },
-    #[error("cannot start a thread to read commits; this user may have no more processes or memory")]
-    Thread(#[source] std::io::Error),
-    #[error("the time for reading history is over")]
-    OutOfTime,
-    #[error("git cannot resolve the range: {0}")]
-    Range(String),
-    #[error("{0:?} is not a date; write 2026-01-31 or \"3 weeks ago\"")]
-    Date(String),
-}
+/// An error of the library, for the list of all errors.
+pub(crate) type LibraryError = git2::Error;
 
 /// An open repository.
 pub(crate) struct Repository {

@@ -15,13 +15,7 @@ use super::walk::Walk;
 use super::{Error, Repository};
 use crate::clock::Deadline;
 use crate::commit::{MovedTips, Tip};
-
-/// Which refs to look at besides those that were pushed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refs {
-    Pushed,
-    All,
-}
+use crate::vcs::{Refs, Unreadable};
 
 /// Refs that may have new commits.
 pub(crate) struct Updates {
@@ -39,13 +33,6 @@ pub(crate) struct NewCommits {
     pub items: Vec<Item>,
     pub moved: MovedTips,
     pub unreadable: Vec<Unreadable>,
-}
-
-/// What a ref was moved to and cannot be read.
-pub(crate) struct Unreadable {
-    pub name: String,
-    pub revision: String,
-    pub error: Error,
 }
 
 impl Repository {

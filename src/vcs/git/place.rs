@@ -13,17 +13,10 @@ use super::Error;
 use crate::environment::variable;
 use crate::files::{self, Links};
 use crate::text::readable;
+use crate::vcs::Named;
 
 /// No file of one line that Git writes is longer, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
-
-/// Who named a directory, which decides whether its owner matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Named {
-    /// Git or a host, in `GIT_DIR`. Git does not look at the owner then either: it has done so before it ran the hook.
-    ByGit,
-    ByUser,
-}
 
 /// Returns the Git directory that `dir` is or lies in, absolute: the one that all linked work trees have in common.
 ///
@@ -43,7 +36,7 @@ pub(crate) fn discover(dir: &Path, named: Named) -> Result<PathBuf, Error> {
         let is_missing =
             |message: &str| message.contains("not a git repository") || message.contains("cannot change to");
         match answer {
-            Err(Error::Git { message, .. }) if is_missing(&message) => return Err(missing()),
+            Err(Error::Says { message, .. }) if is_missing(&message) => return Err(missing()),
             answer => dir.join(path_of(&answer?)),
         }
     };
@@ -107,7 +100,7 @@ pub(crate) fn git(dir: &Path) -> Command {
 /// # Errors
 /// With Git's own message if it fails.
 pub(crate) fn ask(dir: &Path, arguments: &[&str]) -> Result<Vec<u8>, Error> {
-    let output = git(dir).args(arguments).output().map_err(Error::RunGit)?;
+    let output = git(dir).args(arguments).output().map_err(|source| Error::Run { program: "git", source })?;
     match output.status.success() {
         true => Ok(output.stdout),
         false => Err(refusal(dir, &output.stderr)),
@@ -119,7 +112,7 @@ fn refusal(dir: &Path, stderr: &[u8]) -> Error {
     let (path, message) = (dir.to_owned(), message(stderr));
     match dir.metadata() {
         Ok(meta) if message.contains("dubious ownership") => Error::Foreign { path, owner: meta.uid() },
-        _ => Error::Git { path, message },
+        _ => Error::Says { program: "git", path, message },
     }
 }
 
@@ -162,12 +155,12 @@ pub(crate) fn head_branch(git_dir: &Path) -> Option<String> {
 /// Returns where Git looks for hooks: `core.hooksPath`, from any level of its configuration, or `hooks`.
 pub(crate) fn hooks_dir(git_dir: &Path) -> Result<PathBuf, Error> {
     let configured = git(git_dir).args(["config", "--type=path", "--get", "core.hooksPath"]).output();
-    let output = configured.map_err(Error::RunGit)?;
+    let output = configured.map_err(|source| Error::Run { program: "git", source })?;
     match output.status.code() {
         // Relative to where the hooks of a push run: the Git directory, even if there is a work tree (`git help hooks`).
         Some(0) => Ok(git_dir.join(path_of(&output.stdout))),
         Some(1) => Ok(git_dir.join("hooks")),
-        _ => Err(Error::Git { path: git_dir.to_owned(), message: message(&output.stderr) }),
+        _ => Err(Error::Says { program: "git", path: git_dir.to_owned(), message: message(&output.stderr) }),
     }
 }
 

@@ -11,7 +11,7 @@ use super::read::Item;
 use super::walk::{Found, Walk};
 use super::{Error, Repository};
 use crate::time::CommitTime;
-use crate::vcs::{Sink, Work};
+use crate::vcs::{Sink, Wanted, Work};
 
 /// Commits to take with all that they reach, less what others reach, less what is older than a time.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,9 +32,13 @@ static DATE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!("(?-u)^({day}|{ago}|yesterday|midnight|noon)$")).expect("the pattern is valid")
 });
 
-fn is_date(text: &str) -> bool {
+pub(crate) fn is_date(text: &str) -> bool {
     let is_in_calendar = |day: &str| humantime::parse_rfc3339_weak(&format!("{day} 00:00:00")).is_ok();
     DATE.captures(text).is_some_and(|found| found.name("day").is_none_or(|day| is_in_calendar(day.as_str())))
+}
+
+fn misused(message: String) -> Error {
+    Error::Range { program: "git", message }
 }
 
 impl Repository {
@@ -44,25 +48,31 @@ impl Repository {
     ///
     /// # Errors
     /// If Git does not understand them, or an option is not a revision, or the date is not one.
-    pub(crate) fn range(&self, revisions: &[String], since: Option<&str>) -> Result<Range, Error> {
+    pub(crate) fn range(&self, wanted: &Wanted) -> Result<Range, Error> {
+        let all = wanted.all.then(|| "--all".to_owned());
+        let mut revisions: Vec<String> = wanted.ranges.iter().cloned().chain(all).collect();
+        if revisions.is_empty() {
+            revisions.push("HEAD".into());
+        }
+        let since = wanted.since.as_deref();
         let is_revision = |option: &str| {
             let name = option.split('=').next().unwrap_or_default();
             !option.starts_with('-') || REVISION_OPTIONS.contains(&name)
         };
         if let Some(option) = revisions.iter().find(|revision| !is_revision(revision)) {
-            return Err(Error::Range(format!("{option} is not a revision; name commits, as in v1..main")));
+            return Err(misused(format!("{option} is not a revision; name commits, as in v1..main")));
         }
         if let Some(date) = since.filter(|date| !is_date(date)) {
             return Err(Error::Date(date.to_owned()));
         }
-        let range = self.parsed(revisions, since)?;
+        let range = self.parsed(&revisions, since)?;
         let is_other = |id: &ObjectId| matches!(self.objects.peel(*id), Ok(None));
         if range.tips.iter().chain(&range.hidden).any(is_other) {
             // A ref among `--all` may lead to something else; what a person names must be commits.
             for revision in revisions.iter().filter(|revision| !revision.starts_with("--")) {
                 let named = self.parsed(std::slice::from_ref(revision), None)?;
                 if named.tips.iter().chain(&named.hidden).any(is_other) {
-                    return Err(Error::Range(format!("{revision} is not a commit")));
+                    return Err(misused(format!("{revision} is not a commit")));
                 }
             }
         }
@@ -77,13 +87,13 @@ impl Repository {
             // Without it a misspelt revision would be taken for a file's name and ignored.
             .arg("--")
             .output()
-            .map_err(Error::RunGit)?;
+            .map_err(|source| Error::Run { program: "git", source })?;
         if !output.status.success() {
-            return Err(Error::Range(place::message(&output.stderr)));
+            return Err(misused(place::message(&output.stderr)));
         }
         let mut range = Range::default();
         for line in String::from_utf8_lossy(&output.stdout).lines() {
-            let id = |hex: &str| hex.parse().map_err(|()| Error::Range(format!("{line} is not a commit")));
+            let id = |hex: &str| hex.parse().map_err(|()| misused(format!("{line} is not a commit")));
             if let Some(hex) = line.strip_prefix('^') {
                 range.hidden.push(id(hex)?);
             } else if let Some(time) = line.strip_prefix("--max-age=") {

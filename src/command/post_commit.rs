@@ -1,0 +1,34 @@
+//! What Subversion runs after a commit and after a change of a revision's property, and Mercurial after a transaction.
+//!
+//! They keep what they are told, and return: the process in the background reads the repository. On success nothing is
+//! written. Subversion shows what a hook writes only if the hook fails, as a warning; its client ends well all the same.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::post_receive::{Event, run_with};
+use super::{Ended, Error};
+use crate::cli::Place;
+use crate::messages::is_pusher_told;
+use crate::process;
+
+/// Runs a hook of Subversion: its own file, if our script names it, and the arguments that Subversion gives, of which the
+/// first is the repository.
+pub(super) fn run(place: &Place, name: &str, arguments: &[OsString]) -> Result<Ended, Error> {
+    process::ignore_hang_ups();
+    let (hook, given) = match arguments {
+        [hook, given @ ..] if Path::new(hook).file_name().is_some_and(|file| file == name) => (Some(hook), given),
+        given => (None, given),
+    };
+    let [repository, _, ..] = given else {
+        return Err(Error::Usage(format!(
+            "{name} needs what Subversion gives its hook: the repository and a revision"
+        )));
+    };
+    let place = Place { repo: Some(repository.into()), ..place.clone() };
+    let parts: Vec<&[u8]> = std::iter::once(name.as_bytes()).chain(given.iter().map(|part| part.as_bytes())).collect();
+    let input = parts.join(&0);
+    run_with(&place, &Event { hook: hook.map(Path::new), input: &input, arguments: Some(given) });
+    Ok(Ended::done_if(!is_pusher_told()))
+}

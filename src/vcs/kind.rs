@@ -1,0 +1,166 @@
+//! The kinds of repositories: how one is recognised, where its hooks lie, and who uses it.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{Error, git};
+use crate::files::{self, Links};
+
+/// No file of one path is longer, in bytes.
+const MAX_PATH: u64 = 64 * 1024;
+/// No configuration is longer, in bytes.
+const MAX_CONFIG: u64 = 1024 * 1024;
+
+/// Who named a directory, which decides whether its owner matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// The program or host that runs the hook. It has looked at the owner before, if it does so at all.
+    ByHost,
+    ByUser,
+}
+
+/// A kind of repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Git,
+    Subversion,
+    Mercurial,
+    Tfvc,
+}
+
+impl Kind {
+    /// Returns the kind of a repository's directory; Git's, if it is none that is known.
+    pub(crate) fn of(repo_dir: &Path) -> Self {
+        Kind::at(repo_dir).unwrap_or(Kind::Git)
+    }
+
+    /// Returns the kind of the repository whose own directory this is.
+    pub(crate) fn at(dir: &Path) -> Option<Self> {
+        let has = |name: &str| dir.join(name).symlink_metadata().is_ok();
+        if has("HEAD") && dir.join("objects").is_dir() {
+            Some(Kind::Git)
+        } else if has("format") && has("db/format") {
+            Some(Kind::Subversion)
+        } else if dir.file_name().is_some_and(|name| name == ".hg") && (has("requires") || has("store")) {
+            Some(Kind::Mercurial)
+        } else if names_tfvc(dir) {
+            Some(Kind::Tfvc)
+        } else {
+            None
+        }
+    }
+
+    /// Returns the word for it in `status --json`.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Kind::Git => "git",
+            Kind::Subversion => "svn",
+            Kind::Mercurial => "hg",
+            Kind::Tfvc => "tfvc",
+        }
+    }
+
+    /// Returns the SCMType of its SCMRepository. "Git" was seen in Rally, the others are the names of Rally's connectors.
+    pub(crate) fn scm_type(self) -> &'static str {
+        match self {
+            Kind::Git => "Git",
+            Kind::Subversion => "Subversion",
+            Kind::Mercurial => "Mercurial",
+            Kind::Tfvc => "TFS",
+        }
+    }
+}
+
+/// Tells whether a directory stands for a path on a server, as its configuration says.
+fn names_tfvc(dir: &Path) -> bool {
+    let text = files::read(&dir.join("rally-hook.toml"), MAX_CONFIG, Links::Refuse).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().any(|line| line.trim_start().starts_with("[tfvc]"))
+}
+
+/// Returns the directory of the repository that `dir` is or lies in, absolute: what all its work trees have in common.
+///
+/// # Errors
+/// If there is none, or it belongs to somebody else and was not opened to this user.
+pub(crate) fn discover(dir: &Path, named: Named) -> Result<PathBuf, Error> {
+    let found = match Kind::at(dir) {
+        Some(Kind::Git) => None,
+        Some(_) => Some(dir.to_owned()),
+        None => mercurial_in(dir),
+    };
+    let Some(found) = found else {
+        let from_within = |error| match dir.canonicalize() {
+            Ok(dir) if matches!(error, Error::NoRepository(_)) => {
+                dir.ancestors().find_map(mercurial_in).map_or(Err(error), |found| own(found, named))
+            }
+            _ => Err(error),
+        };
+        return git::discover(dir, named).or_else(from_within);
+    };
+    own(found, named)
+}
+
+/// Returns the path of a repository's directory, if this user may use it.
+fn own(found: PathBuf, named: Named) -> Result<PathBuf, Error> {
+    let path = found.canonicalize().map_err(|_| Error::NoRepository(found))?;
+    match path.metadata() {
+        Ok(meta) if named == Named::ByUser && !files::is_own(&meta) && !is_shared(&path) => {
+            Err(Error::Foreign { owner: meta.uid(), path })
+        }
+        _ => Ok(path),
+    }
+}
+
+/// Returns the directory of the repository whose working directory this is; of the one that it shares its history with.
+fn mercurial_in(dir: &Path) -> Option<PathBuf> {
+    let own = dir.join(".hg");
+    Kind::at(&own).filter(|kind| *kind == Kind::Mercurial)?;
+    let shared = files::read(&own.join("sharedpath"), MAX_PATH, Links::Follow).ok();
+    let shared = shared.and_then(|path| String::from_utf8(path).ok());
+    Some(shared.map_or(own.clone(), |path| own.join(path.trim_end_matches('\n'))))
+}
+
+/// Returns the directory in which a repository's hooks lie.
+pub(crate) fn hooks_dir(repo_dir: &Path) -> Result<PathBuf, Error> {
+    match Kind::of(repo_dir) {
+        Kind::Git => git::hooks_dir(repo_dir),
+        Kind::Subversion => Ok(repo_dir.join("hooks")),
+        // Its hooks are lines of a file.
+        Kind::Mercurial | Kind::Tfvc => Ok(repo_dir.to_owned()),
+    }
+}
+
+/// Tells whether the hooks of a repository lie in a directory that others may use too.
+pub(crate) fn shares_hooks(repo_dir: &Path, hooks: &Path) -> bool {
+    Kind::of(repo_dir) == Kind::Git && git::shares_hooks(repo_dir, hooks)
+}
+
+/// Tells whether a repository is used by all users of a group.
+pub(crate) fn is_shared(repo_dir: &Path) -> bool {
+    let is_group_writable = |name: &str| fs::metadata(repo_dir.join(name)).is_ok_and(|meta| meta.mode() & 0o020 != 0);
+    match Kind::of(repo_dir) {
+        Kind::Git => git::is_shared(repo_dir),
+        Kind::Subversion => is_group_writable("db"),
+        Kind::Mercurial => is_group_writable("store"),
+        Kind::Tfvc => false,
+    }
+}
+
+/// Returns a number that differs once commits may have come in, told from the times of files, without reading any.
+pub(crate) fn stamp(repo_dir: &Path) -> u64 {
+    let of_files = |names: &[&str]| {
+        let mut hasher = DefaultHasher::new();
+        for meta in names.iter().filter_map(|name| fs::metadata(repo_dir.join(name)).ok()) {
+            (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()).hash(&mut hasher);
+        }
+        hasher.finish()
+    };
+    match Kind::of(repo_dir) {
+        Kind::Git => git::refs_stamp(repo_dir),
+        // A mirror notes in the properties of revision 0 how far it is.
+        Kind::Subversion => of_files(&["db/current", "db/revprops/0/0"]),
+        Kind::Mercurial => of_files(&["store/00changelog.i", "store/phaseroots"]),
+        Kind::Tfvc => 0,
+    }
+}
