@@ -4,6 +4,7 @@
 //! which lists whole commits: [`source`] is what such a kind has to answer. Nothing here knows of mentions, of the queue or
 //! of Rally. Outside this module a revision is text and a tip's id is bytes, both of any length.
 
+mod date;
 mod error;
 mod git;
 mod kind;
@@ -194,11 +195,11 @@ impl<'r> Updates<'r> {
         }
     }
 
-    /// Returns the revisions that were changed since they were made, such as by a new log message.
-    pub(crate) fn changed_revisions(&self) -> Vec<String> {
+    /// Returns the revisions that were recorded, or might have been, and were changed since: by a new log message.
+    pub(crate) fn changed_revisions(&self, seen: &mut dyn Iterator<Item = Tip>) -> Vec<String> {
         match self {
             Updates::Git(..) => Vec::new(),
-            Updates::Listed(source, events) => source.changed_revisions(events),
+            Updates::Listed(source, events) => source.changed_revisions(events, &seen.collect::<Vec<_>>()),
         }
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Entry {
     pub author_name: Vec<u8>,
     pub author_email: Vec<u8>,
     pub branch: Option<String>,
+    /// The name by which the patterns of the configuration know it, if that is not a branch's.
+    pub ref_name: Option<String>,
     pub message: Vec<u8>,
     /// At most [`MAX_PATHS`].
     pub changes: Vec<Change>,
@@ -62,8 +64,8 @@ pub(crate) trait Source {
     /// Returns which of the seen tips need not be walked from any more, once these were added.
     fn covered(&self, seen: &[Tip], tips: &[Tip]) -> Vec<Vec<u8>>;
 
-    /// Returns the revisions that were changed since they were made, as hooks were told.
-    fn changed_revisions(&self, _events: &[Vec<u8>]) -> Vec<String> {
+    /// Returns which of the revisions that recording has come by were changed since, as hooks were told.
+    fn changed_revisions(&self, _events: &[Vec<u8>], _seen: &[Tip]) -> Vec<String> {
         Vec::new()
     }
 
@@ -87,7 +89,7 @@ pub(super) fn read<T>(source: &dyn Source, span: &Span, work: Work<T>, sink: Sin
                 committed_at: entry.committed_at,
                 author_name: Text::Bytes(&entry.author_name),
                 author_email: Text::Bytes(&entry.author_email),
-                ref_name: entry.branch.as_deref().map(ref_name),
+                ref_name: entry.ref_name.clone().or_else(|| Some(format!("refs/heads/{}", entry.branch.as_ref()?))),
                 branch: entry.branch.as_deref().map(Into::into),
                 message: Text::Bytes(&entry.message),
             };
@@ -98,10 +100,4 @@ pub(super) fn read<T>(source: &dyn Source, span: &Span, work: Work<T>, sink: Sin
         });
         sink(&revision, read)
     })
-}
-
-/// Returns the name by which the patterns of the configuration know a branch.
-fn ref_name(branch: &str) -> String {
-    let area = if branch.starts_with("tags/") { "refs" } else { "refs/heads" };
-    format!("{area}/{branch}")
 }

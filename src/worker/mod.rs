@@ -17,7 +17,7 @@ use crate::queue::{self, Claim, Claimed, LOOK, Mark, Outcome, Pause, Queue};
 use crate::record::{self, Recorded, Recorder, Reporter, Rules};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
-use crate::vcs::{Refs, Repository};
+use crate::vcs::{Kind, Refs, Repository};
 use crate::{deliver, rally};
 
 pub(crate) use service::Service;
@@ -29,6 +29,8 @@ const BUSY: Duration = Duration::from_secs(1);
 /// A push that is younger than this is left alone: its hook may still be recording it and must report to the pusher.
 /// Hooks stop after some two seconds.
 const HOOKS_TIME: Duration = Duration::from_millis(2_500);
+/// The same where hooks only keep what they are told: the client has its answer by then.
+const BRIEF_HOOKS_TIME: Duration = Duration::from_millis(300);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -233,8 +235,12 @@ impl Worker<'_> {
     /// In the background, pushes whose hooks are still at work are left to these; returns when that will be over.
     fn record_rest(&mut self, mode: Mode, report: &mut Report) -> Result<Option<Time>, Error> {
         let pushes = self.queue.pushes()?;
-        let hooks_end = pushes.iter().map(|push| push.received_at + HOOKS_TIME).max();
-        let at_work = hooks_end.filter(|end| *end > now() && *end <= now() + HOOKS_TIME);
+        let hooks_time = match Kind::of(self.repo_dir) {
+            Kind::Git => HOOKS_TIME,
+            Kind::Subversion | Kind::Mercurial | Kind::Tfvc => BRIEF_HOOKS_TIME,
+        };
+        let hooks_end = pushes.iter().map(|push| push.received_at + hooks_time).max();
+        let at_work = hooks_end.filter(|end| *end > now() && *end <= now() + hooks_time);
         if at_work.is_some() && mode.is_by_itself() {
             return Ok(at_work);
         }

@@ -1,9 +1,5 @@
 //! The commits that a person names for a backfill.
 
-use std::sync::LazyLock;
-
-use regex::Regex;
-
 use super::id::{Dated, ObjectId};
 use super::objects::Objects;
 use super::place;
@@ -11,6 +7,7 @@ use super::read::Item;
 use super::walk::{Found, Walk};
 use super::{Error, Repository};
 use crate::time::CommitTime;
+use crate::vcs::date::is_date;
 use crate::vcs::{Sink, Wanted, Work};
 
 /// Commits to take with all that they reach, less what others reach, less what is older than a time.
@@ -24,18 +21,6 @@ pub(crate) struct Range {
 /// The options of `git rev-parse` that stand for revisions. It accepts others too, which limit or order a list of
 /// commits, and ignores them.
 const REVISION_OPTIONS: [&str; 7] = ["--all", "--branches", "--exclude", "--glob", "--not", "--remotes", "--tags"];
-
-/// Dates that Git understands as they are meant. It accepts any text: "3 wekks ago" is 1970 to it, and "whenever" now.
-static DATE: LazyLock<Regex> = LazyLock::new(|| {
-    let day = r"(?P<day>\d{4}-\d\d-\d\d)([T ]\d\d?:\d\d(:\d\d)?( ?(Z|UTC|GMT|[+-]\d\d:?\d\d))?)?";
-    let ago = r"\d+[ .](second|minute|hour|day|week|month|year)s?[ .]ago";
-    Regex::new(&format!("(?-u)^({day}|{ago}|yesterday|midnight|noon)$")).expect("the pattern is valid")
-});
-
-pub(crate) fn is_date(text: &str) -> bool {
-    let is_in_calendar = |day: &str| humantime::parse_rfc3339_weak(&format!("{day} 00:00:00")).is_ok();
-    DATE.captures(text).is_some_and(|found| found.name("day").is_none_or(|day| is_in_calendar(day.as_str())))
-}
 
 fn misused(message: String) -> Error {
     Error::Range { program: "git", message }
@@ -142,18 +127,4 @@ fn feed(objects: &Objects, range: &Range, hand_over: &mut dyn FnMut(Item) -> boo
     }
     let _ = found.into_iter().rev().map(Found::from).all(take);
     broken.map_or(Ok(()), Err)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_that_git_would_misread_is_not_a_date() {
-        let dates =
-            ["2026-01-31", "2026-01-31T10:00:00Z", "2026-01-31 10:00 +0100", "3 weeks ago", "1.day.ago", "yesterday"];
-        assert!(dates.iter().all(|text| is_date(text)));
-        let others = ["whenever", "2026-13-45", "3 wekks ago", "", "--all", "3 weeks", "2026-01-31 tomorrow"];
-        assert!(others.iter().all(|text| !is_date(text)));
-    }
 }
