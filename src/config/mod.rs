@@ -42,6 +42,7 @@ pub(crate) struct Config {
     pub repository: Repository,
     pub commits: Commits,
     pub state: State,
+    pub svn: Svn,
     pub authors: Authors,
     pub queue: Queue,
     pub log: Log,
@@ -122,6 +123,16 @@ pub(crate) struct State {
     pub update: bool,
     pub refs: Vec<String>,
     pub backwards: bool,
+}
+
+/// How a Subversion repository is laid out, and what of it is posted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Svn {
+    pub trunk: String,
+    pub branches: String,
+    pub tags: String,
+    pub directory_properties: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -242,6 +253,13 @@ impl Default for Repository {
             file_link: None,
             filled: None,
         }
+    }
+}
+
+impl Default for Svn {
+    fn default() -> Self {
+        let [trunk, branches, tags] = ["trunk", "branches", "tags"].map(str::to_owned);
+        Svn { trunk, branches, tags, directory_properties: true }
     }
 }
 

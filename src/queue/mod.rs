@@ -40,7 +40,7 @@ pub(crate) use entry::{Attempts, Entry, Outcome, Pause, StateEntry, Writes};
 pub(crate) use home::{Home, Pin};
 pub(crate) use host::{Host, HostError, Place, identity};
 pub(crate) use place::{MARKER, Trace};
-pub(crate) use recording::Settled;
+pub(crate) use recording::{Renewed, Settled};
 pub(crate) use seen::Walked;
 pub(crate) use status::{DeadLetter, Status};
 pub(crate) use store::{Notice, Store};

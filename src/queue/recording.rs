@@ -98,6 +98,39 @@ impl Queue {
     }
 }
 
+/// What a commit that was read again has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewed {
+    Queue,
+    NotWhatIsPosted,
+}
+
+impl Queue {
+    /// Records a commit that was changed, or that is not to be posted any more. One that Rally has, or may have, is left
+    /// alone.
+    pub(crate) fn renew(
+        &mut self,
+        revision: &str,
+        changeset: Option<&Changeset>,
+        destination: &str,
+        now: Time,
+    ) -> Result<Renewed, Error> {
+        const IS_POSTED: &str = "SELECT EXISTS (SELECT 1 FROM receipt WHERE revision = ?1 AND outcome <> 'unlinked') OR \
+             EXISTS (SELECT 1 FROM changeset WHERE revision = ?1 AND (rally_ref IS NOT NULL OR settles_at IS NOT NULL))";
+        self.write(|tx| {
+            if tx.query_row(IS_POSTED, [revision], |row| row.get(0))? {
+                return Ok(Renewed::NotWhatIsPosted);
+            }
+            let dropped = tx.execute("DELETE FROM changeset WHERE revision = ?1", [revision])?;
+            count(tx, "recorded", -(dropped as i64))?;
+            if let Some(changeset) = changeset {
+                insert_changeset(tx, changeset, destination, now)?;
+            }
+            Ok(Renewed::Queue)
+        })
+    }
+}
+
 fn insert_state_request(tx: &Transaction, request: &StateRequest, now: Time) -> rusqlite::Result<()> {
     let json = serde_json::to_string(request).expect("plain data becomes JSON");
     tx.prepare_cached("INSERT OR IGNORE INTO state_request (revision, json, next_attempt) VALUES (?1, ?2, ?3)")?

@@ -5,6 +5,7 @@
 //! tips and deletes the pushes. After a crash or a lack of time the next attempt walks again; what is recorded already
 //! is left alone then. A backfill needs no claim: it changes no seen tips and no pushes.
 
+mod changed;
 mod states;
 
 use std::collections::HashSet;
@@ -13,7 +14,7 @@ use std::fmt;
 use crate::artifact::{FormattedId, MAX_ARTIFACTS};
 use crate::changeset::{Changeset, Policy};
 use crate::clock::{self, Deadline};
-use crate::commit::Tip;
+use crate::commit::{Commit, Tip};
 use crate::config::{Config, Level};
 use crate::queue::{self, Claim, Claimed, Queue, Settled, Walked};
 use crate::refs::Watched;
@@ -82,6 +83,14 @@ impl Rules {
         let (policy, watched) = (config.commits.policy(), config.commits.watched());
         Rules { policy, watched, state_refs: StateRefs::of(&config.state), destination }
     }
+
+    /// Returns the changeset of a commit that is to be posted.
+    fn changeset(&self, commit: &Commit, paths: vcs::Paths) -> Result<Option<Changeset>, vcs::Error> {
+        match &commit.ref_name {
+            Some(name) if !self.watched.includes(name) => Ok(None),
+            _ => self.policy.changeset(commit, paths),
+        }
+    }
 }
 
 /// Records commits of one repository.
@@ -104,6 +113,7 @@ impl<'r> Recorder<'r> {
             let before = updates.tips_before(&|_| true)?;
             self.queue.add_seen_tips(Walked::Commits, &before, EVERYTHING)?;
         }
+        self.read_changed(&updates)?;
         let mut settled = Settled { pushes, ..Settled::default() };
         let found = self.new_commits(&updates, deadline);
         let found = found.and_then(|items| self.request_states(&updates, deadline, &mut settled).map(|()| items));
@@ -201,11 +211,7 @@ impl<'r> Recorder<'r> {
             recorded.artifacts.extend(waiting.drain(..).flat_map(|changeset| changeset.artifacts));
             Ok::<_, queue::Error>(())
         };
-        let work: vcs::Work<Option<Changeset>> = &|commit, paths| match &commit.ref_name {
-            Some(name) if !rules.watched.includes(name) => Ok(None),
-            _ => rules.policy.changeset(commit, paths),
-        };
-        let read = items.read(deadline, work, &mut |revision, read| {
+        let read = items.read(deadline, &|commit, paths| rules.changeset(commit, paths), &mut |revision, read| {
             recorded.commits += 1;
             let goes_on = progress();
             match read {

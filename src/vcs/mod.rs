@@ -10,6 +10,7 @@ mod git;
 mod kind;
 mod program;
 mod source;
+mod svn;
 
 use std::path::Path;
 
@@ -36,7 +37,7 @@ pub(crate) type Sink<'s, T> = &'s mut dyn FnMut(&dyn std::fmt::Display, Result<T
 
 /// An open repository.
 pub(crate) enum Repository {
-    Git(git::Repository),
+    Git(Box<git::Repository>),
     Listed(Box<dyn Source>),
 }
 
@@ -80,10 +81,11 @@ impl Repository {
     ///
     /// # Errors
     /// If it is none, or refuses this user, or the program that reads it is not there.
-    pub(crate) fn open(repo_dir: &Path, _config: &Config) -> Result<Self, Error> {
+    pub(crate) fn open(repo_dir: &Path, config: &Config) -> Result<Self, Error> {
         Ok(match Kind::of(repo_dir) {
-            Kind::Git => Repository::Git(git::Repository::open(repo_dir)?),
-            Kind::Subversion | Kind::Mercurial | Kind::Tfvc => return Err(Error::NoRepository(repo_dir.to_owned())),
+            Kind::Git => Repository::Git(Box::new(git::Repository::open(repo_dir)?)),
+            Kind::Subversion => Repository::Listed(Box::new(svn::Subversion::new(repo_dir, &config.svn))),
+            Kind::Mercurial | Kind::Tfvc => return Err(Error::NoRepository(repo_dir.to_owned())),
         })
     }
 

@@ -46,6 +46,16 @@ impl Server {
 
     /// Sets up a server without the hook, with more arguments for `git init`.
     pub fn with_repository(init: &[&str]) -> Self {
+        Server::around("payments.git", |path| {
+            let mut arguments = vec!["init", "--quiet", "--bare", "--initial-branch=main"];
+            arguments.extend(init);
+            arguments.push("payments.git");
+            git(path, &arguments);
+        })
+    }
+
+    /// Sets up a server without the hook. `make` makes the repository in this directory, whose own one has this name.
+    pub fn around(name: &str, make: impl FnOnce(&Path)) -> Self {
         system_configuration::hide();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let rally = Simulator::start();
@@ -56,12 +66,9 @@ impl Server {
                 }
             }
         });
-        let git_dir = directory.path().join("payments.git");
+        let git_dir = directory.path().join(name);
         let server = Server { rally, git_dir, directory, counter: Cell::new(0) };
-        let mut arguments = vec!["init", "--quiet", "--bare", "--initial-branch=main"];
-        arguments.extend(init);
-        arguments.push("payments.git");
-        git(server.path(), &arguments);
+        make(server.path());
         server.write_private("api-key", "_full-access-key\n");
         server.configure("[queue]\nretry_delay = \"20ms\"\n");
         server

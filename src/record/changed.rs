@@ -1,0 +1,42 @@
+//! Revisions that were changed after they were made: Subversion's log messages can be edited.
+
+use super::{Error, Recorder, unreadable_commit};
+use crate::clock;
+use crate::config::Level;
+use crate::queue::{Renewed, Walked};
+use crate::vcs::Updates;
+
+impl<'r> Recorder<'r> {
+    /// Reads again what hooks say was changed. What is not posted yet is posted as it is now; what Rally has stays.
+    pub(super) fn read_changed(&mut self, updates: &Updates<'r>) -> Result<(), Error> {
+        let revisions = self.queue.with_seen_tips(Walked::Commits, |seen| updates.changed_revisions(seen))?;
+        if revisions.is_empty() {
+            return Ok(());
+        }
+        let Recorder { repository, queue, rules, report } = self;
+        let mut failed = None;
+        let items = repository.revisions(&revisions);
+        items.read(None, &|commit, paths| rules.changeset(commit, paths), &mut |revision, read| {
+            let changeset = match read {
+                Ok(changeset) => changeset,
+                Err(error) => {
+                    unreadable_commit(revision, &error, *report);
+                    return true;
+                }
+            };
+            let renewed = queue.renew(&revision.to_string(), changeset.as_ref(), &rules.destination, clock::now());
+            match renewed {
+                Ok(Renewed::Queue) => {}
+                Ok(Renewed::NotWhatIsPosted) => {
+                    (report)(
+                        Level::Info,
+                        &format!("commit {revision} was changed after it was posted; Rally keeps what it has"),
+                    );
+                }
+                Err(error) => failed = Some(error),
+            }
+            failed.is_none()
+        })?;
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
