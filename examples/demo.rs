@@ -84,7 +84,7 @@ fn commit_some(clone: &Path) -> Result<Commits> {
     commit("US123, DE45: take a passkey, and ask for the tray")?;
     git(clone, &["checkout", "--quiet", "-b", "feature/notes"])?;
     write("NOTES.md", "Passkeys work.\n")?;
-    commit("TA7: write the release notes")?;
+    commit("TA7: write the release notes, with <b>passkeys</b> in bold")?;
     git(clone, &["checkout", "--quiet", "main"])?;
     git(clone, &["mv", "src/printer.rs", "src/print.rs"])?;
     commit("Rename the printer's file [DE45]")?;

@@ -111,11 +111,11 @@ impl World {
         self.updates.clone()
     }
 
-    /// Says in a line how much there is, for the message of a failed wait.
+    /// Says in a line how much there is, for the page and for the message of a failed wait.
     pub(crate) fn summary(&self) -> String {
         let count = |kind| self.all(schema::known(kind)).count();
         format!(
-            "{} repositories, {} changesets, {} changes, {} artifact updates",
+            "repositories: {}, changesets: {}, changes: {}, artifact updates: {}",
             count("SCMRepository"),
             count("Changeset"),
             count("Change"),
