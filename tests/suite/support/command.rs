@@ -57,7 +57,7 @@ pub fn hermetic(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// Tells whether repositories are made in the format that Git 3.0 makes by default: SHA-256 and reftable. `.ci/run` runs
-/// all tests in both formats.
+/// the files that depend on the format a second time with it, and with `--long` all tests.
 pub fn is_new_format() -> bool {
     std::env::var_os("RALLY_HOOK_TEST_FORMAT").is_some_and(|format| format == "sha256-reftable")
 }
