@@ -30,6 +30,8 @@ impl Authors {
     /// Returns whom to look for, the best first.
     pub(super) fn candidates(&self, commit: &Changeset) -> Vec<Candidate> {
         let (name, email) = (&commit.author_name, &commit.author_email);
+        // Subversion and TFVC have user names, the latter with a domain before it. Git's authors have addresses.
+        let account = if email.is_empty() { name.rsplit('\\').next().unwrap_or(name) } else { email };
         let mapped = [format!("{name} <{email}>"), email.clone(), format!("<{email}>"), name.clone()];
         let mapped = mapped.iter().find_map(|author| self.map.get(&author.to_lowercase()));
         let mut candidates: Vec<(&'static str, String)> = Vec::new();
@@ -37,12 +39,12 @@ impl Authors {
         for field in &self.config.match_by {
             match field {
                 MatchBy::Email => candidates.extend(spellings(email).map(|email| ("EmailAddress", email))),
-                MatchBy::Username => candidates.extend(spellings(email).map(|email| ("UserName", email))),
+                MatchBy::Username => candidates.extend(spellings(account).map(|account| ("UserName", account))),
                 MatchBy::DisplayName => candidates.push(("DisplayName", name.clone())),
             }
         }
         if let Some(domain) = &self.config.domain {
-            let local = email.split('@').next().unwrap_or_default();
+            let local = account.split('@').next().unwrap_or_default();
             candidates.push(("UserName", format!("{local}@{domain}")));
         }
         candidates.extend(self.config.default.clone().map(|user| ("UserName", user)));
@@ -109,5 +111,21 @@ mod tests {
         let authors = Authors::new(&config::Authors::default()).expect("no map");
         let nobody = Changeset { author_name: String::new(), author_email: String::new(), ..commit() };
         assert!(authors.candidates(&nobody).is_empty());
+    }
+
+    #[test]
+    fn an_author_without_an_address_is_a_user_name() {
+        let config = config::Authors { domain: Some("acme.example".into()), ..config::Authors::default() };
+        let authors = Authors::new(&config).expect("no map");
+        for name in ["jane", r"ACME\jane"] {
+            let commit = Changeset { author_name: name.into(), author_email: String::new(), ..commit() };
+            let users: Vec<String> = authors
+                .candidates(&commit)
+                .into_iter()
+                .filter(|candidate| candidate.field == "UserName")
+                .map(|candidate| candidate.value)
+                .collect();
+            assert_eq!(users, ["jane", "jane@acme.example"], "{name}");
+        }
     }
 }

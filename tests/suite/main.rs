@@ -51,6 +51,7 @@ mod settings;
 mod states;
 mod status;
 mod storage;
+mod subversion;
 mod trust;
 mod unknown_outcomes;
 mod worker;

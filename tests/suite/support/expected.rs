@@ -54,10 +54,14 @@ pub fn expected_of_all(git_dir: &Path, rev_list: &[&str]) -> Vec<Expected> {
     let mut changes = changes_of(git_dir, revisions.as_bytes());
     let commits = messages.into_iter().map(|(revision, message)| {
         let changes = changes.remove(&revision).expect("Git compares every commit");
-        let artifacts = words(&message).filter(|word| is_known(word)).collect();
-        Expected { revision, artifacts, change_count: changes.len(), changes }
+        Expected { revision, artifacts: artifacts(&message), change_count: changes.len(), changes }
     });
     commits.collect()
+}
+
+/// Returns the artifacts of Rally that a message names.
+pub fn artifacts(message: &str) -> BTreeSet<String> {
+    words(message).filter(|word| is_known(word)).collect()
 }
 
 fn words(message: &str) -> impl Iterator<Item = String> {

@@ -16,6 +16,7 @@ mod many;
 pub mod network;
 pub mod process;
 mod server;
+pub mod subversion;
 mod system_configuration;
 pub mod tls;
 pub mod users;
@@ -27,7 +28,7 @@ pub use command::{
     skipped, twin,
 };
 pub use configuration::{Configuration, DELIVER_LATER};
-pub use expected::{Expected, expected, expected_changes, expected_of_all};
+pub use expected::{Expected, artifacts, expected, expected_changes, expected_of_all};
 pub use history::History;
 pub use many::Many;
 pub use server::Server;
