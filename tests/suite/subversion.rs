@@ -7,9 +7,10 @@ use std::path::Path;
 use rally_simulator::Action;
 use serde_json::Value;
 
-use crate::support::network::listen;
+use crate::support::network::{is_installed, listen};
 use crate::support::process::{Service, kill, spawn, wait_for};
 use crate::support::subversion::{Subversion, url_of};
+use crate::support::users::USERS;
 use crate::support::{DELIVER_LATER, copy, git, hermetic, output_bytes, output_text, program, ran, skipped};
 
 #[test]
@@ -552,4 +553,51 @@ fn a_disk_that_is_full_loses_nothing() {
 #[test]
 fn a_mirror_address_is_escaped() {
     assert_eq!(url_of(Path::new("/a b/é@%")), "file:///a%20b/%C3%A9%40%25");
+}
+
+#[test]
+fn a_commit_over_http_is_posted_with_the_user_who_logged_in() {
+    let Some(server) = Subversion::delivering_later("[authors]\ndomain = \"acme.example\"\n") else { return };
+    if !is_installed("apache2") || !server.give_to(USERS[0]) {
+        return;
+    }
+    let port = listen().0.local_addr().expect("it is bound").port();
+    write_apache_configuration(server.path(), port);
+    let run = format!("exec apache2 -X -d {0} -f {0}/apache.conf", server.path().display());
+    let _apache = Service::start(server.command_as(USERS[0], &run));
+    let url = format!("http://127.0.0.1:{port}/svn/payments/trunk/dir");
+    let commit = || {
+        let mut svn = server.svn("svn");
+        svn.args(["mkdir", "--message", "US1: over HTTP", "--username", "jane.roe", "--password", "secret", &url]);
+        ran(svn)
+    };
+    let mut said = String::new();
+    wait_for("Apache", || {
+        let committed = commit();
+        said = committed.stderr;
+        committed.success
+    });
+    assert!(said.is_empty(), "{said}");
+    let delivered = server.run_as(USERS[0], "\"$0\" deliver --wait");
+    assert!(delivered.success, "{delivered:?}");
+    assert_eq!(server.changeset("2").author.as_deref(), Some("jane.roe@acme.example"));
+}
+
+/// Configures a web server for the repositories below a directory.
+fn write_apache_configuration(path: &Path, port: u16) {
+    let modules = ["mpm_event", "authn_core", "authz_core", "authn_file", "authz_user", "auth_basic", "dav", "dav_svn"];
+    let load = |name: &&str| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n");
+    let dir = path.display();
+    let text = format!(
+        "{modules}ServerName localhost\nListen 127.0.0.1:{port}\nDefaultRuntimeDir {dir}\nPidFile {dir}/apache.pid\n\
+         ErrorLog {dir}/apache.log\n<Location /svn>\nDAV svn\nSVNParentPath {dir}\nAuthType Basic\nAuthName x\n\
+         AuthUserFile {dir}/passwords\nRequire valid-user\n</Location>\n",
+        modules = modules.iter().map(load).collect::<String>(),
+    );
+    // The password is "secret", as `openssl passwd -apr1 -salt rally secret` prints it.
+    let passwords = "jane.roe:$apr1$rally$W5DGbPJhdDqzf0XoAeews.\n";
+    for (name, text) in [("apache.conf", text.as_str()), ("passwords", passwords)] {
+        fs::write(path.join(name), text).expect("a file");
+        fs::set_permissions(path.join(name), fs::Permissions::from_mode(0o644)).expect("it is ours");
+    }
 }
