@@ -52,6 +52,7 @@ mod states;
 mod status;
 mod storage;
 mod subversion;
+mod subversion_properties;
 mod trust;
 mod unknown_outcomes;
 mod worker;

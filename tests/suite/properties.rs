@@ -10,14 +10,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use rally_simulator::{Action, Batch, Fault, Match};
+use crate::support::process::{kill_after, spawn};
+use crate::support::{Clone, Expected, Random, Server, expected, ran, rounds, seed};
 
-use crate::support::fault::{errors, retry_after, status};
-use crate::support::process::{kill, kill_after, spawn, wait_for};
-use crate::support::{Clone, DELIVER_LATER, Expected, Random, Server, expected, ran, rounds, seed};
-
-/// By then a request of a killed process has taken effect, also on a busy machine.
-const READ_LAG: &str = "read_lag = \"150ms\"";
 const LANES: usize = 3;
 const STEPS: usize = 25;
 const BRANCHES: [&str; 4] = ["main", "dev", "release/1", "fix"];
@@ -70,14 +65,7 @@ fn rally_holds_what_git_lists_after_random_pushes_crashes_and_faults() {
 impl World {
     fn new(mut random: Random) -> Self {
         let server = Server::new();
-        server.write_configuration(server.configuration().rally(READ_LAG).sections(DELIVER_LATER));
-        let batches = [Batch::Normal, Batch::Normal, Batch::Missing, Batch::AllOrNothing, Batch::Garbage];
-        let batch = *random.pick(&batches);
-        server.rally.settings(|settings| {
-            settings.batch = batch;
-            settings.conflict_percent = 10;
-            settings.conflict_seed = random.next();
-        });
+        server.make_unreliable(&mut random);
         let clone = server.new_clone();
         let first = clone.commit("US1: the first", &[("a", Some("1"))]);
         World { server, clone, random, reached: BTreeSet::new(), maybe: BTreeSet::new(), commits: vec![first] }
@@ -92,10 +80,10 @@ impl World {
                 6 => self.push_without_hook(),
                 7 => self.kill_push(),
                 8 | 9 => self.race(),
-                10 => self.plant_fault(),
-                11 => self.kill_delivery(),
+                10 => self.server.plant_fault(&mut self.random),
+                11 => self.server.kill_delivery(&mut self.random),
                 12 => self.catch_up(),
-                13 => self.kill_during_slow_write(),
+                13 => self.server.kill_during_slow_write(&mut self.random),
                 _ => drop(self.server.run(&["deliver"])),
             }
             self.server.assert_counts_add_up();
@@ -198,60 +186,10 @@ impl World {
         deliver.wait().expect("it was ours");
     }
 
-    fn plant_fault(&mut self) {
-        let conflict = "Concurrency conflict: [Object has been modified since being read]";
-        let actions = [
-            Action::CutBefore,
-            Action::CutAfter,
-            Action::CutMidBody,
-            Action::Garbage,
-            Action::GarbageAfter,
-            Action::EntryErrors { every: 2, errors: vec![conflict.into()] },
-            Action::ErrorsAfter(vec!["Validation error: refused, it says".into()]),
-            Action::StatusAfter { code: 502, body: String::new() },
-            errors(conflict),
-            errors("Validation error: refused"),
-            status(401),
-            status(413),
-            status(500),
-            status(503),
-            retry_after(429, 1),
-        ];
-        let on = Match { skip: self.random.below(6), ..Match::default() };
-        let action = self.random.pick(&actions).clone();
-        self.server.rally.fault(Fault { on, times: 1 + self.random.below(3), action });
-    }
-
-    fn kill_delivery(&mut self) {
-        let command = self.server.command(&["deliver", "--wait"]);
-        kill_after(spawn(command), Duration::from_millis(self.random.below(120) as u64));
-    }
-
-    /// Kills a delivery while Rally works on one of its writes, which takes effect at some time after that.
-    fn kill_during_slow_write(&mut self) {
-        let effect = Action::EffectAfterLeave(Duration::from_millis(self.random.below(400) as u64));
-        let on = Match { method: Some("POST"), skip: self.random.below(3), ..Match::default() };
-        self.server.rally.fault(Fault { on, times: 1, action: effect });
-        let mut delivery = spawn(self.server.command(&["deliver"]));
-        let posts = || self.server.rally.requests().iter().filter(|request| request.method == "POST").count();
-        let before = posts();
-        let mut has_ended = || delivery.try_wait().expect("it was ours").is_some();
-        wait_for("a write, or the end", || has_ended() || posts() > before);
-        kill(delivery);
-    }
-
     /// Ends all faults, delivers, and compares.
     fn settle(self) {
         let server = &self.server;
-        server.rally.clear_faults();
-        server.rally.settings(|settings| settings.conflict_percent = 0);
-        self.catch_up();
-        // What was unclear is clear once Rally has ended all that was sent.
-        server.rally.wait_for_quiet();
-        server.let_time_pass();
-        server.run(&["retry", "--all"]);
-        server.run(&["deliver", "--wait"]).succeeds();
-        server.assert_counts_add_up();
+        server.settle();
         let mut held: Vec<Expected> = server.changesets().iter().map(Expected::from).collect();
         held.sort();
         let of = |tips: &[&BTreeSet<String>]| -> Vec<Expected> {

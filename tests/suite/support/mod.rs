@@ -4,6 +4,7 @@
 //! tests wait for the event that they need.
 
 mod chance;
+mod chaos;
 mod clone;
 mod command;
 mod configuration;
