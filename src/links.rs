@@ -23,6 +23,8 @@ pub(crate) enum Links {
     Azure,
     Gitweb,
     Cgit,
+    Websvn,
+    Viewvc,
     Custom,
 }
 
@@ -38,6 +40,9 @@ impl Links {
             Links::Azure => ("/commit/{revision}", "?path=/{path}&version=GC{revision}"),
             Links::Gitweb => (";a=commit;h={revision}", ";a=blob;f={path};hb={revision}"),
             Links::Cgit => ("/commit/?id={revision}", "/tree/{path}?id={revision}"),
+            // As its configuration's MultiViews make them.
+            Links::Websvn => ("/?op=revision&rev={revision}", "/{path}?op=file&rev={revision}"),
+            Links::Viewvc => ("?view=revision&revision={revision}", "/{path}?view=markup&revision={revision}"),
             Links::Custom => ("", ""),
         }
     }
@@ -138,6 +143,18 @@ mod tests {
                 "https://h/?p=r.git;a=blob;f=a%20b/%C3%A9;hb=abc",
             ),
             (Links::Cgit, "https://h/r", "https://h/r/commit/?id=abc", "https://h/r/tree/a%20b/%C3%A9?id=abc"),
+            (
+                Links::Websvn,
+                "https://h/wsvn/r",
+                "https://h/wsvn/r/?op=revision&rev=abc",
+                "https://h/wsvn/r/a%20b/%C3%A9?op=file&rev=abc",
+            ),
+            (
+                Links::Viewvc,
+                "https://h/viewvc/r",
+                "https://h/viewvc/r?view=revision&revision=abc",
+                "https://h/viewvc/r/a%20b/%C3%A9?view=markup&revision=abc",
+            ),
         ];
         for (host, web, commit, file) in cases {
             let links = links(host, web);

@@ -1,9 +1,9 @@
 //! How fast it is, as ratios in one run: `cargo run --release --example bench [-- --small] [PATH TO A REPOSITORY]`.
 //!
 //! Each comparison runs both sides in turn for several rounds and prints their medians. Times of this machine mean
-//! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history`, `wide`, `delivery` or `many` runs a part;
-//! `--program=PATH` measures another build. With
-//! `--small` everything is done on little data, and the run fails if a ratio is off by more than a factor of three.
+//! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history`, `wide`, `delivery`, `many` or
+//! `svn` runs a part; `--program=PATH` measures another build. With `--small` everything is done on little data, and the
+//! run fails if a ratio is off by more than a factor of three.
 
 #![expect(unsafe_code, reason = "wait4 tells what a child used")]
 #![expect(unreachable_pub, reason = "a program of several modules")]
@@ -15,6 +15,7 @@ mod history;
 mod many;
 mod measure;
 mod push;
+mod subversion;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,13 +43,14 @@ fn main() -> Result<ExitCode> {
     let program = arguments.iter().find_map(|argument| argument.strip_prefix("--program=")).map(PathBuf::from);
     let plan = Plan { program: program.map_or_else(build_program, Ok)?, small, repository };
     let mut table = Table::default();
-    let parts: [(&str, Measure); 6] = [
+    let parts: [(&str, Measure); 7] = [
         ("start", push::start_up),
         ("push", push::pushes),
         ("history", history::read),
         ("wide", history::read_wide),
         ("delivery", delivery::deliver),
         ("many", many::many),
+        ("svn", subversion::subversion),
     ];
     let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only="));
     for (_, measure) in parts.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {

@@ -91,3 +91,8 @@ pub fn timed(command: &mut Command) -> Result<Usage> {
         status => Err(format!("{command:?} ended with wait status {status}").into()),
     }
 }
+
+/// Tells whether a program can be run.
+pub fn is_installed(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
+}

@@ -85,6 +85,13 @@ pub(super) struct Event<'e> {
     pub arguments: Option<&'e [OsString]>,
 }
 
+impl Event<'_> {
+    /// Returns what people call it.
+    fn what(&self) -> &'static str {
+        if self.arguments.is_some() { "commit" } else { "push" }
+    }
+}
+
 /// Keeps what a hook is told, records it in Git, and has it delivered.
 pub(super) fn run_with(place: &Place, event: &Event) {
     let work = || {
@@ -93,7 +100,8 @@ pub(super) fn run_with(place: &Place, event: &Event) {
         }
     };
     if let Err(panic) = caught(work) {
-        tell_pusher(&format!("the push is fine, but rally-hook failed by a bug ({panic}); {CATCH_UP}"));
+        let what = event.what();
+        tell_pusher(&format!("the {what} is fine, but rally-hook failed by a bug ({panic}); {CATCH_UP}"));
     }
 }
 
@@ -155,7 +163,8 @@ fn record_push(place: &Place, event: &Event) -> Option<(Site, Option<Recorded>)>
     let config = match config {
         Ok(config) => config,
         Err(error) => {
-            tell_pusher(&format!("this push is kept until the configuration is fixed: {}", with_causes(&error)));
+            let what = event.what();
+            tell_pusher(&format!("this {what} is kept until the configuration is fixed: {}", with_causes(&error)));
             return None;
         }
     };
@@ -163,15 +172,15 @@ fn record_push(place: &Place, event: &Event) -> Option<(Site, Option<Recorded>)>
         Ok(kept) => kept,
         Err(error) => {
             let error = with_causes(&error);
-            tell_pusher(&format!("this push is kept, but its commits are not recorded yet: {error}"));
+            tell_pusher(&format!("this {} is kept, but not recorded yet: {error}", event.what()));
             return None;
         }
     };
-    record_kept(Site { config_file, ..Site::with_state(repo_dir, config, state) }, &mut store)
+    record_kept(event.what(), Site { config_file, ..Site::with_state(repo_dir, config, state) }, &mut store)
 }
 
 /// Records a push that is kept. Returns what [`record_push`] does.
-fn record_kept(mut site: Site, store: &mut Store) -> Option<(Site, Option<Recorded>)> {
+fn record_kept(what: &str, mut site: Site, store: &mut Store) -> Option<(Site, Option<Recorded>)> {
     let settled = site.settle_name(store, host_path());
     let recorded = settled.and_then(|()| match Kind::of(&site.repo_dir) {
         Kind::Git => record(&site, store).map(Some),
@@ -185,8 +194,8 @@ fn record_kept(mut site: Site, store: &mut Store) -> Option<(Site, Option<Record
         Ok(recorded) => Some((site, recorded)),
         Err(error) => {
             let text = with_causes(&error);
-            site.log_error(RECORD, &format!("a push was kept but not recorded: {text}"));
-            tell_pusher(&format!("this push is kept, but its commits are not recorded yet: {text}"));
+            site.log_error(RECORD, &format!("a {what} was kept but not recorded: {text}"));
+            tell_pusher(&format!("this {what} is kept, but not recorded yet: {text}"));
             // A queue that another process holds is free again soon.
             matches!(error, Error::Queue(_)).then_some((site, None))
         }

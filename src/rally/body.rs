@@ -48,9 +48,10 @@ pub(super) fn change(facts: &Changeset, place: usize, changeset_ref: &str, links
         "Action": change.action.letter(),
         "PathAndFilename": posted_path(&change.path),
     });
-    // A deleted file has no page in this commit.
+    // A deleted file has no page in this commit, and a directory none that is like a file's.
     let uri = match change.action {
         Action::Deleted => links.commit(&facts.revision),
+        _ if change.path.ends_with('/') => links.commit(&facts.revision),
         _ => links.file(&facts.revision, &change.path),
     };
     if let Some(uri) = uri {

@@ -226,7 +226,7 @@ fn a_push_with_a_locked_queue_is_read_in_the_background() {
     let other = rusqlite::Connection::open(database(&server)).expect("a database");
     other.execute_batch("BEGIN EXCLUSIVE").expect("nobody else holds it");
     let seen = clone.push_commits(&["US1: one"]);
-    assert!(seen.contains("this push is kept, but its commits are not recorded yet: "), "{seen}");
+    assert!(seen.contains("this push is kept, but not recorded yet: "), "{seen}");
     other.execute_batch("COMMIT").expect("it is ours");
     server.rally.wait_until("the commit", |world| !world.changesets().is_empty());
 }

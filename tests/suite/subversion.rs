@@ -289,7 +289,7 @@ fn a_hook_that_fails_is_told_to_the_client() {
     svn.args(["mkdir", "--message", "US1"]).arg(format!("{}/trunk/dir", server.url()));
     let committed = ran(svn).succeeds();
     let told = format!("{}{}", committed.stdout, committed.stderr);
-    assert!(told.contains("this push is kept until the configuration is fixed"), "{told}");
+    assert!(told.contains("this commit is kept until the configuration is fixed"), "{told}");
     server.configure(DELIVER_LATER);
     server.assert_delivers(1..=2);
 }
