@@ -72,20 +72,26 @@ Examples:
   rally-hook ref-updated \"$@\"    # in the script hooks/ref-updated of the site")]
     RefUpdated(RefUpdated),
     /// Record a commit; Subversion runs this as a hook
-    #[command(hide = true, after_help = "\
+    #[command(
+        hide = true,
+        after_help = "\
 `rally-hook install` writes the hook. It prints nothing and exits with 0, unless
 an administrator has to mend something.
 
 Examples:
-  /usr/local/bin/rally-hook post-commit \"$@\"    # in a hook of your own")]
+  /usr/local/bin/rally-hook post-commit \"$@\"    # in a hook of your own"
+    )]
     PostCommit(Event),
     /// Record a changed log message; Subversion runs this as a hook
-    #[command(hide = true, after_help = "\
+    #[command(
+        hide = true,
+        after_help = "\
 `rally-hook install` writes the hook. A revision that is not posted yet is read
 again; a posted one stays as it is.
 
 Examples:
-  /usr/local/bin/rally-hook post-revprop-change \"$@\"    # in a hook of your own")]
+  /usr/local/bin/rally-hook post-revprop-change \"$@\"    # in a hook of your own"
+    )]
     PostRevpropChange(Event),
     /// Post the commits of a range, for example main~20..main
     #[command(after_help = "\

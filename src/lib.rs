@@ -1,4 +1,4 @@
-//! rally-hook posts the commits of a Git push to Rally. This is the map; `docs/ARCHITECTURE.md` draws the way of one push.
+//! rally-hook posts commits to Rally. This is the map; `docs/ARCHITECTURE.md` draws the way of one push.
 //!
 //! Data flows one way:
 //!

@@ -18,6 +18,7 @@ use super::source::{Entry, Source, Span, Take};
 use super::{Error, Wanted, date, program};
 use crate::commit::Tip;
 use crate::config::Svn;
+use crate::files::{self, Links};
 use crate::time::CommitTime;
 
 const PROGRAM: &str = "svn";
@@ -32,6 +33,8 @@ const POST_REVPROP_CHANGE: &[u8] = b"post-revprop-change";
 /// The property of revision 0 in which `svnsync` notes how far a mirror is. Younger revisions have the mirror's own author
 /// and date for a moment.
 const COPIED: &str = "svn:sync-last-merged-rev";
+/// The properties of one revision are no longer, in bytes.
+const MAX_PROPERTIES: u64 = 16 * 1024 * 1024;
 /// The properties of a revision that are posted.
 const POSTED: [&[u8]; 3] = [b"svn:log", b"svn:author", b"svn:date"];
 
@@ -63,8 +66,6 @@ impl Subversion {
 
     /// Returns the youngest revision; in a mirror, the youngest that was copied whole.
     fn youngest(&self) -> Result<u64, Error> {
-        let properties = self.ask(&["proplist", "--revprop", "--revision", "0", "--verbose", "--xml"])?;
-        let copied = xml::property(&properties, COPIED).and_then(|text| first_number(&text));
         let current = fs::read_to_string(self.path.join("db/current")).unwrap_or_default();
         let youngest = match first_number(&current) {
             Some(youngest) => youngest,
@@ -74,7 +75,19 @@ impl Subversion {
                 first_number(&String::from_utf8_lossy(&answer)).unwrap_or_default()
             }
         };
+        if !self.may_be_mirror() {
+            return Ok(youngest);
+        }
+        let properties = self.ask(&["proplist", "--revprop", "--revision", "0", "--verbose", "--xml"])?;
+        let copied = xml::property(&properties, COPIED).and_then(|text| first_number(&text));
         Ok(copied.map_or(youngest, |copied| copied.min(youngest)))
+    }
+
+    /// Tells whether revision 0 may have properties of a mirror. Their names stand in its file as they are, and to look
+    /// there saves a process.
+    fn may_be_mirror(&self) -> bool {
+        let file = files::read(&self.path.join("db/revprops/0/0"), MAX_PROPERTIES, Links::Follow);
+        file.map_or(true, |bytes| bytes.windows(COPIED.len()).any(|part| part == COPIED.as_bytes()))
     }
 
     /// Returns the seen tip for a revision, which names the repository too.
@@ -187,24 +200,19 @@ impl Source for Subversion {
                 Ok(number) => self.log(number, number, None, take),
                 Err(_) => Ok(()),
             }),
-            Span::Named { ranges, since } => {
-                let youngest = self.youngest()?;
-                ranges.iter().try_for_each(|text| {
-                    let (first, last) = range(text, youngest)?;
-                    self.log(first, last, *since, take)
-                })
-            }
+            Span::Named { ranges, since } => ranges.iter().try_for_each(|text| {
+                let (first, last) = range(text, u64::MAX)?;
+                self.log(first, last, *since, take)
+            }),
         }
     }
 
     fn resolve(&self, wanted: &Wanted) -> Result<Span, Error> {
         let since = wanted.since.as_deref().map(date::parse).transpose()?;
-        let mut ranges = wanted.ranges.clone();
         let youngest = self.youngest()?;
-        ranges.iter().try_for_each(|text| range(text, youngest).map(drop))?;
-        if (wanted.all || ranges.is_empty()) && youngest > 0 {
-            ranges.push(format!("1:{youngest}"));
-        }
+        let named = wanted.ranges.iter().map(|text| range(text, youngest)).collect::<Result<Vec<_>, _>>()?;
+        let all = (wanted.all || named.is_empty()).then_some((1, youngest)).filter(|_| youngest > 0);
+        let ranges = named.into_iter().chain(all).map(|(first, last)| format!("{first}:{last}")).collect();
         Ok(Span::Named { ranges, since })
     }
 
