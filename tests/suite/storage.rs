@@ -3,9 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use crate::support::{Clone, DELIVER_LATER, Server, expected, git, ran, skipped};
+use crate::support::{Clone, DELIVER_LATER, Server, SmallDisk, expected, git, skipped};
 
 /// Sets up a repository of which two commits are delivered and one waits.
 fn with_queue() -> (Server, Clone) {
@@ -265,36 +264,6 @@ fn doctor_says_that_there_is_no_space() {
     let Some(_disk) = SmallDisk::mount(&state) else { return };
     let ran = server.run(&["doctor"]).fails_with(1);
     assert!(ran.stdout.contains("WRONG space") && ran.stdout.contains("pushes are not recorded"), "{ran:?}");
-}
-
-/// A small tmpfs over the state directory, unmounted at the end of the test.
-struct SmallDisk<'p>(&'p Path);
-
-impl<'p> SmallDisk<'p> {
-    /// Returns `None`, and says so, where mounting is not permitted.
-    fn mount(path: &'p Path) -> Option<Self> {
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=400k,mode=0700", "tmpfs"]).arg(path);
-        let mounted = ran(command);
-        if !mounted.success {
-            skipped(&format!("this user may not mount a small disk: {}", mounted.stderr.trim()));
-        }
-        mounted.success.then_some(SmallDisk(path))
-    }
-
-    fn remount(&self, option: &str) {
-        let mut command = Command::new("mount");
-        command.args(["-o", &format!("remount,{option}")]).arg(self.0);
-        ran(command).succeeds();
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let mut command = Command::new("umount");
-        command.arg("--lazy").arg(self.0);
-        ran(command);
-    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use rally_simulator::Action;
 use serde_json::Value;
@@ -11,7 +12,7 @@ use crate::support::network::{is_installed, listen};
 use crate::support::process::{Service, kill, spawn, wait_for};
 use crate::support::subversion::{Subversion, url_of};
 use crate::support::users::USERS;
-use crate::support::{DELIVER_LATER, copy, git, hermetic, output_bytes, output_text, program, ran, skipped};
+use crate::support::{DELIVER_LATER, SmallDisk, copy, git, hermetic, output_bytes, output_text, program, ran, skipped};
 
 #[test]
 fn a_commit_becomes_a_changeset_with_its_changes() {
@@ -535,19 +536,50 @@ fn a_bundle_of_ten_thousand_paths_is_posted_up_to_the_limit() {
 
 #[test]
 fn a_disk_that_is_full_loses_nothing() {
-    let Some(server) = Subversion::delivering_later("") else { return };
-    // The state cannot be written: what Subversion is told is told to the client, and status knows what lags.
+    let Some(server) = Subversion::without_hooks("payments") else { return };
+    server.configure(DELIVER_LATER);
     let state = server.git_dir.join("rally-hook");
-    let aside = server.path().join("aside");
-    fs::rename(&state, &aside).expect("it is there");
-    fs::write(&state, "not a directory").expect("a file");
-    let committed = server.commit_as("jane", "US1", &["put", "/dev/null", "trunk/a"]);
-    assert!(committed.success);
-    fs::remove_file(&state).expect("it is there");
-    fs::rename(&aside, &state).expect("it is there");
+    fs::create_dir(&state).expect("it is new");
+    let Some(_disk) = SmallDisk::mount(&state) else { return };
+    server.run(&["install"]).succeeds();
+    let filler = state.join("filler");
+    // This writes until the disk is full.
+    fs::write(&filler, vec![0; 1 << 20]).expect_err("the disk is small");
+    let mut svn = server.svn("svn");
+    svn.args(["mkdir", "--message", "US1"]).arg(format!("{}/trunk/dir", server.url()));
+    let committed = ran(svn).succeeds();
+    let told = format!("{}{}", committed.stdout, committed.stderr);
+    assert!(told.contains("rally-hook catch-up"), "{told}");
+    fs::remove_file(&filler).expect("it was there");
     server.assert_refs_behind(&["2"]);
     server.run(&["catch-up"]).succeeds();
-    server.assert_delivers(1..=2);
+    server.assert_delivers(2..=2);
+}
+
+#[test]
+fn users_of_one_group_commit_to_one_repository() {
+    let Some(server) = Subversion::without_hooks("payments") else { return };
+    server.configure(DELIVER_LATER);
+    if !server.give_to(USERS[0]) {
+        return;
+    }
+    // What Subversion's book says for access through ssh: everything is the group's.
+    ran(hermetic_shell(&server, "chmod -R g+ws db && chmod 640 rally-hook.toml api-key")).succeeds();
+    server.run_as(USERS[0], "umask 002; \"$0\" install").succeeds();
+    for (user, path) in USERS.into_iter().zip(["a", "b"]) {
+        let words = format!("mkdir {}/trunk/{path} -m US1 --config-dir /nonexistent/x", server.url());
+        let committed = server.run_as(user, &format!("umask 002; svn {words}")).succeeds();
+        assert!(!format!("{committed:?}").contains("arning"), "{committed:?}");
+    }
+    server.run_as(USERS[1], "\"$0\" deliver --wait").succeeds();
+    let revisions: Vec<String> = server.changesets().into_iter().map(|changeset| changeset.revision).collect();
+    assert_eq!(revisions, ["2", "3"]);
+}
+
+fn hermetic_shell(server: &Subversion, script: &str) -> Command {
+    let mut command = hermetic("sh");
+    command.args(["-c", script]).current_dir(&server.git_dir);
+    command
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod chaos;
 mod clone;
 mod command;
 mod configuration;
+mod disk;
 mod expected;
 pub mod fault;
 mod history;
@@ -29,6 +30,7 @@ pub use command::{
     skipped, twin,
 };
 pub use configuration::{Configuration, DELIVER_LATER};
+pub use disk::SmallDisk;
 pub use expected::{Expected, artifacts, expected, expected_changes, expected_of_all};
 pub use history::History;
 pub use many::Many;

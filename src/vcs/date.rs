@@ -1,0 +1,58 @@
+//! Dates as people write them for a backfill.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{Error, program};
+use crate::time::CommitTime;
+
+/// Dates that are understood as they are meant. Git accepts any text: "3 wekks ago" is 1970 to it, and "whenever" now.
+static DATE: LazyLock<Regex> = LazyLock::new(|| {
+    let day = r"(?P<day>\d{4}-\d\d-\d\d)([T ]\d\d?:\d\d(:\d\d)?( ?(Z|UTC|GMT|[+-]\d\d:?\d\d))?)?";
+    let ago = r"\d+[ .](second|minute|hour|day|week|month|year)s?[ .]ago";
+    Regex::new(&format!("(?-u)^({day}|{ago}|yesterday|midnight|noon)$")).expect("the pattern is valid")
+});
+
+pub(super) fn is_date(text: &str) -> bool {
+    let is_in_calendar = |day: &str| humantime::parse_rfc3339_weak(&format!("{day} 00:00:00")).is_ok();
+    DATE.captures(text).is_some_and(|found| found.name("day").is_none_or(|day| is_in_calendar(day.as_str())))
+}
+
+/// Returns the time that a date means on this machine. `date` is asked, which knows the time zone.
+///
+/// # Errors
+/// If it is not one.
+pub(super) fn parse(text: &str) -> Result<CommitTime, Error> {
+    let not_one = || Error::Date(text.to_owned());
+    if !is_date(text) {
+        return Err(not_one());
+    }
+    let words = if text.ends_with("ago") { text.replace('.', " ") } else { text.to_owned() };
+    let mut date: Command = program::command("date");
+    let printed = program::ask("date", date.arg("--date").arg(words).arg("+%s").env("LC_ALL", "C"), Path::new("date"))?;
+    let seconds = String::from_utf8_lossy(&printed).trim().parse().map_err(|_| not_one())?;
+    Ok(CommitTime::from_seconds(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_git_would_misread_is_not_a_date() {
+        let dates =
+            ["2026-01-31", "2026-01-31T10:00:00Z", "2026-01-31 10:00 +0100", "3 weeks ago", "1.day.ago", "yesterday"];
+        assert!(dates.iter().all(|text| is_date(text) && parse(text).is_ok()));
+        let others = ["whenever", "2026-13-45", "3 wekks ago", "", "--all", "3 weeks", "2026-01-31 tomorrow"];
+        assert!(others.iter().all(|text| !is_date(text) && parse(text).is_err()));
+    }
+
+    #[test]
+    fn a_date_with_its_zone_is_the_same_everywhere() {
+        assert_eq!(parse("2026-01-31T10:00:00Z").ok(), Some(CommitTime::from_seconds(1_769_853_600)));
+        assert_eq!(parse("2026-01-31 10:00 +0100").ok(), Some(CommitTime::from_seconds(1_769_850_000)));
+    }
+}
