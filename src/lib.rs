@@ -14,7 +14,8 @@
 //! * [`queue`]: the durable state.
 //! * [`deliver`]: what is due, and what becomes of it.
 //! * [`rally`]: Rally's objects, with the cache of look-ups.
-//! * [`wsapi`]: HTTP, authentication, queries, batches and the API's errors.
+//! * [`wsapi`]: authentication, queries, batches and the API's errors.
+//! * [`http`]: how the clients of services connect, and how much they read.
 //! * [`permits`]: what the processes of this host do one after the other when they use the same account.
 //! * [`host_dir`]: the directory in which they share that.
 //! * [`worker`]: records pushes that a hook left, delivers, waits. The only place that joins recording and delivery.
@@ -41,6 +42,7 @@ mod files;
 pub mod fuzzing;
 mod glob;
 mod host_dir;
+mod http;
 mod links;
 mod log;
 mod messages;

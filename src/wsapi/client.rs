@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::error::is_invalid_key;
-use super::page::excerpt;
 use super::repair::repair;
 use super::session::{API, Session};
 use super::write::{Created, Write, created};
 use super::{Error, Query, Verdict};
 use crate::clock::Deadline;
 use crate::config::{Access, Credentials, Rally};
+use crate::http::excerpt;
 use crate::permits::Permits;
 
 /// Rows asked for at once; a page of 200 works everywhere (docs/wsapi.md, 4.1).

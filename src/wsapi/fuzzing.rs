@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use super::client::{MAX_REF, rows};
-use super::page::{EXCERPT, excerpt, said};
 use super::repair::repair;
 use super::session::{MAX_TEXT, MAX_TEXTS, envelope, errors, parse_retry_after, texts};
 use super::write::created;
 use super::{Write, relative};
 use crate::backoff::Retry;
+use crate::http::{EXCERPT, excerpt, said};
 use crate::text::printable;
 use crate::time::Time;
 

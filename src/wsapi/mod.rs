@@ -1,16 +1,13 @@
 //! The Rally Web Services API: one client, blocking, over a few kept connections.
 //!
-//! This module and those below it are the only users of the HTTP library. Facts about the service come from its
-//! public clients and documents; where they disagree, the client works either way.
+//! Facts about the service come from its public clients and documents; where they disagree, the client works either way.
 
-#![expect(clippy::disallowed_types, reason = "this module is the user of the HTTP library")]
+#![expect(clippy::disallowed_types, reason = "this module is a user of the HTTP library")]
 
 mod client;
-mod connect;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod page;
 mod query;
 mod repair;
 mod session;

@@ -1,18 +1,17 @@
 //! One HTTP client with its cookies and, for basic authentication, its security token.
 
-use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
+use reqwest::Method;
 use reqwest::blocking::{self, RequestBuilder};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Certificate, Method, Proxy, Url, redirect};
 use serde_json::Value;
 
-use super::connect::{reason, root_cause};
-use super::{Error, page};
+use super::Error;
 use crate::clock::{self, Deadline};
-use crate::config::{Access, Credentials, Rally};
+use crate::config::{Access, Credentials, Rally, Secret};
+use crate::http::{self, Keys, Unread, Way, reason, root_cause};
 use crate::permits::Permits;
 use crate::text::cut;
 use crate::time::Time;
@@ -23,14 +22,16 @@ pub(super) const API: &str = "/slm/webservice/v2.0";
 /// Longer answers are refused, in bytes after decompression: what JSON takes in memory is a multiple of it. A page of
 /// rows, or the answer to the largest batch, has some hundred thousand.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
-/// How much of an answer is read at once.
-const CHUNK: usize = 64 * 1024;
 /// How many errors or warnings of one answer count, and how long each may be, in bytes.
 pub(super) const MAX_TEXTS: usize = 10;
 pub(super) const MAX_TEXT: usize = 500;
 
-/// How long a connection may take to come about; after that the server counts as not reachable.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const KEYS: Keys = Keys {
+    server: "rally.server",
+    proxy: "rally.proxy",
+    proxies: "rally.proxy, or HTTPS_PROXY in the environment",
+    ca_file: "rally.ca_file",
+};
 
 pub(super) struct Session {
     http: blocking::Client,
@@ -121,14 +122,15 @@ impl Session {
             *self.ahead.lock().expect("no holder panics") = Some(theirs - clock::now().millis() / 1000);
         }
         let retry_after = header("retry-after").and_then(|value| parse_retry_after(value, clock::now()));
-        let target = header("location").filter(|_| status.is_redirection()).map(|location| self.target(location));
-        let body = self.body(name, response, deadline, timeout)?;
+        let target =
+            header("location").filter(|_| status.is_redirection()).map(|location| http::target(&self.server, location));
+        let body = http::read(response, MAX_ANSWER, deadline).map_err(|unread| self.unread(name, unread, timeout))?;
         if !status.is_success() {
             // A validation error may come with a status; what the server says is then in its usual form.
             let texts = envelope(&body).map(|answer| errors(&answer)).filter(|texts| !texts.is_empty());
             let excerpt = match (target, texts) {
                 (Some(target), _) => format!("it redirects to {target}"),
-                (None, Some(texts)) => page::excerpt(&texts.join("; ")),
+                (None, Some(texts)) => http::excerpt(&texts.join("; ")),
                 (None, None) => self.said(&body),
             };
             return Err(Error::Status { request: self.at_server(name), code: status.as_u16(), retry_after, excerpt });
@@ -141,32 +143,14 @@ impl Session {
         }
     }
 
-    /// Reads an answer up to its limits. The client's own time limit begins anew with each part that arrives.
-    fn body(
-        &self,
-        name: &str,
-        mut response: blocking::Response,
-        deadline: Deadline,
-        after: Duration,
-    ) -> Result<String, Error> {
-        let request = || self.at_server(name);
-        let mut body = Vec::new();
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            let length = response.read(&mut chunk).map_err(|error| match error.kind() {
-                io::ErrorKind::TimedOut => Error::Timeout { request: request(), after },
-                _ => Error::Broken { request: request(), reason: root_cause(&error) },
-            })?;
-            body.extend_from_slice(&chunk[..length]);
-            match () {
-                () if length == 0 => return Ok(String::from_utf8_lossy(&body).into_owned()),
-                () if body.len() > MAX_ANSWER => {
-                    let excerpt = format!("an answer of more than {MAX_ANSWER} bytes");
-                    return Err(Error::NotWsapi { request: request(), excerpt });
-                }
-                () if deadline.has_passed() => return Err(Error::Timeout { request: request(), after }),
-                () => {}
+    fn unread(&self, name: &str, unread: Unread, after: Duration) -> Error {
+        let request = self.at_server(name);
+        match unread {
+            Unread::TooLong => {
+                Error::NotWsapi { request, excerpt: format!("an answer of more than {MAX_ANSWER} bytes") }
             }
+            Unread::TimedOut => Error::Timeout { request, after },
+            Unread::Broken(reason) => Error::Broken { request, reason },
         }
     }
 
@@ -174,7 +158,7 @@ impl Session {
     fn transport_error(&self, name: &str, error: &reqwest::Error, after: Duration) -> Error {
         let request = self.at_server(name);
         if error.is_connect() {
-            Error::Connect { server: self.server.clone(), request: name.to_owned(), reason: reason(error) }
+            Error::Connect { server: self.server.clone(), request: name.to_owned(), reason: reason(error, &KEYS) }
         } else if error.is_timeout() {
             Error::Timeout { request, after }
         } else {
@@ -192,33 +176,14 @@ impl Session {
             Credentials::ApiKey(key) => key.expose(),
             Credentials::Basic { password, .. } => password.expose(),
         };
-        let encoded = self.encoded_password();
-        let secrets = [Some(secret), encoded.as_deref(), self.token.as_deref()];
-        let secrets = secrets.into_iter().flatten().filter(|secret| !secret.is_empty());
-        page::said(&secrets.fold(body.to_owned(), |body, secret| body.replace(secret, "(hidden)")))
-    }
-
-    /// Returns user name and password as they stand in the header of a request.
-    fn encoded_password(&self) -> Option<String> {
-        let Credentials::Basic { username, password } = &self.access.credentials else { return None };
-        let request = self.http.get(&self.server).basic_auth(username, Some(password.expose())).build().ok()?;
-        let header = request.headers().get("authorization")?.to_str().ok()?;
-        header.strip_prefix("Basic ").map(str::to_owned)
-    }
-
-    /// Returns where a redirect leads, without what may be confidential: user, query, and a session in the path.
-    fn target(&self, location: &str) -> String {
-        let Some(mut url) = Url::parse(&self.server).and_then(|server| server.join(location)).ok() else {
-            return "an invalid address".into();
+        let encoded = match &self.access.credentials {
+            Credentials::ApiKey(_) => None,
+            Credentials::Basic { username, password } => {
+                http::encoded(&self.http, &self.server, username, password.expose())
+            }
         };
-        let path = url.path().split(';').next().unwrap_or_default().to_owned();
-        url.set_path(&path);
-        url.set_query(None);
-        url.set_fragment(None);
-        // These fail only for addresses that have no host.
-        let _ = url.set_username("");
-        let _ = url.set_password(None);
-        page::excerpt(url.as_str())
+        let secrets = [Some(secret), encoded.as_deref(), self.token.as_deref()];
+        http::said_without(body, &secrets.into_iter().flatten().collect::<Vec<_>>())
     }
 }
 
@@ -229,29 +194,15 @@ fn http_client(rally: &Rally, certificates: Option<&[u8]>) -> Result<blocking::C
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.insert("accept", HeaderValue::from_static("application/json"));
-    let mut builder = blocking::Client::builder()
-        .user_agent(concat!("rally-hook/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers)
-        .redirect(redirect::Policy::none())
-        .cookie_store(true)
-        .connect_timeout(CONNECT_TIMEOUT.min(rally.timeout))
-        .pool_max_idle_per_host(rally.max_concurrent_requests);
-    if let Some(proxy) = &rally.proxy {
-        let proxy = Proxy::all(proxy.expose()).map_err(|_| "rally.proxy is not an address".to_owned())?;
-        builder = builder.proxy(proxy);
-    }
-    if let Some(pem) = certificates {
-        let certificates = Certificate::from_pem_bundle(pem);
-        builder = builder.tls_certs_merge(certificates.map_err(|_| "rally.ca_file holds no valid certificate")?);
-    }
-    if rally.server.starts_with("http://") {
-        // Only to this machine, and then no certificates are looked for: a server without any must do. Nor does the
-        // environment's proxy get to see the credentials.
-        builder = builder.tls_certs_only([]);
-        if rally.proxy.is_none() {
-            builder = builder.no_proxy();
-        }
-    }
+    let way = Way {
+        server: &rally.server,
+        proxy: rally.proxy.as_ref().map(Secret::expose),
+        certificates,
+        timeout: rally.timeout,
+        keys: &KEYS,
+    };
+    let builder = way.client()?.default_headers(headers).cookie_store(true);
+    let builder = builder.pool_max_idle_per_host(rally.max_concurrent_requests);
     builder.build().map_err(|error| root_cause(&error))
 }
 

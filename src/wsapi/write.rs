@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::Error;
 use super::client::relative;
-use super::page::excerpt;
 use super::session::{errors, texts};
+use crate::http::excerpt;
 
 /// One write: a path such as `/changeset/create` and its body, `{"Changeset": {…}}`.
 #[derive(Debug, Clone, PartialEq)]

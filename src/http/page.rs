@@ -1,9 +1,9 @@
-//! What a page says that comes instead of WSAPI's JSON: of Rally itself, of a proxy, or during maintenance. Pure.
+//! What a page says that comes instead of JSON: of the service itself, of a proxy, or during maintenance. Pure.
 
 use crate::text::{cut, printable};
 
 /// How much of an answer that is not as expected is shown, in bytes.
-pub(super) const EXCERPT: usize = 200;
+pub(crate) const EXCERPT: usize = 200;
 /// How much of a page is read, in bytes. What matters stands before that.
 const MAX_PAGE: usize = 64 * 1024;
 
@@ -21,14 +21,14 @@ const ENTITIES: [(&str, &str); 6] =
     [("&nbsp;", " "), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
 
 /// Returns the sentence of a page that tells what is wrong, or else the beginning of its text, on one line.
-pub(super) fn said(page: &str) -> String {
+pub(crate) fn said(page: &str) -> String {
     let lines = lines(cut(page, MAX_PAGE));
     let telling = lines.iter().flat_map(|line| sentences(line)).find(|sentence| is_telling(sentence));
     excerpt(telling.unwrap_or(&lines.join(" ")))
 }
 
 /// Returns the beginning of a text, on one line and without anything that a terminal would act on.
-pub(super) fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     printable(cut(text.trim(), EXCERPT)).into_owned()
 }
 

@@ -1,4 +1,4 @@
-//! Why a connection to Rally did not come about, in words that tell an administrator what to do.
+//! Why a connection did not come about, in words that tell an administrator what to do.
 
 use std::error::Error;
 use std::io;
@@ -6,6 +6,7 @@ use std::io;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
+use super::Keys;
 use crate::text::cut;
 use crate::time::CommitTime;
 
@@ -13,39 +14,42 @@ use crate::time::CommitTime;
 const MAX_NAMES: usize = 5;
 const MAX_NAME: usize = 100;
 
-const ANOTHER_NAME: &str = "check rally.server, or have the certificate replaced";
-const NO_TLS: &str = "it may speak plain HTTP at this port (see rally.server)";
 const WRONG_CLOCK: &str = "or this machine's clock is wrong";
 
 /// Returns the reason for a failed connection: what TLS or a proxy says about it, else the root cause.
-pub(super) fn reason(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn reason(error: &(dyn Error + 'static), keys: &Keys) -> String {
     let chain = || std::iter::successors(Some(error), |&error| error.source());
     let root = root_cause(error);
     if let Some(tls) = chain().find_map(tls_error) {
-        return tls_reason(tls).unwrap_or(root);
+        return tls_reason(tls, keys).unwrap_or(root);
     }
     if root == "tls handshake eof" {
-        return format!("it broke off the TLS handshake: {NO_TLS}, or no version that is still safe");
+        return format!("it broke off the TLS handshake: {}, or no version that is still safe", no_tls(keys));
     }
     // The type of the errors of hyper-util's tunnels is not public.
     let texts = || chain().map(|error| error.to_string());
     match texts().find_map(|text| text.strip_prefix("tunnel error: ").map(str::to_owned)).as_deref() {
         None => root,
         Some("proxy authorization required") => {
-            "the proxy refuses the user name and password, or wants some; put the right ones into rally.proxy, as in \
-             \"http://user:password@proxy.example:3128\""
-                .into()
+            format!(
+                "the proxy refuses the user name and password, or wants some; put the right ones into {}, as in \
+                 \"http://user:password@proxy.example:3128\"",
+                keys.proxy
+            )
         }
-        Some("unsuccessful") => "the proxy refuses to connect to it; check the user name and password in rally.proxy, or ask who runs the proxy".into(),
+        Some("unsuccessful") => format!(
+            "the proxy refuses to connect to it; check the user name and password in {}, or ask who runs the proxy",
+            keys.proxy
+        ),
         Some("failed to create underlying connection") => {
-            format!("the proxy cannot be reached: {root}; check rally.proxy, or HTTPS_PROXY in the environment")
+            format!("the proxy cannot be reached: {root}; check {}", keys.proxies)
         }
         Some(_) => format!("the connection to the proxy broke: {root}"),
     }
 }
 
 /// Returns the last cause of an error.
-pub(super) fn root_cause(error: &dyn Error) -> String {
+pub(crate) fn root_cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
@@ -59,9 +63,13 @@ fn tls_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> 
     error.downcast_ref().or_else(held)
 }
 
-fn tls_reason(error: &rustls::Error) -> Option<String> {
+fn no_tls(keys: &Keys) -> String {
+    format!("it may speak plain HTTP at this port (see {})", keys.server)
+}
+
+fn tls_reason(error: &rustls::Error, keys: &Keys) -> Option<String> {
     match error {
-        rustls::Error::InvalidCertificate(error) => certificate_reason(error),
+        rustls::Error::InvalidCertificate(error) => certificate_reason(error, keys),
         rustls::Error::AlertReceived(AlertDescription::ProtocolVersion) | rustls::Error::PeerIncompatible(_) => {
             Some("it speaks no TLS that is still safe; it must offer TLS 1.2 or newer".into())
         }
@@ -69,13 +77,14 @@ fn tls_reason(error: &rustls::Error) -> Option<String> {
             Some("it offers TLS with old ciphers only, or wants a client's certificate".into())
         }
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            Some(format!("its answer is not TLS: {NO_TLS}"))
+            Some(format!("its answer is not TLS: {}", no_tls(keys)))
         }
         _ => None,
     }
 }
 
-fn certificate_reason(error: &CertificateError) -> Option<String> {
+fn certificate_reason(error: &CertificateError, keys: &Keys) -> Option<String> {
+    let another_name = format!("check {}, or have the certificate replaced", keys.server);
     let date = |time: &UnixTime| CommitTime::from_seconds(i64::try_from(time.as_secs()).unwrap_or(i64::MAX));
     Some(match error {
         CertificateError::ExpiredContext { not_after, .. } => {
@@ -86,12 +95,14 @@ fn certificate_reason(error: &CertificateError) -> Option<String> {
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<&str> = presented.iter().map(|name| plain_name(name)).take(MAX_NAMES).collect();
-            format!("its certificate is for {} and not for {}; {ANOTHER_NAME}", names.join(", "), expected.to_str())
+            format!("its certificate is for {} and not for {}; {another_name}", names.join(", "), expected.to_str())
         }
-        CertificateError::NotValidForName => format!("its certificate is for another name; {ANOTHER_NAME}"),
-        CertificateError::UnknownIssuer => "its certificate is signed by itself or by an authority that this machine does \
-                                            not know; if that is right, set rally.ca_file to the authority's certificate"
-            .into(),
+        CertificateError::NotValidForName => format!("its certificate is for another name; {another_name}"),
+        CertificateError::UnknownIssuer => format!(
+            "its certificate is signed by itself or by an authority that this machine does not know; if that is right, set \
+             {} to the authority's certificate",
+            keys.ca_file
+        ),
         _ => return None,
     })
 }
