@@ -1,4 +1,4 @@
-//! What the files and variables hold that `[rally]` and `[authors]` name: secrets, certificates, the map of authors.
+//! What the files and variables hold that `[rally]`, `[authors]` and `[tfvc]` name: secrets, certificates, the map of authors.
 //! Secrets are kept out of everything that is shown or stored.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::merge::Withheld;
-use super::{Authors, Error, Rally};
+use super::{Authors, Error, Rally, Tfvc};
 use crate::environment::{self, KEY_VARIABLE, PASSWORD_VARIABLE};
 use crate::files::{self, Links, Owners};
 
@@ -63,12 +63,14 @@ pub(crate) struct Trust {
     /// A file that is named below it must really lie there: a link may not lead elsewhere.
     pub(super) repo_dir: Option<PathBuf>,
     pub(super) owners: Owners,
+    /// Whether Rally's credentials, or the token of a TFVC server, belong to another destination.
     pub(super) withheld: Option<Withheld>,
+    pub(super) withheld_token: Option<Withheld>,
 }
 
 impl Default for Trust {
     fn default() -> Self {
-        Trust { repo_dir: None, owners: Owners::of_system(), withheld: None }
+        Trust { repo_dir: None, owners: Owners::of_system(), withheld: None, withheld_token: None }
     }
 }
 
@@ -95,6 +97,12 @@ impl Trust {
         }
     }
 
+    fn certificates(&self, key: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
+        let pem = self.read(key, path)?;
+        let is_pem = pem.windows(PEM_CERTIFICATE.len()).any(|window| window == PEM_CERTIFICATE);
+        if is_pem { Ok(pem) } else { Err(Error::NoCertificate { key, path: path.to_owned() }) }
+    }
+
     /// Returns a secret of the environment, unless it belongs to another destination.
     fn variable(&self, name: &str) -> Option<Secret> {
         self.withheld.is_none().then(|| environment::secret(name)).flatten().map(Secret)
@@ -115,7 +123,8 @@ impl Rally {
     /// If credentials or the workspace are not set, or a file cannot be read, may be read by others or is not ours.
     pub(crate) fn access(&self) -> Result<Access, Error> {
         let credentials = self.credentials()?;
-        let certificates = self.ca_file.as_ref().map(|path| self.certificates(path)).transpose()?;
+        let certificates =
+            self.ca_file.as_ref().map(|path| self.trust.certificates("rally.ca_file", path)).transpose()?;
         let workspace =
             self.workspace.clone().ok_or(Error::NotSet { what: "workspace", key: "workspace to its name" })?;
         Ok(Access { credentials, certificates, workspace })
@@ -150,11 +159,38 @@ impl Rally {
             (None, Credentials::Basic { username, .. }) => format!("{} {username}", self.server),
         }
     }
+}
 
-    fn certificates(&self, path: &Path) -> Result<Vec<u8>, Error> {
-        let pem = self.trust.read("rally.ca_file", path)?;
-        let is_pem = pem.windows(PEM_CERTIFICATE.len()).any(|window| window == PEM_CERTIFICATE);
-        if is_pem { Ok(pem) } else { Err(Error::NoCertificate(path.to_owned())) }
+/// What is needed to read the changesets of a TFVC server.
+#[derive(Debug, Clone)]
+pub(crate) struct TfvcAccess {
+    /// The address of the collection, without a slash at the end.
+    pub collection: String,
+    pub project: String,
+    /// Begins with `$/` and has no slash at the end.
+    pub path: String,
+    pub token: Secret,
+    pub certificates: Option<Vec<u8>>,
+}
+
+impl Tfvc {
+    /// Reads what `[tfvc]` names.
+    ///
+    /// # Errors
+    /// If a key is not set, or a file cannot be read, may be read by others or is not ours.
+    pub(crate) fn access(&self) -> Result<TfvcAccess, Error> {
+        let set = |key, value: &Option<String>| value.clone().ok_or(Error::TfvcNotSet { key });
+        let collection = set("collection", &self.collection)?.trim_end_matches('/').to_owned();
+        let project = set("project", &self.project)?;
+        let path = self.path.clone().unwrap_or_else(|| format!("$/{project}")).trim_end_matches('/').to_owned();
+        let token = match (&self.token_file, self.trust.withheld_token.clone()) {
+            (Some(file), _) => self.trust.secret_in("tfvc.token_file", file)?,
+            (None, Some(withheld)) => return Err(Error::TokenWithheld(withheld)),
+            (None, None) => return Err(Error::TfvcNotSet { key: "token_file" }),
+        };
+        let ca_file = self.ca_file.as_ref();
+        let certificates = ca_file.map(|path| self.trust.certificates("tfvc.ca_file", path)).transpose()?;
+        Ok(TfvcAccess { collection, project, path, token, certificates })
     }
 }
 

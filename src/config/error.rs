@@ -9,7 +9,7 @@ use crate::files;
 pub(super) const SECRETS: [&str; 3] = ["api_key", "password", "proxy"];
 
 /// The sections of a configuration, for the one that a key belongs in.
-pub(super) const SECTIONS: [&str; 7] = ["rally", "repository", "commits", "state", "authors", "queue", "log"];
+pub(super) const SECTIONS: [&str; 8] = ["rally", "repository", "commits", "state", "authors", "queue", "log", "tfvc"];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -40,12 +40,19 @@ pub(crate) enum Error {
          there; set {key} in {}", withheld.by.display(), withheld.key, withheld.by.display()
     )]
     Withheld { what: &'static str, key: &'static str, withheld: Withheld },
-    #[error("rally.ca_file {} holds no PEM certificate", .0.display())]
-    NoCertificate(PathBuf),
+    #[error("{key} {} holds no PEM certificate", path.display())]
+    NoCertificate { key: &'static str, path: PathBuf },
     #[error("{source_name} does not hold an API key; it must hold the key alone, on one line")]
     NotAKey { source_name: String },
     #[error("[rally] has no {what}; set {key}")]
     NotSet { what: &'static str, key: &'static str },
+    #[error("[tfvc] has no {key}; set {key} in the file that has this section")]
+    TfvcNotSet { key: &'static str },
+    #[error(
+        "[tfvc] has no token_file: {} sets {}, so the token of another file is not sent there; set token_file in {}",
+        .0.by.display(), .0.key, .0.by.display()
+    )]
+    TokenWithheld(Withheld),
     #[error("authors.map_file {}: {problem}", path.display())]
     AuthorMap { path: PathBuf, problem: String },
 }

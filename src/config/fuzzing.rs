@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::layer::{Layer, Source};
-use super::merge::{CREDENTIALS, merged};
+use super::merge::{Merged, RALLY, merged};
 use super::{Config, Error, Trust, resolve};
 use crate::clock::Deadline;
 use crate::text::with_causes;
@@ -36,11 +36,11 @@ pub fn configuration(data: &[u8]) {
         Ok(sources) => sources.into_iter().flat_map(|source| source.layers_for(Path::new(GIT_DIR))).collect(),
         Err(error) => return assert_silent(&error),
     };
-    let (table, withheld) = merged(&layers);
+    let Merged { table, withheld, .. } = merged(&layers);
     if let Some(withheld) = &withheld {
         let last = layers.last().expect("a file withholds");
         assert_eq!(last.path, withheld.by);
-        for key in CREDENTIALS {
+        for &key in RALLY.credentials {
             assert_eq!(value(&table, key), value(&last.table, key), "{key}");
         }
     }

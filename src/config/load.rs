@@ -3,7 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::layer::{Layer, Source};
-use super::{Config, Error, Trust, access, merge, resolve};
+use super::merge::{self, Merged};
+use super::{Config, Error, Trust, access, resolve};
 use crate::environment::variable;
 use crate::files::{self, Links, Owners};
 
@@ -15,7 +16,14 @@ const REPOSITORY_FILE: &str = "rally-hook.toml";
 const FILE_VARIABLE: &str = "RALLY_HOOK_CONFIG";
 
 /// Keys whose values are the paths of files to read.
-const FILES: [&str; 4] = ["rally.api_key_file", "rally.password_file", "rally.ca_file", "authors.map_file"];
+const FILES: [&str; 6] = [
+    "rally.api_key_file",
+    "rally.password_file",
+    "rally.ca_file",
+    "authors.map_file",
+    "tfvc.token_file",
+    "tfvc.ca_file",
+];
 /// The key whose value is the path of a file to write.
 const LOG_FILE: &str = "log.file";
 /// The key whose value is a directory for many repositories.
@@ -67,8 +75,8 @@ pub(super) fn layers(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> R
 
 /// Returns the settings that layers make together.
 pub(super) fn resolved(layers: Vec<Layer>, repo_dir: &Path, owners: Owners) -> Result<Config, Error> {
-    let (table, withheld) = merge::merged(&layers);
-    let trust = Trust { repo_dir: Some(repo_dir.to_owned()), owners, withheld };
+    let Merged { table, withheld, withheld_token } = merge::merged(&layers);
+    let trust = Trust { repo_dir: Some(repo_dir.to_owned()), owners, withheld, withheld_token };
     resolve::resolve(table, layers, trust)
 }
 

@@ -6,13 +6,24 @@ use std::path::PathBuf;
 use super::Rally;
 use super::layer::Layer;
 
-/// The keys that identify the user to Rally. A file or block that has any of them replaces all those before: a repository
-/// may use a password where the system's file names a key.
-pub(super) const CREDENTIALS: [&str; 5] = ["api_key", "api_key_file", "username", "password", "password_file"];
+/// Keys that identify the user to a service, and those that decide where they go.
+pub(super) struct Binding {
+    pub section: &'static str,
+    /// A file or block that has any of them replaces all those before: a repository may use a password where the system's
+    /// file names a key.
+    pub credentials: &'static [&'static str],
+    /// A second file that changes one has to bring its own credentials. A block need not: it belongs to the file in which it
+    /// stands, and whoever writes that decides where its credentials go.
+    destination: &'static [&'static str],
+}
 
-/// The keys that decide where the credentials go. A second file that changes one has to bring its own credentials. A block
-/// need not: it belongs to the file in which it stands, and whoever writes that decides where its credentials go.
-const DESTINATION: [&str; 3] = ["server", "proxy", "ca_file"];
+pub(super) const RALLY: Binding = Binding {
+    section: "rally",
+    credentials: &["api_key", "api_key_file", "username", "password", "password_file"],
+    destination: &["server", "proxy", "ca_file"],
+};
+pub(super) const TFVC: Binding =
+    Binding { section: "tfvc", credentials: &["token_file"], destination: &["collection", "ca_file"] };
 
 /// Tells that credentials are not used, because a file that was read after them changes where they would go.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,33 +32,47 @@ pub(crate) struct Withheld {
     pub key: &'static str,
 }
 
-/// Returns what the files say together, the first one first, and whether credentials that stand in none of them, or in
-/// an earlier one than the destination, are withheld.
-pub(super) fn merged(layers: &[Layer]) -> (toml::Table, Option<Withheld>) {
-    let mut below = toml::Table::new();
-    let mut withheld = None;
-    for Layer { path, table, .. } in layers {
-        let own = |key: &str| table.get("rally")?.get(key);
-        // The first file changes nothing. Nor does one that repeats what stands there, or holds by default.
-        let default = toml::Value::from(Rally::default().server);
-        let standing =
-            |key: &str| below.get("rally").and_then(|rally| rally.get(key)).or((key == "server").then_some(&default));
-        let changed = |key: &&str| own(key).is_some_and(|value| Some(value) != standing(key));
-        if let Some(key) = DESTINATION.into_iter().find(changed).filter(|_| *path != layers[0].path) {
-            withheld = Some(Withheld { by: path.clone(), key });
-        }
-        let is_changed = withheld.as_ref().is_some_and(|withheld| withheld.by == *path);
-        if is_changed || CREDENTIALS.into_iter().any(|key| own(key).is_some()) {
-            drop_credentials(&mut below);
-        }
-        lay_over(&mut below, table);
-    }
-    (below, withheld)
+/// What the files say together.
+pub(super) struct Merged {
+    pub table: toml::Table,
+    /// Whether Rally's credentials that stand in none of them, or in an earlier one than the destination, are withheld.
+    pub withheld: Option<Withheld>,
+    /// The same for the token of a TFVC server.
+    pub withheld_token: Option<Withheld>,
 }
 
-fn drop_credentials(table: &mut toml::Table) {
-    if let Some(toml::Value::Table(rally)) = table.get_mut("rally") {
-        CREDENTIALS.iter().for_each(|key| drop(rally.remove(*key)));
+/// Lays the files over each other, the first one first.
+pub(super) fn merged(layers: &[Layer]) -> Merged {
+    let mut merged = Merged { table: toml::Table::new(), withheld: None, withheld_token: None };
+    for layer in layers {
+        let may_withhold = layer.path != layers[0].path;
+        RALLY.apply(layer, may_withhold, &mut merged.table, &mut merged.withheld);
+        TFVC.apply(layer, may_withhold, &mut merged.table, &mut merged.withheld_token);
+        lay_over(&mut merged.table, &layer.table);
+    }
+    merged
+}
+
+impl Binding {
+    /// Drops the credentials below a layer that has its own, or leads elsewhere.
+    fn apply(&self, layer: &Layer, may_withhold: bool, below: &mut toml::Table, withheld: &mut Option<Withheld>) {
+        let Layer { path, table, .. } = layer;
+        let own = |key: &str| table.get(self.section)?.get(key);
+        // The first file changes nothing. Nor does one that repeats what stands there, or holds by default.
+        let default = toml::Value::from(Rally::default().server);
+        let standing = |key: &str| {
+            below.get(self.section).and_then(|keys| keys.get(key)).or((key == "server").then_some(&default))
+        };
+        let changed = |key: &&str| own(key).is_some_and(|value| Some(value) != standing(key));
+        if let Some(key) = self.destination.iter().copied().find(changed).filter(|_| may_withhold) {
+            *withheld = Some(Withheld { by: path.clone(), key });
+        }
+        let is_changed = withheld.as_ref().is_some_and(|withheld| withheld.by == *path);
+        if (is_changed || self.credentials.iter().any(|key| own(key).is_some()))
+            && let Some(toml::Value::Table(keys)) = below.get_mut(self.section)
+        {
+            self.credentials.iter().for_each(|key| drop(keys.remove(*key)));
+        }
     }
 }
 
@@ -73,7 +98,8 @@ mod tests {
             let source = Source::parse(Path::new(&format!("{number}.toml")), text).expect("TOML");
             source.layers_for(Path::new("/srv/git/team-a/api.git")).collect::<Vec<_>>()
         };
-        merged(&texts.iter().enumerate().flat_map(layers).collect::<Vec<_>>())
+        let merged = merged(&texts.iter().enumerate().flat_map(layers).collect::<Vec<_>>());
+        (merged.table, merged.withheld)
     }
 
     fn merged_texts(texts: &[&str]) -> toml::Table {
@@ -127,7 +153,7 @@ mod tests {
     #[test]
     fn credentials_do_not_go_where_a_later_file_leads() {
         let system = "[rally]\napi_key = \"_a\"\nserver = \"https://rally.example\"";
-        for key in DESTINATION {
+        for &key in RALLY.destination {
             let (table, withheld) = merged_with(&[system, &format!("[rally]\n{key} = \"https://elsewhere.example\"")]);
             assert_eq!(table["rally"].get("api_key"), None, "{key}");
             assert_eq!(withheld, Some(Withheld { by: "1.toml".into(), key }));
@@ -150,5 +176,24 @@ mod tests {
             let (table, withheld) = merged_with(&[system, above]);
             assert_eq!((table["rally"]["api_key"].as_str(), withheld), (Some("_a"), None));
         }
+    }
+
+    #[test]
+    fn a_token_goes_only_to_the_collection_of_its_own_file_or_an_earlier_one() {
+        let merged = |texts: &[&str]| {
+            let layer = |(number, text): (usize, &&str)| {
+                Source::parse(Path::new(&format!("{number}.toml")), text).expect("TOML").own
+            };
+            let merged = merged(&texts.iter().enumerate().map(layer).collect::<Vec<_>>());
+            let token = merged.table["tfvc"].get("token_file").and_then(toml::Value::as_str).map(str::to_owned);
+            (token, merged.withheld_token.map(|withheld| withheld.key), merged.withheld)
+        };
+        let system = "tfvc.token_file = \"/etc/token\"\ntfvc.collection = \"https://tfs.example/A\"";
+        let kept = (Some("/etc/token".to_owned()), None, None);
+        assert_eq!(merged(&[system, "tfvc.path = \"$/P\""]), kept);
+        assert_eq!(merged(&[system, "tfvc.collection = \"https://tfs.example/A\""]), kept);
+        assert_eq!(merged(&[system, "tfvc.collection = \"https://else.example\""]), (None, Some("collection"), None));
+        let own = "tfvc.collection = \"https://else.example\"\ntfvc.token_file = \"token\"";
+        assert_eq!(merged(&[system, own]).0.as_deref(), Some("token"));
     }
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use access::{Access, Credentials, Secret, Trust};
+pub(crate) use access::{Access, Credentials, Secret, TfvcAccess, Trust};
 pub(crate) use error::Error;
 pub(crate) use load::{is_named_by_environment, load};
 pub(crate) use placeholders::Filled;
@@ -46,6 +46,7 @@ pub(crate) struct Config {
     pub authors: Authors,
     pub queue: Queue,
     pub log: Log,
+    pub tfvc: Tfvc,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -189,6 +190,21 @@ pub(crate) struct Log {
     pub level: Level,
 }
 
+/// The path on a server that is polled for changesets, in a directory that stands for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Tfvc {
+    pub collection: Option<String>,
+    pub project: Option<String>,
+    pub path: Option<String>,
+    pub token_file: Option<PathBuf>,
+    pub ca_file: Option<PathBuf>,
+    #[serde(with = "duration")]
+    pub every: Duration,
+    #[serde(skip)]
+    pub trust: Trust,
+}
+
 /// Where events go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -298,6 +314,20 @@ impl Default for Log {
     }
 }
 
+impl Default for Tfvc {
+    fn default() -> Self {
+        Tfvc {
+            collection: None,
+            project: None,
+            path: None,
+            token_file: None,
+            ca_file: None,
+            every: Duration::from_secs(60),
+            trust: Trust::default(),
+        }
+    }
+}
+
 impl Level {
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -333,7 +363,9 @@ impl Config {
     /// Returns the files that it names to be read.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         let Rally { api_key_file, password_file, ca_file, .. } = &self.rally;
-        [api_key_file, password_file, ca_file, &self.authors.map_file].into_iter().flatten().map(PathBuf::as_path)
+        let Tfvc { token_file, ca_file: tfvc_ca_file, .. } = &self.tfvc;
+        let files = [api_key_file, password_file, ca_file, &self.authors.map_file, token_file, tfvc_ca_file];
+        files.into_iter().flatten().map(PathBuf::as_path)
     }
 }
 

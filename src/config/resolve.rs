@@ -36,7 +36,7 @@ pub(super) fn resolve(merged: toml::Table, layers: Vec<Layer>, trust: Trust) -> 
         if let Some(repo_dir) = &trust.repo_dir {
             config.repository.fill(repo_dir, None);
         }
-        (config.rally.trust, config.authors.trust) = (trust.clone(), trust);
+        (config.rally.trust, config.authors.trust, config.tfvc.trust) = (trust.clone(), trust.clone(), trust);
         config.rally.server = canonical(&config.rally.server);
         return Ok(config);
     };
@@ -53,7 +53,7 @@ impl Config {
 
     /// Does the same for what is wrong whatever other files and blocks say.
     pub(super) fn wrong_value(&self) -> Option<(String, String)> {
-        let Config { rally, repository, commits, authors, queue, log, .. } = self;
+        let Config { rally, repository, commits, authors, queue, log, tfvc, .. } = self;
         let when = |is_wrong: bool, problem: &str| is_wrong.then(|| problem.to_owned());
         let ignored = commits.ignore.iter().find(|id| !is_id(id));
         let checks = [
@@ -80,6 +80,10 @@ impl Config {
             ("repository.file_link", template_problem(repository.file_link.as_deref(), &["revision", "path"])),
             ("authors.domain", authors.domain.as_deref().and_then(domain_problem)),
             ("log.file", when(log.file.as_os_str().is_empty(), "it is empty; leave the key out for rally-hook/log")),
+            ("tfvc.collection", tfvc.collection.as_deref().and_then(collection_problem)),
+            ("tfvc.project", tfvc.project.as_deref().and_then(project_problem)),
+            ("tfvc.path", tfvc.path.as_deref().and_then(server_path_problem)),
+            ("tfvc.every", when(tfvc.every.is_zero(), "it must not be 0: the server would never rest")),
         ];
         let problem = checks.into_iter().find_map(|(key, problem)| Some((key, problem?)));
         problem.or_else(|| credentials_problem(rally)).map(|(key, problem)| (key.to_owned(), problem))
@@ -91,18 +95,51 @@ fn server_problem(server: &str) -> Option<String> {
     let Ok(url) = Url::parse(server) else {
         return Some("it is not an address; write one such as \"https://rally1.rallydev.com\"".into());
     };
-    if !url.username().is_empty() || url.password().is_some() {
+    if has_login(&url) {
         return Some("it has a user name or password in it; set username and password_file instead".into());
     }
     if url.path().starts_with("/slm") {
         return Some("it must end with the host; leave out /slm and what follows".into());
     }
+    scheme_problem(&url, server)
+}
+
+fn has_login(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+fn scheme_problem(url: &Url, server: &str) -> Option<String> {
     match url.scheme() {
         "https" => None,
-        "http" if is_loopback(&url) => None,
+        "http" if is_loopback(url) => None,
         "http" => Some(format!("{server} would send the credentials unencrypted; use https://")),
         other => Some(format!("{other}:// is not supported; use https://")),
     }
+}
+
+/// Says what is wrong with the address of a collection.
+fn collection_problem(collection: &str) -> Option<String> {
+    let example = "such as \"https://tfs.acme.example/tfs/DefaultCollection\"";
+    let Some(url) = Url::parse(collection).ok().filter(Url::has_host) else {
+        return Some(format!("it is not an address; write one {example}"));
+    };
+    if has_login(&url) {
+        return Some("it has a user name or password in it; set token_file instead".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() || url.path().contains("/_") {
+        return Some(format!("it must end with the collection, {example}"));
+    }
+    scheme_problem(&url, collection)
+}
+
+fn project_problem(project: &str) -> Option<String> {
+    let is_name = !project.is_empty() && !project.contains(|c: char| c == '/' || c == '\\' || c.is_control());
+    (!is_name).then(|| format!("{project:?} is not the name of a project"))
+}
+
+fn server_path_problem(path: &str) -> Option<String> {
+    let is_path = path.starts_with("$/") && !path.contains(char::is_control);
+    (!is_path).then(|| format!("{path:?} is not a path on the server; it begins with $/, as in \"$/Project/main\""))
 }
 
 /// Returns an address as its standard spells it, without a slash at the end.
@@ -208,7 +245,7 @@ mod tests {
     fn resolved(text: &str) -> Result<Config, String> {
         let source = Source::parse(Path::new("config.toml"), text).map_err(|error| error.to_string())?;
         let layers: Vec<Layer> = source.layers_for(Path::new("/srv/git/team-a/api.git")).collect();
-        resolve(merged(&layers).0, layers, Trust::default()).map_err(|error| error.to_string())
+        resolve(merged(&layers).table, layers, Trust::default()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -360,5 +397,26 @@ mod tests {
         assert!(!error.contains("_very-secret"), "{error}");
         let shown = format!("{:?}", resolved("[rally]\napi_key = \"_very-secret\"").expect("valid"));
         assert!(!shown.contains("_very-secret"), "{shown}");
+    }
+
+    #[test]
+    fn the_place_of_changesets_on_a_server_must_be_one() {
+        for (line, expected) in [
+            ("collection = \"https://tfs.example/tfs/DefaultCollection\"", None),
+            ("collection = \"http://127.0.0.1:8080/tfs/C\"", None),
+            ("collection = \"http://tfs.example/C\"", Some("unencrypted")),
+            ("collection = \"https://user:pat@tfs.example/C\"", Some("set token_file")),
+            ("collection = \"https://tfs.example/C/P/_apis/tfvc\"", Some("must end with the collection")),
+            ("project = \"a/b\"", Some("not the name of a project")),
+            ("path = \"/Project/main\"", Some("begins with $/")),
+            ("every = \"0s\"", Some("must not be 0")),
+        ] {
+            let error = resolved(&format!("[tfvc]\n{line}")).err();
+            let is_expected = match expected {
+                Some(text) => error.as_ref().is_some_and(|error| error.contains(text)),
+                None => error.is_none(),
+            };
+            assert!(is_expected, "{line}: {error:?}");
+        }
     }
 }
