@@ -23,7 +23,8 @@ mod date;
 mod default_world;
 mod fault;
 mod filter;
-mod http;
+#[doc(hidden)]
+pub mod http;
 mod page;
 mod query;
 mod read;

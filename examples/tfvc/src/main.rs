@@ -1,0 +1,17 @@
+//! Runs the double by itself, for a demonstration or to compare its answers with others.
+
+use tfvc_double::{Double, TOKEN};
+
+fn main() {
+    let double = Double::start();
+    double.world(|world| {
+        world.check_in("US1: the first", &[("add, edit, encoding", "$/Payments/main/a.cs")]);
+        world.check_in(&format!("US2: {}", "a long comment ".repeat(9)), &[("edit", "$/Payments/main/a.cs")]);
+    });
+    println!("collection  {}", double.collection());
+    println!("project     Payments");
+    println!("token       {TOKEN}");
+    loop {
+        std::thread::park();
+    }
+}
