@@ -1,4 +1,4 @@
-//! Addresses of commits and files on the Git server's web pages, which Rally shows next to a Changeset.
+//! Addresses of commits and files on the server's web pages, which Rally shows next to a Changeset.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ pub(crate) enum Links {
     BitbucketServer,
     BitbucketCloud,
     Azure,
+    AzureTfvc,
     Gitweb,
     Cgit,
     Websvn,
@@ -38,6 +39,9 @@ impl Links {
             Links::BitbucketServer => ("/commits/{revision}", "/browse/{path}?at={revision}"),
             Links::BitbucketCloud => ("/commits/{revision}", "/src/{revision}/{path}"),
             Links::Azure => ("/commit/{revision}", "?path=/{path}&version=GC{revision}"),
+            Links::AzureTfvc => {
+                ("/_versionControl/changeset/{revision}", "/_versionControl?path={path}&version=C{revision}")
+            }
             Links::Gitweb => (";a=commit;h={revision}", ";a=blob;f={path};hb={revision}"),
             Links::Cgit => ("/commit/?id={revision}", "/tree/{path}?id={revision}"),
             // As its configuration's MultiViews make them.
@@ -136,6 +140,12 @@ mod tests {
             ),
             (Links::BitbucketCloud, "https://h/r", "https://h/r/commits/abc", "https://h/r/src/abc/a%20b/%C3%A9"),
             (Links::Azure, "https://h/r", "https://h/r/commit/abc", "https://h/r?path=/a%20b/%C3%A9&version=GCabc"),
+            (
+                Links::AzureTfvc,
+                "https://h/tfs/C/P",
+                "https://h/tfs/C/P/_versionControl/changeset/abc",
+                "https://h/tfs/C/P/_versionControl?path=a%20b/%C3%A9&version=Cabc",
+            ),
             (
                 Links::Gitweb,
                 "https://h/?p=r.git",
