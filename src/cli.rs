@@ -127,7 +127,7 @@ Examples:
     #[command(after_help = "\
 Run it after a hook was missing, not executable, or without space on the disk.
 It does not record commits from before `rally-hook install`; `rally-hook
-backfill` posts those.
+backfill` posts those. Of a TFVC path, it asks the server once.
 
 Examples:
   rally-hook catch-up
@@ -258,7 +258,7 @@ pub(crate) struct Event {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).multiple(true)))]
 pub(crate) struct Backfill {
-    /// Revision ranges as Git understands them: A..B, A...B, ^A B
+    /// Revision ranges as Git understands them: A..B, A...B, ^A B (TFVC: 5, 100..200)
     #[arg(value_name = "RANGE", group = "which")]
     pub ranges: Vec<String>,
     /// Post all refs, also notes and pull requests (without them: -- --branches --tags)

@@ -9,7 +9,6 @@ use crate::config::Deliver;
 use crate::messages::tell;
 use crate::queue::AFTER_LOSS;
 use crate::text::plural;
-use crate::vcs::Refs;
 
 pub(super) fn run(place: &Place, many: &Many) -> Result<Ended, Error> {
     let is_one_of_many = many.all_repos.is_some();
@@ -19,7 +18,7 @@ pub(super) fn run(place: &Place, many: &Many) -> Result<Ended, Error> {
 fn catch_up(place: &Place, is_one_of_many: bool) -> Result<Ended, Error> {
     let site = Site::open(place)?;
     let is_first = site.with_queue(|queue| Ok(!queue.is_initialised()?))?;
-    let recorded = site.with_recorder(&site.repository()?, |recorder| recorder.record(Refs::All, None))?;
+    let recorded = site.record_all()?;
     if is_first {
         let (why, posts) = match site.with_queue(|queue| Ok(queue.is_loss_noted()?))? {
             true => ("the queue was lost", AFTER_LOSS),

@@ -14,6 +14,7 @@ use crate::config;
 use crate::messages::tell;
 use crate::queue::{MARKER, StateDir, Store, Trace};
 use crate::text::{plural, with_causes};
+use crate::vcs::Kind;
 
 /// Puts the hook into a repository, into all below a directory, or into a directory of templates.
 pub(super) fn install(place: &Place, arguments: &Install) -> Result<Ended, Error> {
@@ -55,8 +56,15 @@ fn install_one(place: &Place, advice: &mut BTreeSet<&str>) -> Result<Ended, Erro
     };
     // The configuration may come later; its defaults are enough to mark the existing commits as seen.
     let config = load_config(config_file.as_deref(), &repo_dir);
-    // One that is named goes into the hook, and every command would fail by it.
-    let config = if place.config.is_some() { Ok(config?) } else { config };
+    let is_polled = Kind::of(&repo_dir) == Kind::Tfvc;
+    if is_polled && place.config.is_some() {
+        return Err(Error::Usage(format!(
+            "{0} has no hook that could name another configuration; write what it needs into {0}/rally-hook.toml",
+            repo_dir.display()
+        )));
+    }
+    // One that is named goes into the hook, and every command would fail by it. Without one, no server can be asked.
+    let config = if place.config.is_some() || is_polled { Ok(config?) } else { config };
     if let Ok(config) = &config
         && let Some((from, to)) =
             StateDir::bring_into_place(&repo_dir, sharing(&repo_dir), config.queue.dir.as_deref())?
@@ -91,7 +99,7 @@ fn mark_seen(site: &Site) -> Result<&'static str, Error> {
             "the queue of an earlier installation goes on; run `rally-hook catch-up` to record what was pushed since",
         );
     }
-    site.with_recorder(&site.repository()?, |recorder| recorder.mark_all_seen())?;
+    site.mark_all_seen()?;
     Ok("the history that is there now counts as seen: it is not posted, unless you run `rally-hook backfill --all`")
 }
 
@@ -103,6 +111,12 @@ fn uninstall_one(place: &Place) -> Result<Ended, Error> {
     let repo_dir = repo_dir(place)?;
     if !hooks::remove(&repo_dir)? {
         return Ok(Ended::NotAll);
+    }
+    if Kind::of(&repo_dir) == Kind::Tfvc {
+        tell(&format!(
+            "there is no hook to remove; to end the polling, remove the section [tfvc] from {}/rally-hook.toml",
+            repo_dir.display()
+        ));
     }
     let base = state_base(place, &repo_dir);
     if let Trace::Present(state) = StateDir::trace(&repo_dir, base.as_deref())? {

@@ -16,6 +16,7 @@ mod install;
 mod man;
 mod many;
 mod neighbours;
+mod poll;
 mod post_commit;
 pub(crate) mod post_receive;
 mod prometheus;
@@ -114,7 +115,12 @@ impl Error {
             self,
             Error::Config(_)
                 | Error::Usage(_)
-                | Error::Repository(vcs::Error::NoRepository(_) | vcs::Error::Range { .. } | vcs::Error::Date(_))
+                | Error::Repository(
+                    vcs::Error::NoRepository(_)
+                        | vcs::Error::Range { .. }
+                        | vcs::Error::Date(_)
+                        | vcs::Error::Config(_)
+                )
         );
         ExitCode::from(if is_usage { 2 } else { 1 })
     }

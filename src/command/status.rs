@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::identity::{Naming, identify};
+use super::poll::Polls;
 use super::{
     Ended, Error, Site, config_file, from_now, hooks, load_config, repo_dir, status_table, whole_seconds, write_out,
 };
@@ -30,7 +31,9 @@ const NAMED: usize = 3;
 pub(super) struct Facts {
     pub(super) status: Status,
     worker: AtWork,
-    /// The refs that lag behind, or why that is not known.
+    /// How the server is polled, if it is one.
+    polls: Option<Polls>,
+    /// The refs that lag behind, or why that is not known. A server is not asked: it might not answer.
     pub(super) behind: Result<Vec<String>, String>,
     deliver: Deliver,
     /// How long something has waited, where that is longer than the caller allows.
@@ -97,7 +100,9 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, E
     let home = site.with_queue(|queue| Ok(queue.home().clone()))?;
     identify(&mut site.config, &home);
     let (status, worker, is_initialised) = look(&site)?;
+    let polls = site.polls()?;
     let behind = match &config {
+        Ok(_) if polls.is_some() => Ok(Vec::new()),
         Ok(_) => behind(&site),
         Err(_) => Err("the configuration does not say which refs are watched".to_owned()),
     };
@@ -106,6 +111,7 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, E
         too_old: age.filter(|age| max_age.is_some_and(|limit| *age > limit)),
         status,
         worker,
+        polls,
         behind,
         deliver: site.config.queue.deliver,
         repo_dir,
@@ -135,6 +141,7 @@ impl Facts {
             Ok(refs) => Some(format!("behind: {}", refs.join(", "))),
             Err(error) => Some(error.clone()),
         };
+        let late = || self.polls.as_ref()?.trouble(now());
         let unattended = || self.is_unattended().then(|| "no process is at work on it".to_owned());
         let too_old = || self.too_old.map(|age| format!("something has waited for {}", whole_seconds(age)));
         let error = self.config_error.as_ref().map(|error| with_causes(error));
@@ -145,6 +152,7 @@ impl Facts {
             .or_else(|| pause.map(|pause| pause.error.clone()))
             .or_else(failed)
             .or_else(unattended)
+            .or_else(late)
             .or_else(behind)
             .or_else(too_old)
     }
@@ -219,6 +227,11 @@ pub(super) fn json(facts: &Facts) -> String {
         "queue_was_lost": status.lost,
         "damaged_copy": status.damaged_copy,
         "copy_of": status.copy_of,
+        "polled": facts.polls.as_ref().map(|polls| json!({
+            "last": date(polls.poll.succeeded),
+            "tried": date(polls.poll.tried),
+            "error": polls.poll.error,
+        })),
         "refs_behind": behind.as_ref().ok(),
         "repository_error": behind.as_ref().err(),
     });
@@ -261,6 +274,7 @@ fn human(facts: &Facts) -> String {
         add(true, format!("repaired   the queue was damaged; it is kept as {copy}"));
     }
     add(status.lost, format!("lost       what was queued may be missing in Rally; {AFTER_LOSS}"));
+    facts.polls.iter().for_each(|polls| add(true, polled(polls)));
     match behind {
         Ok(refs) if refs.is_empty() => {}
         Ok(refs) => {
@@ -269,6 +283,16 @@ fn human(facts: &Facts) -> String {
         Err(error) => add(true, format!("repository {}", printable(error))),
     }
     lines.join("\n") + "\n"
+}
+
+/// Returns the line about the last look at a server.
+fn polled(polls: &Polls) -> String {
+    let last = polls.poll.succeeded.map_or("never".to_owned(), from_now);
+    match (polls.trouble(now()), &polls.poll.error) {
+        (_, Some(error)) => format!("polled     {last}; since then: {}", printable(error)),
+        (Some(trouble), None) => format!("polled     {last}: {trouble}"),
+        (None, None) => format!("polled     {last}"),
+    }
 }
 
 /// Returns the lines about what is not posted as it stands in Git.

@@ -7,12 +7,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::thread;
 use std::time::Duration;
 
 use super::deliver::turn;
 use super::many::{Which, found, is_served, repositories};
+use super::poll::Polls;
 use super::{Ended, Error, RECORD, Site, state_base, state_dir};
 use crate::cli::{self, Place};
 use crate::clock::{Deadline, now};
@@ -25,11 +26,14 @@ use crate::process;
 use crate::queue::{Claim, Claimed, LOOK, StateDir};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
-use crate::vcs::{Refs, stamp};
+use crate::vcs::stamp;
 use crate::worker::Service;
 
 /// How many repositories have a turn at the same time. Requests are limited by permits.
 const LANES: usize = 8;
+/// How many of them poll a server at the same time, and how long another poll waits for its place.
+const POLLS: usize = 4;
+const POLLS_BUSY: Duration = Duration::from_secs(1);
 
 pub(super) fn run(place: &Place, arguments: &cli::Worker) -> Result<Ended, Error> {
     // Tells a mistyped directory at once.
@@ -38,7 +42,13 @@ pub(super) fn run(place: &Place, arguments: &cli::Worker) -> Result<Ended, Error
     process::allow_many_files();
     let termination = process::wait_for_termination().map_err(Error::Notices)?;
     let notices = Notices::new(termination).map_err(Error::Notices)?;
-    let lanes = Lanes { place, every: arguments.every, service: Service::default(), known: Mutex::default() };
+    let lanes = Lanes {
+        place,
+        every: arguments.every,
+        service: Service::default(),
+        known: Mutex::default(),
+        polls: Default::default(),
+    };
     let mut watcher = Watcher { root, lanes: &lanes, notices, repositories: HashMap::new(), is_limit_told: false };
     let ended = caught(|| {
         thread::scope(|scope| {
@@ -60,6 +70,8 @@ struct Lanes<'l> {
     every: Duration,
     service: Service,
     known: Mutex<Known>,
+    /// Held while a server is polled.
+    polls: [Mutex<()>; POLLS],
 }
 
 /// What the threads know of repositories.
@@ -113,16 +125,62 @@ impl Lanes<'_> {
             site.log.write(Level::Info, "configuration", &[], "the configuration has changed");
             site.with_queue(|queue| Ok(queue.set_pause(None)?))?;
         }
-        if is_behind && site.with_queue(|queue| Ok(queue.is_initialised()?))? {
-            let recorded = site.with_recorder(&site.repository()?, |recorder| recorder.record(Refs::All, None))?;
-            if recorded.commits > 0 {
-                let commits = plural(recorded.commits, "new commit");
-                let text = format!("recorded what no hook did: {commits}, {} queued", recorded.queued);
-                site.log.write(Level::Info, RECORD, &[], &text);
+        let next_poll = match site.polls()? {
+            Some(polls) => self.poll(&site, &polls)?,
+            None => {
+                if is_behind {
+                    catch_up(&site)?;
+                }
+                None
             }
-        }
-        turn(&site, self.every)
+        };
+        Ok(turn(&site, self.every)?.into_iter().chain(next_poll).min())
     }
+
+    /// Asks the server of a repository that has no hooks, if that is due. Returns when to do so next. If it fails, what is
+    /// queued is delivered all the same.
+    fn poll(&self, site: &Site, polls: &Polls) -> Result<Option<Time>, Error> {
+        let due = polls.due(now());
+        if due > now() {
+            return Ok(Some(due));
+        }
+        let Some(_place) = self.place_to_poll() else { return Ok(Some(now() + POLLS_BUSY)) };
+        match catch_up(site) {
+            Err(error @ Error::Queue(_)) => return Err(error),
+            Err(error) => {
+                let error = with_causes(&error);
+                if polls.poll.error.as_ref() != Some(&error) {
+                    tell(&format!("{}: the poll of the server failed: {error}", site.repo_dir.display()));
+                }
+            }
+            Ok(()) => {}
+        }
+        Ok(Some(now() + polls.every))
+    }
+
+    /// Takes one of the places for polls, if one is free: servers that hang must not keep all threads from delivering.
+    fn place_to_poll(&self) -> Option<MutexGuard<'_, ()>> {
+        self.polls.iter().find_map(|place| match place.try_lock() {
+            Ok(free) => Some(free),
+            // A poll that met a bug has left nothing behind in it.
+            Err(TryLockError::Poisoned(free)) => Some(free.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        })
+    }
+}
+
+/// Records what no hook did, once it is known what was there before.
+fn catch_up(site: &Site) -> Result<(), Error> {
+    if !site.with_queue(|queue| Ok(queue.is_initialised()?))? {
+        return Ok(());
+    }
+    let recorded = site.record_all()?;
+    if recorded.commits > 0 {
+        let commits = plural(recorded.commits, "new commit");
+        let text = format!("recorded what no hook did: {commits}, {} queued", recorded.queued);
+        site.log.write(Level::Info, RECORD, &[], &text);
+    }
+    Ok(())
 }
 
 /// When a file was written, in seconds and nanoseconds; `None` if it is not there.

@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::git::{LARGEST, LibraryError, MAX_DEPTH, ObjectId};
+use super::tfvc::TfvcError;
+use crate::config;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -22,6 +24,10 @@ pub(crate) enum Error {
     Range { program: &'static str, message: String },
     #[error("{0:?} is not a date; write 2026-01-31 or \"3 weeks ago\"")]
     Date(String),
+    #[error(transparent)]
+    Tfvc(#[from] TfvcError),
+    #[error(transparent)]
+    Config(config::Error),
     #[error("the time for reading history is over")]
     OutOfTime,
     #[error("cannot open the repository {}", path.display())]

@@ -11,6 +11,7 @@ mod kind;
 mod program;
 mod source;
 mod svn;
+mod tfvc;
 
 use std::path::Path;
 
@@ -85,7 +86,8 @@ impl Repository {
         Ok(match Kind::of(repo_dir) {
             Kind::Git => Repository::Git(Box::new(git::Repository::open(repo_dir)?)),
             Kind::Subversion => Repository::Listed(Box::new(svn::Subversion::new(repo_dir, &config.svn))),
-            Kind::Mercurial | Kind::Tfvc => return Err(Error::NoRepository(repo_dir.to_owned())),
+            Kind::Tfvc => Repository::Listed(Box::new(tfvc::Tfvc::open(config)?)),
+            Kind::Mercurial => return Err(Error::NoRepository(repo_dir.to_owned())),
         })
     }
 

@@ -1,5 +1,6 @@
 //! What the doctor finds on this machine: the repository, its hook, its queue and its settings.
 
+use std::iter;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::clock::now;
 use crate::command::hook_file::{Hook, is_executable, kept};
 use crate::command::identity::Naming;
 use crate::command::{Error, Site, from_now, hooks, neighbours};
-use crate::config::{Commits, Config};
+use crate::config::{Commits, Config, TfvcAccess};
 use crate::process;
 use crate::queue::{AFTER_LOSS, AtWork, Pause, Status, Store};
 use crate::refs::RefPatterns;
@@ -35,10 +36,34 @@ pub(super) fn name(naming: Option<Naming>, repo_dir: &Path, config: &Config, con
 
 pub(super) fn repository(repo_dir: &Path, config: &Config) -> Finding {
     let kind = Kind::of(repo_dir).scm_type();
+    if Kind::of(repo_dir) == Kind::Tfvc {
+        return server(repo_dir, config);
+    }
     match Repository::open(repo_dir, config).and_then(|repository| repository.ref_names()) {
         Ok(Some(names)) => Fine(format!("{} with {}", repo_dir.display(), plural(names.len(), "ref"))),
         Ok(None) => Fine(format!("{}, a repository of {kind}", repo_dir.display())),
         Err(error) => wrong(&error),
+    }
+}
+
+/// Tells whether a TFVC server answers, accepts the token, and has changesets below the path.
+fn server(repo_dir: &Path, config: &Config) -> Finding {
+    let TfvcAccess { collection, path, .. } = match config.tfvc.access() {
+        Ok(access) => access,
+        Err(error) => return wrong(&error),
+    };
+    let untested = "rally-hook was not tested against a real server, and does not speak NTLM";
+    let all =
+        Repository::open(repo_dir, config).and_then(|repository| repository.behind(&|_| true, &mut iter::empty()));
+    match all {
+        Ok(changesets) if changesets.is_empty() => Note(format!(
+            "{collection} accepts the token and lists no changeset below {path}; check tfvc.path, unless it is new; {untested}"
+        )),
+        Ok(changesets) => Fine(format!(
+            "{collection} accepts the token; changesets {} below {path}; {untested}",
+            changesets.join(", ")
+        )),
+        Err(error) => Wrong(format!("{}; {untested}", with_causes(&error))),
     }
 }
 

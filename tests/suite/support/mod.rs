@@ -20,6 +20,7 @@ pub mod process;
 mod server;
 pub mod subversion;
 mod system_configuration;
+mod tfvc;
 pub mod tls;
 pub mod users;
 
@@ -35,3 +36,4 @@ pub use expected::{Expected, artifacts, expected, expected_changes, expected_of_
 pub use history::History;
 pub use many::Many;
 pub use server::Server;
+pub use tfvc::Tfvc;
