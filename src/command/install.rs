@@ -109,6 +109,8 @@ pub(super) fn uninstall(place: &Place, many: &Many) -> Result<Ended, Error> {
 
 fn uninstall_one(place: &Place) -> Result<Ended, Error> {
     let repo_dir = repo_dir(place)?;
+    // The hook may name the configuration.
+    let base = state_base(place, &repo_dir);
     if !hooks::remove(&repo_dir)? {
         return Ok(Ended::NotAll);
     }
@@ -118,7 +120,6 @@ fn uninstall_one(place: &Place) -> Result<Ended, Error> {
             repo_dir.display()
         ));
     }
-    let base = state_base(place, &repo_dir);
     if let Trace::Present(state) = StateDir::trace(&repo_dir, base.as_deref())? {
         tell_rest(&repo_dir, base.as_deref(), &state)?;
     }

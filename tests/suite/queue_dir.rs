@@ -314,3 +314,10 @@ fn a_git_directory_that_cannot_be_written_has_its_state_by_its_path() {
     assert_eq!(apart.states().len(), 1);
     assert!(!apart.server.git_dir.join("rally-hook.queue").exists());
 }
+
+#[test]
+fn uninstall_finds_the_queue_where_only_the_hook_names_the_configuration() {
+    let apart = Apart::new();
+    let ran = apart.server.run(&["uninstall"]).succeeds();
+    assert!(ran.stderr.contains(&format!("the queue is empty; {}", apart.base.display())), "{ran:?}");
+}
