@@ -211,7 +211,7 @@ fn is_writable(dir: &Path) -> bool {
 fn directory_name(repo_dir: &Path) -> String {
     let named = match repo_dir.file_name() {
         // A repository with a work tree is known by that.
-        Some(name) if name == ".git" => repo_dir.parent().and_then(Path::file_name),
+        Some(name) if name == ".git" || name == ".hg" => repo_dir.parent().and_then(Path::file_name),
         name => name,
     };
     let name = named.unwrap_or_default().to_string_lossy();
@@ -234,6 +234,7 @@ mod tests {
         for (repo_dir, expected) in [
             ("/srv/git/payments.git", "payments-"),
             ("/home/a/work/.git", "work-"),
+            ("/srv/hg/payments/.hg", "payments-"),
             ("/srv/git/.hidden.git", "hidden-"),
             ("/srv/git/a b\u{202e}.git", "a_b_-"),
         ] {

@@ -7,6 +7,7 @@
 mod date;
 mod error;
 mod git;
+mod hg;
 mod kind;
 mod program;
 mod source;
@@ -87,7 +88,7 @@ impl Repository {
             Kind::Git => Repository::Git(Box::new(git::Repository::open(repo_dir)?)),
             Kind::Subversion => Repository::Listed(Box::new(svn::Subversion::new(repo_dir, &config.svn))),
             Kind::Tfvc => Repository::Listed(Box::new(tfvc::Tfvc::open(config)?)),
-            Kind::Mercurial => return Err(Error::NoRepository(repo_dir.to_owned())),
+            Kind::Mercurial => Repository::Listed(Box::new(hg::Mercurial::new(repo_dir))),
         })
     }
 

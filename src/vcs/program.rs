@@ -11,6 +11,8 @@ use crate::text::readable;
 
 /// So much of what a program says on stderr is kept, in bytes.
 const MAX_MESSAGE: u64 = 16 * 1024;
+/// What is told of a program that fails without a word.
+pub(super) const NO_REASON: &str = "it gave no reason";
 
 /// A program that is at work.
 pub(super) struct Running<'p> {
@@ -32,8 +34,18 @@ pub(super) fn start<'p>(
     command: &mut Command,
     path: &'p Path,
 ) -> Result<(Running<'p>, BufReader<ChildStdout>), Error> {
+    start_with(program, command, path, Stdio::null())
+}
+
+/// Does the same with an input.
+pub(super) fn start_with<'p>(
+    program: &'static str,
+    command: &mut Command,
+    path: &'p Path,
+    input: Stdio,
+) -> Result<(Running<'p>, BufReader<ChildStdout>), Error> {
     let failed = |source| Error::Run { program, source };
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(failed)?;
     let stdout = child.stdout.take().expect("it is piped");
     let mut stderr = child.stderr.take().expect("it is piped");
@@ -81,5 +93,5 @@ pub(super) fn ask(program: &'static str, command: &mut Command, path: &Path) -> 
 fn message(stderr: &[u8]) -> String {
     let text = readable(stderr);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() { "it gave no reason".into() } else { lines.join(" ") }
+    if lines.is_empty() { NO_REASON.into() } else { lines.join(" ") }
 }
