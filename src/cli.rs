@@ -93,6 +93,17 @@ Examples:
   /usr/local/bin/rally-hook post-revprop-change \"$@\"    # in a hook of your own"
     )]
     PostRevpropChange(Event),
+    /// Record a transaction; Mercurial runs this as a hook
+    #[command(
+        hide = true,
+        after_help = "\
+`rally-hook install` writes the hook into .hg/rally-hook/hgrc, which .hg/hgrc
+includes. It keeps the variables that Mercurial sets, and prints nothing.
+
+Examples:
+  txnclose.rally-hook = /usr/local/bin/rally-hook txnclose    # in an hgrc of your own"
+    )]
+    Txnclose,
     /// Post the commits of a range, for example main~20..main
     #[command(after_help = "\
 You can interrupt it. Run it again to continue. A commit that is already in

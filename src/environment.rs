@@ -19,6 +19,19 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// Returns the variables whose names begin with this, `NAME=value` each.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+pub(crate) fn variables(prefix: &str) -> Vec<OsString> {
+    let named = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(prefix.as_bytes()));
+    named
+        .map(|(mut variable, value)| {
+            variable.push("=");
+            variable.push(value);
+            variable
+        })
+        .collect()
+}
+
 /// Returns a variable that is text.
 pub(crate) fn text_variable(name: &str) -> Option<String> {
     variable(name)?.into_string().ok()

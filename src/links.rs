@@ -26,6 +26,7 @@ pub(crate) enum Links {
     Cgit,
     Websvn,
     Viewvc,
+    Hgweb,
     Custom,
 }
 
@@ -47,6 +48,7 @@ impl Links {
             // As its configuration's MultiViews make them.
             Links::Websvn => ("/?op=revision&rev={revision}", "/{path}?op=file&rev={revision}"),
             Links::Viewvc => ("?view=revision&revision={revision}", "/{path}?view=markup&revision={revision}"),
+            Links::Hgweb => ("/rev/{revision}", "/file/{revision}/{path}"),
             Links::Custom => ("", ""),
         }
     }
@@ -165,6 +167,7 @@ mod tests {
                 "https://h/viewvc/r?view=revision&revision=abc",
                 "https://h/viewvc/r/a%20b/%C3%A9?view=markup&revision=abc",
             ),
+            (Links::Hgweb, "https://h/r", "https://h/r/rev/abc", "https://h/r/file/abc/a%20b/%C3%A9"),
         ];
         for (host, web, commit, file) in cases {
             let links = links(host, web);

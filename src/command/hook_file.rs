@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Error, owners};
+use super::{Error, hgrc, owners};
 use crate::files::{self, Links};
 use crate::vcs::{self, Kind};
 use crate::{PROGRAM, process};
@@ -24,7 +24,7 @@ const KEPT: &str = ".before-rally-hook";
 /// What that one is called once another has taken its place: it never runs.
 const KEPT_BEFORE: &str = ".before-rally-hook.old";
 /// Tells our hook from others.
-const MARK: &str = "# Installed by rally-hook; `rally-hook uninstall` removes it.";
+pub(super) const MARK: &str = "# Installed by rally-hook; `rally-hook uninstall` removes it.";
 /// For the one who opens the file because Git says that it cannot run it: the package may have been removed.
 const HELP: &str = "\
 # If this file cannot be run, the program in its first line is gone. Install rally-hook again, or delete this file and
@@ -50,6 +50,10 @@ pub(super) enum Hook {
     ProgramGone,
     /// It is not ours, and does not call us.
     Other,
+    /// The repository's configuration does not include the lines of it.
+    NotIncluded,
+    /// Mercurial does not trust this owner of the repository's configuration.
+    Untrusted(String),
     /// Such a repository has none: it is polled.
     NotNeeded,
 }
@@ -59,8 +63,13 @@ impl Hook {
     pub(super) fn word(&self) -> &'static str {
         match self {
             Hook::Runs | Hook::IsDispatched(_) | Hook::NotNeeded => "installed",
-            // Git ignores them.
-            Hook::Missing | Hook::NotExecutable | Hook::OnNoexecMount | Hook::ProgramGone => "missing",
+            // They do not run.
+            Hook::Missing
+            | Hook::NotExecutable
+            | Hook::OnNoexecMount
+            | Hook::ProgramGone
+            | Hook::NotIncluded
+            | Hook::Untrusted(_) => "missing",
             Hook::Other => "other",
         }
     }
@@ -133,12 +142,15 @@ pub(super) fn script(name: &str, config: Option<&Path>) -> Result<String, Error>
     // The kernel splits the line at white space.
     let is_direct = direct.len() < MAX_FIRST_LINE && !text.contains(char::is_whitespace);
     let first_line = if is_direct { direct } else { "#!/bin/sh".to_owned() };
-    let config = config.map(|config| {
-        let absolute = std::path::absolute(config).map_err(|source| file_error("find", config, source))?;
-        Ok::<_, Error>(format!("{CONFIG_MARK}{}\n", text_of(&absolute)?))
-    });
-    let config = config.transpose()?.unwrap_or_default();
+    let config = config_line(config)?;
     Ok(format!("{first_line}\n{MARK}\n{HELP}\n{config}exec {} {name} \"$0\" \"$@\"\n", quoted(text)))
+}
+
+/// Returns the line that names the configuration, if one was named.
+pub(super) fn config_line(config: Option<&Path>) -> Result<String, Error> {
+    let Some(config) = config else { return Ok(String::new()) };
+    let absolute = std::path::absolute(config).map_err(|source| file_error("find", config, source))?;
+    Ok(format!("{CONFIG_MARK}{}\n", text_of(&absolute)?))
 }
 
 pub(super) fn write(hook: &Path, script: &str) -> io::Result<()> {
@@ -151,7 +163,10 @@ pub(super) fn write(hook: &Path, script: &str) -> io::Result<()> {
 /// If the hook names one, but somebody else may have written that.
 pub(super) fn configuration_of(repo_dir: &Path) -> Result<Option<PathBuf>, files::Error> {
     let Ok(hooks) = vcs::hooks_dir(repo_dir) else { return Ok(None) };
-    let named = names(Kind::of(repo_dir)).first().map(|name| hooks.join(name));
+    let named = match Kind::of(repo_dir) {
+        Kind::Mercurial => Some(hgrc::own(repo_dir)),
+        kind => names(kind).first().map(|name| hooks.join(name)),
+    };
     let Some((file, hook)) = named.and_then(|hook| Some((configuration_in(&hook)?, hook))) else { return Ok(None) };
     check_owner(&hook, repo_dir).map(|()| Some(file))
 }
@@ -188,18 +203,18 @@ fn is_program(hook: &Path) -> Option<bool> {
 }
 
 /// Returns the text of a hook that we wrote.
-fn own_text(hook: &Path) -> Option<String> {
+pub(super) fn own_text(hook: &Path) -> Option<String> {
     let text = String::from_utf8(files::read(hook, MAX_SIZE, Links::Follow).ok()?).ok()?;
     text.lines().any(|line| line == MARK).then_some(text)
 }
 
-fn text_of(path: &Path) -> Result<&str, Error> {
+pub(super) fn text_of(path: &Path) -> Result<&str, Error> {
     let text = path.to_str().filter(|text| !text.contains('\n'));
     text.ok_or_else(|| Error::Failed(format!("the path {} is not UTF-8 on one line; move the file", path.display())))
 }
 
 /// Quotes a path for the shell.
-fn quoted(path: &str) -> String {
+pub(super) fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\'', r"'\''"))
 }
 

@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Error;
 use super::hook_file::{self, Hook, file_error, is_executable, is_ours, kept};
+use super::{Error, hgrc};
 use crate::messages::tell;
 use crate::vcs::{self, Kind};
 
@@ -15,6 +15,9 @@ use crate::vcs::{self, Kind};
 /// # Errors
 /// If it cannot be found out where they lie.
 pub(super) fn look(repo_dir: &Path) -> Result<(PathBuf, Hook), vcs::Error> {
+    if Kind::of(repo_dir) == Kind::Mercurial {
+        return hgrc::look(repo_dir);
+    }
     let hooks = files(repo_dir)?;
     let looked = |hook: &PathBuf| (hook.clone(), hook_file::look(hook));
     let is_problem = |(_, hook): &(PathBuf, Hook)| !matches!(hook, Hook::Runs | Hook::IsDispatched(_));
@@ -24,6 +27,9 @@ pub(super) fn look(repo_dir: &Path) -> Result<(PathBuf, Hook), vcs::Error> {
 
 /// Puts our hooks into a repository. Those that are there are kept, and run first.
 pub(super) fn put(repo_dir: &Path, config_file: Option<&Path>) -> Result<(), Error> {
+    if Kind::of(repo_dir) == Kind::Mercurial {
+        return hgrc::put(repo_dir, config_file);
+    }
     let hooks = vcs::hooks_dir(repo_dir)?;
     if vcs::shares_hooks(repo_dir, &hooks) {
         tell(&format!("core.hooksPath is {}: the hook serves all repositories that use it", hooks.display()));
@@ -43,6 +49,9 @@ pub(super) fn put(repo_dir: &Path, config_file: Option<&Path>) -> Result<(), Err
 
 /// Removes our hooks, and puts back those that were there before. Returns whether there was anything to remove.
 pub(super) fn remove(repo_dir: &Path) -> Result<bool, Error> {
+    if Kind::of(repo_dir) == Kind::Mercurial {
+        return hgrc::remove(repo_dir);
+    }
     let hooks = vcs::hooks_dir(repo_dir)?;
     let files = files(repo_dir)?;
     if files.iter().any(|hook| is_ours(hook)) && vcs::shares_hooks(repo_dir, &hooks) {

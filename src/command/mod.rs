@@ -9,6 +9,7 @@ mod config;
 mod deliver;
 mod doctor;
 mod forget;
+mod hgrc;
 mod hook_file;
 mod hooks;
 mod identity;
@@ -144,6 +145,10 @@ pub(crate) fn run(cli: Cli) -> Result<Ended, Error> {
         }
         Command::PostCommit(event) => post_commit::run(&place, hook_file::POST_COMMIT, &event.arguments),
         Command::PostRevpropChange(event) => post_commit::run(&place, hook_file::POST_REVPROP_CHANGE, &event.arguments),
+        Command::Txnclose => {
+            post_commit::run_txnclose(&place);
+            Ok(Ended::Done)
+        }
         Command::Backfill(arguments) => backfill::run(&place, &arguments),
         Command::Deliver(arguments) => deliver::run(&place, &arguments),
         Command::Worker(arguments) => worker::run(&place, &arguments),

@@ -8,10 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::post_receive::{Event, run_with};
-use super::{Ended, Error};
+use super::{Ended, Error, hgrc};
 use crate::cli::Place;
+use crate::environment::variables;
 use crate::messages::is_pusher_told;
 use crate::process;
+use crate::vcs::{self, Named};
 
 /// Runs a hook of Subversion: its own file, if our script names it, and the arguments that Subversion gives, of which the
 /// first is the repository.
@@ -31,4 +33,18 @@ pub(super) fn run(place: &Place, name: &str, arguments: &[OsString]) -> Result<E
     let input = parts.join(&0);
     run_with(&place, &Event { hook: hook.map(Path::new), input: &input, arguments: Some(given) });
     Ok(Ended::done_if(!is_pusher_told()))
+}
+
+/// Runs a hook of Mercurial, whose client waits until it ends. The current directory is the repository's, or a share's. What
+/// happened is in the environment; a name there may hold a line break.
+pub(super) fn run_txnclose(place: &Place) {
+    process::ignore_hang_ups();
+    // A variable of Git must not lead elsewhere.
+    let repo = place.repo.clone().unwrap_or_else(|| ".".into());
+    let variables = variables("HG_");
+    let parts: Vec<&[u8]> =
+        std::iter::once(&b"txnclose"[..]).chain(variables.iter().map(|one| one.as_bytes())).collect();
+    let hook = vcs::discover(&repo, Named::ByHost).ok().map(|repo_dir| hgrc::own(&repo_dir));
+    let place = Place { repo: Some(repo), ..place.clone() };
+    run_with(&place, &Event { hook: hook.as_deref(), input: &parts.join(&0), arguments: Some(&[]) });
 }

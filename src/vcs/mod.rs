@@ -26,6 +26,7 @@ pub(crate) use error::Error;
 pub(crate) use git::fuzzing;
 #[cfg(test)]
 pub(crate) use git::testing;
+pub(crate) use hg::{distrusted_owner, machine_hooks};
 pub(crate) use kind::{Kind, Named, discover, hooks_dir, is_shared, shares_hooks, stamp};
 
 /// Finds the paths that a commit changes, and keeps as many of them as the number says.

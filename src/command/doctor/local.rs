@@ -85,6 +85,11 @@ pub(super) fn hook(repo_dir: &Path) -> Finding {
         Hook::ProgramGone => {
             Wrong(format!("{name} calls a program that does not exist any more; run: rally-hook install"))
         }
+        Hook::NotIncluded => Wrong(format!("{name} does not include the hook; run: rally-hook install")),
+        Hook::Untrusted(owner) => Wrong(format!(
+            "{name} belongs to {owner}, whom Mercurial does not trust when others push, so the hook does not run for them; \
+             put `[trusted]` and `users = {owner}` into /etc/mercurial/hgrc"
+        )),
         Hook::Other => Wrong(format!(
             "{name} does not call rally-hook, so pushes are not posted; run: rally-hook install (it keeps that hook)"
         )),

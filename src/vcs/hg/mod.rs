@@ -5,6 +5,7 @@
 //! are published; obsolete ones do, because they were sent here before they were rewritten.
 
 mod log;
+mod machine;
 mod server;
 
 use std::cell::RefCell;
@@ -18,6 +19,8 @@ use crate::text::readable;
 use crate::time::CommitTime;
 use log::{TEMPLATE, hex, parse, unhex};
 use server::{Ended, Server};
+
+pub(crate) use machine::{distrusted_owner, machine_hooks};
 
 const HG: &str = "hg";
 /// What others may see. `all()` holds also secret changesets and, with `--hidden`, the phases that Mercurial uses for itself.

@@ -109,7 +109,7 @@ fn as_pushed(git_dir: &Path, arguments: &[&str]) -> Command {
 }
 
 /// Returns a path as it is posted: if it is not UTF-8, wrong bytes become `\xHH` and backslashes are doubled.
-fn escaped(path: &[u8]) -> String {
+pub(super) fn escaped(path: &[u8]) -> String {
     if let Ok(text) = std::str::from_utf8(path) {
         return text.to_owned();
     }

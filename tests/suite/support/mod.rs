@@ -15,6 +15,7 @@ mod history;
 pub mod host;
 mod import;
 mod many;
+pub mod mercurial;
 pub mod network;
 pub mod process;
 mod server;
