@@ -1,8 +1,8 @@
 //! How fast it is, as ratios in one run: `cargo run --release --example bench [-- --small] [PATH TO A REPOSITORY]`.
 //!
 //! Each comparison runs both sides in turn for several rounds and prints their medians. Times of this machine mean
-//! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history`, `wide`, `delivery`, `many` or
-//! `svn` runs a part; `--program=PATH` measures another build. With `--small` everything is done on little data, and the
+//! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history`, `wide`, `delivery`, `many`,
+//! `svn` or `hg` runs a part; `--program=PATH` measures another build. With `--small` everything is done on little data, and the
 //! run fails if a ratio is off by more than a factor of three.
 
 #![expect(unsafe_code, reason = "wait4 tells what a child used")]
@@ -14,6 +14,7 @@ mod delivery;
 mod history;
 mod many;
 mod measure;
+mod mercurial;
 mod push;
 mod subversion;
 
@@ -43,7 +44,7 @@ fn main() -> Result<ExitCode> {
     let program = arguments.iter().find_map(|argument| argument.strip_prefix("--program=")).map(PathBuf::from);
     let plan = Plan { program: program.map_or_else(build_program, Ok)?, small, repository };
     let mut table = Table::default();
-    let parts: [(&str, Measure); 7] = [
+    let parts: [(&str, Measure); 8] = [
         ("start", push::start_up),
         ("push", push::pushes),
         ("history", history::read),
@@ -51,6 +52,7 @@ fn main() -> Result<ExitCode> {
         ("delivery", delivery::deliver),
         ("many", many::many),
         ("svn", subversion::subversion),
+        ("hg", mercurial::mercurial),
     ];
     let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only="));
     for (_, measure) in parts.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {

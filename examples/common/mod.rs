@@ -52,6 +52,18 @@ pub fn git(directory: &Path, arguments: &[&str]) -> Result<()> {
     run(&mut git_command(directory, arguments))
 }
 
+/// Returns a command of Mercurial's for the same person, with nobody's settings but the repository's.
+pub fn hg_command(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("hg");
+    command.current_dir(directory).args(arguments).env("HGRCPATH", "").env("HGPLAIN", "1");
+    command.env("HGUSER", "Jane Roe <jane.roe@acme.example>");
+    command
+}
+
+pub fn hg(directory: &Path, arguments: &[&str]) -> Result<()> {
+    run(&mut hg_command(directory, arguments))
+}
+
 /// Runs a command. A proxy that this machine may use is not asked for addresses of its own.
 pub fn run(command: &mut Command) -> Result<()> {
     let status = command.env("NO_PROXY", "127.0.0.1").status()?;
