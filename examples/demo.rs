@@ -1,6 +1,6 @@
-//! The main job before your eyes: a bare repository, the installed hook, a real `git push`, and what Rally then holds.
+//! The main job before your eyes: a repository, the installed hook, a real push, and what Rally then holds.
 //!
-//! Run it with `cargo run --example demo`. With `-- --keep` the simulated Rally stays up, and its web page with it.
+//! Run it with `cargo run --example demo`, with `-- --vcs hg` for Mercurial instead of Git. With `-- --keep` the simulated Rally stays up, and its web page with it.
 
 #![expect(unreachable_pub, reason = "a program of several modules")]
 
@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::process::Command;
 
-use common::{Result, build_program, configure, git, git_command, run};
+use common::{Result, build_program, configure, git, git_command, hg, run};
 use rally_simulator::{Changeset, Simulator};
 
 fn main() -> Result<()> {
@@ -25,18 +25,14 @@ fn main() -> Result<()> {
     println!("A simulated Rally is at {} and holds US123, DE45 and TA7.\n", rally.url());
 
     let place = tempfile::tempdir()?;
-    let (server, clone) = (place.path().join("payments.git"), place.path().join("clone"));
-    git(place.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "payments.git"])?;
-    let links = "\n[repository]\nweb = \"https://git.acme.example/acme/payments\"\nlinks = \"gitlab\"\n";
-    println!("payments.git/rally-hook.toml:\n{}", indent(&configure(&server, &rally.url(), links)?));
-    println!("$ rally-hook install --repo payments.git");
+    let kind = kind()?;
+    (kind.make)(place.path())?;
+    let (server, repository) = (place.path().join(kind.repo_dir), kind.name);
+    let links = format!("\n[repository]\n{}\n", kind.links);
+    println!("{}/rally-hook.toml:\n{}", kind.repo_dir, indent(&configure(&server, &rally.url(), &links)?));
+    println!("$ rally-hook install --repo {repository}");
     run(Command::new(&program).args(["install", "--repo"]).arg(&server))?;
-
-    git(place.path(), &["init", "--quiet", "--initial-branch=main", "clone"])?;
-    git(&clone, &["remote", "add", "origin", "../payments.git"])?;
-    let commits = commit_some(&clone)?;
-    println!("\n$ git push origin main");
-    run(&mut git_command(&clone, &["push", "origin", "main"]))?;
+    let commits = (kind.push)(place.path())?;
 
     rally.wait_until("every commit with an ID is in Rally, and its files", |world| {
         let held = world.changesets();
@@ -61,6 +57,42 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// A kind of repository, as the demo uses it.
+struct Kind {
+    /// The repository, and the directory of it that holds the configuration.
+    name: &'static str,
+    repo_dir: &'static str,
+    /// Lines of `[repository]`.
+    links: &'static str,
+    /// Makes the repository in a directory.
+    make: fn(&Path) -> Result<()>,
+    /// Commits in a clone beside it, and pushes.
+    push: fn(&Path) -> Result<Commits>,
+}
+
+/// Returns the kind that `--vcs` names.
+fn kind() -> Result<Kind> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let named = arguments.iter().position(|argument| argument == "--vcs").and_then(|at| arguments.get(at + 1));
+    match named.map_or("git", String::as_str) {
+        "git" => Ok(Kind {
+            name: "payments.git",
+            repo_dir: "payments.git",
+            links: "web = \"https://git.acme.example/acme/payments\"\nlinks = \"gitlab\"",
+            make: |place| git(place, &["init", "--quiet", "--bare", "--initial-branch=main", "payments.git"]),
+            push: push_to_git,
+        }),
+        "hg" => Ok(Kind {
+            name: "payments",
+            repo_dir: "payments/.hg",
+            links: "web = \"https://hg.acme.example/payments\"\nlinks = \"hgweb\"",
+            make: |place| hg(place, &["init", "payments"]),
+            push: push_to_mercurial,
+        }),
+        other => Err(format!("--vcs {other}: known kinds are git and hg").into()),
+    }
+}
+
 /// What the demo's history holds.
 struct Commits {
     /// Commits that name an artifact.
@@ -69,27 +101,63 @@ struct Commits {
     changes: usize,
 }
 
-fn commit_some(clone: &Path) -> Result<Commits> {
-    let write = |name: &str, text: &str| fs::write(clone.join(name), text);
+/// The same history in each kind: two changed files, an added one, a renamed one, and a merge.
+const COMMITS: Commits = Commits { matching: 4, changes: 2 + 1 + 2 };
+
+fn push_to_git(place: &Path) -> Result<Commits> {
+    git(place, &["init", "--quiet", "--initial-branch=main", "clone"])?;
+    let clone = place.join("clone");
+    git(&clone, &["remote", "add", "origin", "../payments.git"])?;
     let commit = |message: &str| -> Result<()> {
-        git(clone, &["add", "--all"])?;
-        git(clone, &["commit", "--quiet", "--message", message])
+        git(&clone, &["add", "--all"])?;
+        git(&clone, &["commit", "--quiet", "--message", message])
     };
-    fs::create_dir(clone.join("src"))?;
-    write("src/login.rs", "fn login() {}\n")?;
-    write("src/printer.rs", "fn print() {}\n")?;
+    write_first(&clone)?;
     commit("Start the project")?;
-    write("src/login.rs", "fn login(passkey: &[u8]) {}\n")?;
-    write("src/printer.rs", "fn print(tray: u8) {}\n")?;
+    write_second(&clone)?;
     commit("US123, DE45: take a passkey, and ask for the tray")?;
-    git(clone, &["checkout", "--quiet", "-b", "feature/notes"])?;
-    write("NOTES.md", "Passkeys work.\n")?;
-    commit("TA7: write the release notes, with <b>passkeys</b> in bold")?;
-    git(clone, &["checkout", "--quiet", "main"])?;
-    git(clone, &["mv", "src/printer.rs", "src/print.rs"])?;
+    git(&clone, &["checkout", "--quiet", "-b", "feature/notes"])?;
+    fs::write(clone.join("NOTES.md"), "Passkeys work.\n")?;
+    commit("TA7: write the release notes")?;
+    git(&clone, &["checkout", "--quiet", "main"])?;
+    git(&clone, &["mv", "src/printer.rs", "src/print.rs"])?;
     commit("Rename the printer's file [DE45]")?;
-    git(clone, &["merge", "--quiet", "--no-ff", "--message", "Merge the notes for US123", "feature/notes"])?;
-    Ok(Commits { matching: 4, changes: 2 + 1 + 2 })
+    git(&clone, &["merge", "--quiet", "--no-ff", "--message", "Merge the notes for US123", "feature/notes"])?;
+    println!("\n$ git push origin main");
+    run(&mut git_command(&clone, &["push", "origin", "main"]))?;
+    Ok(COMMITS)
+}
+
+fn push_to_mercurial(place: &Path) -> Result<Commits> {
+    hg(place, &["clone", "--quiet", "payments", "clone"])?;
+    let clone = place.join("clone");
+    let commit = |message: &str| hg(&clone, &["commit", "--quiet", "--addremove", "--message", message]);
+    write_first(&clone)?;
+    commit("Start the project")?;
+    write_second(&clone)?;
+    commit("US123, DE45: take a passkey, and ask for the tray")?;
+    hg(&clone, &["branch", "--quiet", "feature/notes"])?;
+    fs::write(clone.join("NOTES.md"), "Passkeys work.\n")?;
+    commit("TA7: write the release notes")?;
+    hg(&clone, &["update", "--quiet", "default"])?;
+    hg(&clone, &["mv", "src/printer.rs", "src/print.rs"])?;
+    commit("Rename the printer's file [DE45]")?;
+    hg(&clone, &["merge", "--quiet", "feature/notes"])?;
+    commit("Merge the notes for US123")?;
+    println!("\n$ hg push --new-branch");
+    hg(&clone, &["push", "--new-branch"])?;
+    Ok(COMMITS)
+}
+
+fn write_first(clone: &Path) -> Result<()> {
+    fs::create_dir(clone.join("src"))?;
+    fs::write(clone.join("src/login.rs"), "fn login() {}\n")?;
+    Ok(fs::write(clone.join("src/printer.rs"), "fn print() {}\n")?)
+}
+
+fn write_second(clone: &Path) -> Result<()> {
+    fs::write(clone.join("src/login.rs"), "fn login(passkey: &[u8]) {}\n")?;
+    Ok(fs::write(clone.join("src/printer.rs"), "fn print(tray: u8) {}\n")?)
 }
 
 fn print_tree(artifact: &str, held: &[Changeset]) {
