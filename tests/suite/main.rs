@@ -35,6 +35,7 @@ mod log;
 mod look_ups;
 mod mercurial;
 mod mercurial_hook;
+mod mercurial_properties;
 mod mercurial_reading;
 mod missed_hooks;
 mod moves;

@@ -79,19 +79,9 @@ impl Mercurial {
         done
     }
 
-    /// Returns what Rally should hold of these changesets: those that name an artifact that it has.
+    /// Returns what Rally should hold of these changesets.
     pub fn expected(&self, revset: &str) -> Vec<Expected> {
-        let root = self.root();
-        let mut log = root.command(&["log", "--hidden", "--rev", revset]);
-        log.args(["--template", "{node}\\0{p1node}\\0{p2node}\\0{desc}\\0\\0\\0"]);
-        let log = String::from_utf8(output_bytes(log, b"")).expect("these are UTF-8");
-        let all = log.split_terminator("\0\0\0").map(|entry| {
-            let parts: Vec<&str> = entry.splitn(4, '\0').collect();
-            let changes = root.changes(parts[0], &parts[1..3]);
-            let artifacts = artifacts(parts[3]);
-            Expected { revision: parts[0].to_owned(), artifacts, change_count: changes.len(), changes }
-        });
-        all.filter(|commit| !commit.artifacts.is_empty()).collect()
+        self.root().expected(revset)
     }
 
     /// Returns the revisions in Rally, in the order of their creation.
@@ -205,6 +195,20 @@ impl WorkDir {
     /// Removes changesets and all that is built on them.
     pub fn strip(&self, revision: &str) {
         self.hg(&["--config", "extensions.strip=", "strip", "--quiet", "--rev", revision]);
+    }
+
+    /// Returns what Rally should hold of these changesets: those that name an artifact that it has.
+    pub fn expected(&self, revset: &str) -> Vec<Expected> {
+        let mut log = self.command(&["log", "--hidden", "--rev", revset]);
+        log.args(["--template", "{node}\\0{p1node}\\0{p2node}\\0{desc}\\0\\0\\0"]);
+        let log = String::from_utf8(output_bytes(log, b"")).expect("these are UTF-8");
+        let all = log.split_terminator("\0\0\0").map(|entry| {
+            let parts: Vec<&str> = entry.splitn(4, '\0').collect();
+            let changes = self.changes(parts[0], &parts[1..3]);
+            let artifacts = artifacts(parts[3]);
+            Expected { revision: parts[0].to_owned(), artifacts, change_count: changes.len(), changes }
+        });
+        all.filter(|commit| !commit.artifacts.is_empty()).collect()
     }
 
     /// Returns the paths that a changeset has otherwise than each of its parents, and how.
