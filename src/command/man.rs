@@ -35,15 +35,18 @@ const SECTIONS: [Section; 3] = [
         "FILES",
         &[
             ("/etc/rally-hook/config.toml", "The configuration for all repositories, see rally-hook.toml(5)."),
-            ("rally-hook.toml", "In the Git directory: the configuration of one repository."),
-            ("rally-hook/queue.db", "In the Git directory: the queue. Never delete it while something is queued."),
             (
-                "rally-hook.queue",
-                "In the Git directory: names the directory with the queue, which may be below `queue.dir`.",
+                "rally-hook.toml",
+                "In the Git directory, in `.hg`, or in the directory of a Subversion repository: its configuration. The other \
+                 files below lie there too.",
             ),
-            ("rally-hook/log", "In the Git directory: the log, if the configuration names no other place."),
-            ("hooks/post-receive", "The hook, or where `core.hooksPath` says."),
-            ("hooks/post-receive.before-rally-hook", "The hook that was there before; it runs first."),
+            ("rally-hook/queue.db", "The queue. Never delete it while something is queued."),
+            ("rally-hook.queue", "Names the directory with the queue, which may be below `queue.dir`."),
+            ("rally-hook/log", "The log, if the configuration names no other place."),
+            ("hooks/post-receive", "The hook of Git, or where `core.hooksPath` says."),
+            ("hooks/post-commit, hooks/post-revprop-change", "The hooks of Subversion."),
+            ("hooks/*.before-rally-hook", "A hook that was there before; it runs first."),
+            ("rally-hook/hgrc", "The hook of Mercurial, which `hgrc` includes."),
             (
                 "/var/lib/rally-hook/permits",
                 "What the processes of this machine share: locks that limit their requests to Rally, and Rally's answers. If \
@@ -62,7 +65,8 @@ const SECTIONS: [Section; 3] = [
                 "HTTPS_PROXY, ALL_PROXY, NO_PROXY",
                 "The proxy for requests to Rally, if the configuration names none, and the servers to reach without it.",
             ),
-            ("PATH", "Where `git` is looked for."),
+            ("PATH", "Where `git`, `svn` and `hg` are looked for."),
+            ("HG", "The program to run instead of `hg`. Mercurial sets it for hooks."),
             ("NO_COLOR", "If it is set, nothing is coloured."),
         ],
     ),

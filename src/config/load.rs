@@ -114,7 +114,11 @@ fn confine(source: &Source, repo_dir: &Path) -> Result<(), Error> {
         named(section, name).is_some_and(|path| !is_within(&real(repo_dir.join(path)), &dir))
     };
     let Some(key) = FILES.iter().copied().chain([LOG_FILE]).find(is_outside) else { return Ok(()) };
-    let where_to = if key == LOG_FILE { "below rally-hook/ in its directory" } else { "in its Git directory" };
+    let where_to = if key == LOG_FILE {
+        "below rally-hook/ in the repository's directory"
+    } else {
+        "in the repository's directory"
+    };
     let problem = format!("the configuration of a repository names files {where_to} only; set it in {SYSTEM_FILE}");
     Err(layer.invalid(key, problem))
 }

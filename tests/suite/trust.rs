@@ -212,7 +212,7 @@ fn a_link_does_not_lead_a_repositorys_file_out_of_its_directory() {
         server.write_configuration(configuration.sections(DELIVER_LATER));
         let ran = server.run(&["deliver"]);
         assert!(
-            !ran.success && (ran.stderr.contains("link") || ran.stderr.contains("in its Git directory")),
+            !ran.success && (ran.stderr.contains("link") || ran.stderr.contains("in the repository's directory")),
             "{ran:?}"
         );
     }
