@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -11,8 +11,11 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::StatVfsMountFlags;
+use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
@@ -194,4 +197,15 @@ fn let_go() -> io::Result<()> {
         libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());
     }
     Ok(())
+}
+
+/// Waits until something can be read, or the end was reached. Returns false if that takes longer than the limit.
+pub(crate) fn is_readable_within(file: &impl AsFd, limit: Duration) -> io::Result<bool> {
+    let limit = Timespec::try_from(limit).ok();
+    loop {
+        match poll(&mut [PollFd::new(file, PollFlags::IN)], limit.as_ref()) {
+            Err(Errno::INTR) => {}
+            ready => return Ok(ready? > 0),
+        }
+    }
 }

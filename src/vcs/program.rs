@@ -1,13 +1,19 @@
 //! Programs that read a repository for us.
 
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::Error;
-use crate::files;
 use crate::text::readable;
+use crate::{files, process};
+
+/// A program that writes nothing for so long hangs, on a file system that does not answer for example.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// So much of what a program says on stderr is kept, in bytes.
 const MAX_MESSAGE: u64 = 16 * 1024;
@@ -21,6 +27,26 @@ pub(super) struct Running<'p> {
     path: &'p Path,
     child: Child,
     stderr: JoinHandle<Vec<u8>>,
+    /// How long it may write nothing, and whether it has.
+    limit: Duration,
+    hangs: Arc<AtomicBool>,
+}
+
+/// What a program writes. A read fails if the program hangs.
+pub(super) struct Output {
+    stdout: ChildStdout,
+    limit: Duration,
+    hangs: Arc<AtomicBool>,
+}
+
+impl Read for Output {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !process::is_readable_within(&self.stdout, self.limit)? {
+            self.hangs.store(true, Ordering::Relaxed);
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stdout.read(buffer)
+    }
 }
 
 /// Returns the command that runs a program, found by PATH, which may be empty in a hook.
@@ -33,7 +59,7 @@ pub(super) fn start<'p>(
     program: &'static str,
     command: &mut Command,
     path: &'p Path,
-) -> Result<(Running<'p>, BufReader<ChildStdout>), Error> {
+) -> Result<(Running<'p>, BufReader<Output>), Error> {
     start_with(program, command, path, Stdio::null())
 }
 
@@ -43,7 +69,17 @@ pub(super) fn start_with<'p>(
     command: &mut Command,
     path: &'p Path,
     input: Stdio,
-) -> Result<(Running<'p>, BufReader<ChildStdout>), Error> {
+) -> Result<(Running<'p>, BufReader<Output>), Error> {
+    start_limited(program, command, path, input, SILENCE)
+}
+
+fn start_limited<'p>(
+    program: &'static str,
+    command: &mut Command,
+    path: &'p Path,
+    input: Stdio,
+    limit: Duration,
+) -> Result<(Running<'p>, BufReader<Output>), Error> {
     let failed = |source| Error::Run { program, source };
     let child = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(failed)?;
@@ -53,24 +89,32 @@ pub(super) fn start_with<'p>(
         let mut kept = Vec::new();
         let _ = stderr.by_ref().take(MAX_MESSAGE).read_to_end(&mut kept);
         // It must not wait for a reader.
-        let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+        let _ = io::copy(&mut stderr, &mut io::sink());
         kept
     });
     let stderr = stderr.map_err(Error::Thread)?;
-    Ok((Running { program, path, child, stderr }, BufReader::new(stdout)))
+    let hangs = Arc::new(AtomicBool::new(false));
+    let output = Output { stdout, limit, hangs: Arc::clone(&hangs) };
+    Ok((Running { program, path, child, stderr, limit, hangs }, BufReader::new(output)))
 }
 
 impl Running<'_> {
     /// Waits for the end.
     ///
     /// # Errors
-    /// With the program's own words if it failed.
+    /// With the program's own words if it failed. One that hangs is killed.
     pub(super) fn end(mut self) -> Result<(), Error> {
+        if self.hangs.load(Ordering::Relaxed) {
+            let message = format!("nothing for {}, so it was killed", humantime::format_duration(self.limit));
+            let error = Error::Says { program: self.program, path: self.path.to_owned(), message };
+            self.stop();
+            return Err(error);
+        }
         let status = self.child.wait().map_err(|source| Error::Run { program: self.program, source })?;
-        let stderr = self.stderr.join().expect("it does not panic");
         if status.success() {
             return Ok(());
         }
+        let stderr = self.stderr.join().expect("it does not panic");
         Err(Error::Says { program: self.program, path: self.path.to_owned(), message: message(&stderr) })
     }
 
@@ -94,4 +138,20 @@ fn message(stderr: &[u8]) -> String {
     let text = readable(stderr);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     if lines.is_empty() { NO_REASON.into() } else { lines.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_killed_and_named() {
+        let (mut sleep, path) = (Command::new("sleep"), Path::new("/repo"));
+        let limit = Duration::from_millis(20);
+        let (running, mut output) =
+            start_limited("sleep", sleep.arg("600"), path, Stdio::null(), limit).expect("it starts");
+        output.read_to_end(&mut Vec::new()).expect_err("it writes nothing");
+        let error = running.end().expect_err("it hangs").to_string();
+        assert_eq!(error, "/repo: sleep says: nothing for 20ms, so it was killed");
+    }
 }

@@ -5,14 +5,14 @@
 use std::io::{self, BufReader, PipeWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::HG;
 use crate::environment::variable;
 use crate::files::{self, Links};
 use crate::text::readable;
 use crate::vcs::Error;
-use crate::vcs::program::{self, Running};
+use crate::vcs::program::{self, Output, Running};
 
 /// So much of what a command says on stderr is kept, in bytes.
 const MAX_MESSAGE: usize = 16 * 1024;
@@ -29,7 +29,7 @@ pub(super) struct Server {
     repo_dir: PathBuf,
     running: Running<'static>,
     requests: PipeWriter,
-    answers: BufReader<ChildStdout>,
+    answers: BufReader<Output>,
 }
 
 /// How a command ended, and whether its server can be asked more.
