@@ -29,6 +29,13 @@ pub(crate) fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Tells whether this process has the rights of a group because it is in it, and not because it is root.
+pub(crate) fn is_in_group(group: u32) -> bool {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    let own = std::iter::once(rustix::process::getegid()).chain(groups);
+    effective_user() != 0 && own.into_iter().any(|own| own.as_raw() == group)
+}
+
 /// Keeps other processes of the same user from reading this one's memory, and the system from writing it to a core file.
 pub(crate) fn hide_memory() {
     #[cfg(target_os = "linux")]

@@ -19,6 +19,8 @@ use crate::vcs;
 const INCLUDE: &[u8] = b"%include rally-hook/hgrc";
 /// What Mercurial runs after each transaction, and the name that it knows our hook by.
 const HOOK: &str = "txnclose.rally-hook";
+/// What a configuration begins with that was not there before.
+const OWN_BEGINNING: &str = "# Made by rally-hook; `rally-hook uninstall` removes this line.\n";
 /// No configuration is longer, in bytes.
 const MAX_SIZE: u64 = 1024 * 1024;
 
@@ -75,7 +77,7 @@ pub(super) fn put(repo_dir: &Path, config_file: Option<&Path>) -> Result<(), Err
     match before {
         Some((text, _)) if lines(&text).any(|line| line == INCLUDE) => {}
         Some((text, mode)) => write(&hgrc, &included(&text), mode)?,
-        None => write(&hgrc, &included(format!("{MARK}\n").as_bytes()), 0o644)?,
+        None => write(&hgrc, &included(OWN_BEGINNING.as_bytes()), 0o644)?,
     }
     tell(&format!("installed {}, which {} includes", own.display(), hgrc.display()));
     Ok(())
@@ -90,9 +92,11 @@ pub(super) fn remove(repo_dir: &Path) -> Result<bool, Error> {
         return Ok(false);
     }
     match found {
-        Some((rest, _)) if rest == format!("{MARK}\n").as_bytes() => {
-            fs::remove_file(&hgrc).map_err(|source| file_error("remove", &hgrc, source))?;
-        }
+        // It was not there before. What was added since stays.
+        Some((rest, mode)) if rest.starts_with(OWN_BEGINNING.as_bytes()) => match &rest[OWN_BEGINNING.len()..] {
+            [] => fs::remove_file(&hgrc).map_err(|source| file_error("remove", &hgrc, source))?,
+            added => write(&hgrc, added, mode)?,
+        },
         Some((rest, mode)) => write(&hgrc, &rest, mode)?,
         None => {}
     }

@@ -9,7 +9,7 @@ use crate::messages::{set_subject, tell};
 use crate::panics::caught;
 use crate::queue::StateDir;
 use crate::text::{plural, with_causes};
-use crate::vcs::Kind;
+use crate::vcs::{self, Kind};
 
 /// Which repositories a command is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,10 @@ pub(super) fn is_served(repo_dir: &Path) -> bool {
 pub(super) fn repositories(root: &Path) -> Vec<PathBuf> {
     let (mut found, mut to_read) = (Vec::new(), vec![root.to_owned()]);
     while let Some(dir) = to_read.pop() {
+        if vcs::is_share(&dir) {
+            // Its history is another repository's.
+            continue;
+        }
         if Kind::at(&dir).is_some() {
             found.push(dir);
             continue;

@@ -151,12 +151,14 @@ fn record_push(place: &Place, event: &Event) -> Option<(Site, Option<Recorded>)>
         }
     };
     // It says where the queue lies. Whatever is wrong with it, the push is kept.
+    let is_trusted = |hook: &&Path| hook_file::check_owner(hook, &repo_dir).is_ok();
     let (sharing, config_file) =
-        (sharing(&repo_dir), place.config.clone().or_else(|| hook_file::configuration_in(hook?)));
+        (sharing(&repo_dir), place.config.clone().or_else(|| hook_file::configuration_in(hook.filter(is_trusted)?)));
     let config = load_config(config_file.as_deref(), &repo_dir);
     let base = config.as_ref().ok().and_then(|config| config.queue.dir.as_deref());
     let kept = if input.is_empty() { None } else { keep(&repo_dir, sharing, base, input) };
-    if let Some(hook) = hook {
+    // Mercurial runs all of its hooks itself.
+    if let Some(hook) = hook.filter(|_| Kind::of(&repo_dir) != Kind::Mercurial) {
         run_first(&hook_file::kept(hook)[0], &repo_dir, event);
     }
     let kept = kept?;

@@ -74,9 +74,10 @@ pub(super) fn dead_letters(site: &Site, texts: &[String]) -> Result<(Vec<String>
     let mut found = Vec::new();
     for text in texts {
         match site.with_queue(|queue| Ok(queue.dead_letters_named(text)?))?.as_slice() {
-            [] if text.len() < SHORTEST_REVISION => {
-                tell(&format!("{text:?} is too short for a revision; give at least {SHORTEST_REVISION} characters"));
-            }
+            [] if text.len() < SHORTEST_REVISION => tell(&format!(
+                "no dead letter has the revision {text:?}, and {SHORTEST_REVISION} characters are the shortest beginning of \
+                 one; `rally-hook status` lists them"
+            )),
             [] => tell(&format!("no dead letter has the revision {text:?}; `rally-hook status` lists them")),
             [revision] => found.push(revision.clone()),
             _ => tell(&format!("several dead letters begin with {text:?}; give more of the revision")),

@@ -93,12 +93,12 @@ impl Queue {
             tx.prepare_cached(
                 "UPDATE changeset SET dead = :dead, attempts = :failed, first_attempt = :first, next_attempt = :next, \
                  last_error = :error, rally_ref = :ref, existed = :existed, settles_at = :settles_at, made = :made \
-                 WHERE id = :id",
+                 WHERE id = :id AND revision = :revision",
             )?
             .execute(named_params! {
                 ":dead": is_over, ":failed": failed, ":first": first, ":next": next, ":error": last_error,
                 ":ref": entry.rally_ref, ":existed": entry.existed, ":settles_at": column_of(entry.writes),
-                ":made": made, ":id": entry.id,
+                ":made": made, ":id": entry.id, ":revision": entry.changeset.revision,
             })
             .map(drop)
         })
@@ -124,7 +124,11 @@ impl Queue {
                 now,
                 destination
             ])?;
-            tx.prepare_cached("DELETE FROM changeset WHERE id = ?1")?.execute([entry.id])?;
+            // It may have been dropped meanwhile, because its message was edited, and the number used again.
+            let removed = tx
+                .prepare_cached("DELETE FROM changeset WHERE id = ?1 AND revision = ?2")?
+                .execute(params![entry.id, entry.changeset.revision])?;
+            count(tx, "recorded", i64::from(removed == 0))?;
             count(tx, outcome.name(), 1)
         })
     }

@@ -38,7 +38,7 @@ const SCHEMA: &str = "
     CREATE INDEX answer_at ON answer (at);
     -- Where repositories post to.
     CREATE TABLE place (
-        repo_dir     BLOB PRIMARY KEY,
+        git_dir     BLOB PRIMARY KEY,               -- the repository's directory, of any kind
         device      INTEGER NOT NULL,
         inode       INTEGER NOT NULL,
         destination TEXT NOT NULL,
@@ -178,7 +178,7 @@ impl Host {
     /// Notes where a repository posts to.
     pub(crate) fn note(&self, place: &Place, now: Time) -> Option<()> {
         let known = self.run(|db| {
-            db.prepare("SELECT * FROM place WHERE repo_dir = ?1 AND at BETWEEN ?2 AND ?3")?
+            db.prepare("SELECT * FROM place WHERE git_dir = ?1 AND at BETWEEN ?2 AND ?3")?
                 .query_row(params![place.repo_dir.as_os_str().as_bytes(), now - NOTED_AGAIN, now], read_place)
                 .optional()
         })?;
@@ -207,7 +207,7 @@ impl Host {
     /// Returns the repositories that post to the same SCMRepository as this one, and still are where they were.
     pub(crate) fn others(&self, place: &Place) -> Option<Vec<Place>> {
         let noted: Vec<Place> = self.run(|db| {
-            let mut select = db.prepare("SELECT * FROM place WHERE destination = ?1 ORDER BY repo_dir")?;
+            let mut select = db.prepare("SELECT * FROM place WHERE destination = ?1 ORDER BY git_dir")?;
             let rows = select.query_map([&place.destination], read_place)?;
             rows.collect()
         })?;
@@ -216,7 +216,7 @@ impl Host {
             self.write(|tx| {
                 gone.iter().try_for_each(|gone| {
                     let path = gone.repo_dir.as_os_str().as_bytes();
-                    tx.execute("DELETE FROM place WHERE repo_dir = ?1", [path]).map(drop)
+                    tx.execute("DELETE FROM place WHERE git_dir = ?1", [path]).map(drop)
                 })
             })?;
         }
@@ -302,7 +302,7 @@ fn read_place(row: &Row) -> rusqlite::Result<Place> {
     let path = |bytes: Vec<u8>| PathBuf::from(OsString::from_vec(bytes));
     let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
     Ok(Place {
-        repo_dir: path(row.get("repo_dir")?),
+        repo_dir: path(row.get("git_dir")?),
         identity: (number("device")?, number("inode")?),
         destination: row.get("destination")?,
         is_named: row.get("is_named")?,

@@ -121,9 +121,17 @@ impl Queue {
             if tx.query_row(IS_POSTED, [revision], |row| row.get(0))? {
                 return Ok(Renewed::NotWhatIsPosted);
             }
-            let dropped = tx.execute("DELETE FROM changeset WHERE revision = ?1", [revision])?;
-            count(tx, "recorded", -(dropped as i64))?;
-            if let Some(changeset) = changeset {
+            let Some(changeset) = changeset else {
+                let dropped = tx.execute("DELETE FROM changeset WHERE revision = ?1", [revision])?;
+                count(tx, "recorded", -(dropped as i64))?;
+                return Ok(Renewed::Queue);
+            };
+            let json = serde_json::to_string(changeset).expect("plain data becomes JSON");
+            let changed = tx.execute(
+                "UPDATE facts SET json = ?2 WHERE changeset = (SELECT id FROM changeset WHERE revision = ?1)",
+                [revision, &json],
+            )?;
+            if changed == 0 {
                 insert_changeset(tx, changeset, destination, now)?;
             }
             Ok(Renewed::Queue)

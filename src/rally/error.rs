@@ -20,6 +20,11 @@ pub(crate) enum Error {
         "Rally has no SCMRepository {name:?}, and repository.create is off; create it in Rally or set create = true"
     )]
     NoRepository { name: String },
+    #[error(
+        "the SCMRepository {name:?} in Rally is one of {found}, and this repository is one of {own}; set another \
+         repository.name"
+    )]
+    OtherKind { name: String, found: String, own: &'static str },
     /// Without the SCMRepository there is nothing to deliver to.
     #[error("cannot create the SCMRepository")]
     CreateRepository(#[source] wsapi::Error),
@@ -38,7 +43,11 @@ impl Error {
                 matches!(error.verdict(), Verdict::Stop | Verdict::Refused)
             }
             Error::Unsettled { .. } | Error::Queue(_) => false,
-            Error::Config(_) | Error::NoWorkspace { .. } | Error::NoProject { .. } | Error::NoRepository { .. } => true,
+            Error::Config(_)
+            | Error::NoWorkspace { .. }
+            | Error::NoProject { .. }
+            | Error::NoRepository { .. }
+            | Error::OtherKind { .. } => true,
         }
     }
 

@@ -85,8 +85,13 @@ pub(crate) fn artifact_types(client: &Client) -> Result<Vec<ArtifactType>, Error
 
 /// Finds an object by its Name; the oldest, if there are several.
 pub(super) fn by_name(client: &Client, path: &str, name: &str) -> Result<Option<String>, Error> {
-    let rows = client.query(path, Some(&Query::equal("Name", name)), "ObjectID,Name")?;
-    rows.iter().find(|row| row["Name"].as_str() == Some(name)).map(object_ref).transpose()
+    named(client, path, name, "ObjectID,Name")?.as_ref().map(object_ref).transpose()
+}
+
+/// Does the same, and returns these fields of it.
+pub(super) fn named(client: &Client, path: &str, name: &str, fetch: &str) -> Result<Option<Value>, Error> {
+    let rows = client.query(path, Some(&Query::equal("Name", name)), fetch)?;
+    Ok(rows.into_iter().find(|row| row["Name"].as_str() == Some(name)))
 }
 
 /// Values of one field, each with the ref of the user who has it.

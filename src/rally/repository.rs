@@ -4,11 +4,14 @@ use serde_json::json;
 
 use super::answers::is_ref;
 use super::{ANSWERS_KEPT, Error, Rally, lookup};
+use crate::config::Repository;
 use crate::queue::Queue;
 use crate::text::cut;
 use crate::time::Time;
 use crate::wsapi::{Client, MAX_SHORT_TEXT, Write};
 
+/// The SCMTypes that this program gives.
+const KINDS: [&str; 4] = ["Git", "Subversion", "Mercurial", "TFS"];
 /// The kind in the cache that holds the SCMRepository, by its name.
 const REPOSITORY: &str = "repository";
 /// The kind in the cache that holds, for a repository whose create has an unknown outcome, when Rally can tell it.
@@ -24,7 +27,7 @@ impl Rally<'_> {
         // Rally may not show it yet to who did not create it.
         let found = match self.answers.told(REPOSITORY, &key, now).filter(|text| is_ref(text)) {
             Some(rally_ref) => Some(rally_ref),
-            None => find_repository(&self.client, &self.settings.repository.name)?,
+            None => find_repository(&self.client, self.settings.repository)?,
         };
         if let Some(rally_ref) = &found {
             queue.remember(REPOSITORY, &[(key, rally_ref.clone())], now)?;
@@ -127,8 +130,20 @@ impl Rally<'_> {
 }
 
 /// Finds an SCMRepository by its name; the oldest, if there are several.
-pub(crate) fn find_repository(client: &Client, name: &str) -> Result<Option<String>, Error> {
-    Ok(lookup::by_name(client, "/scmrepository", posted_name(name))?)
+///
+/// # Errors
+/// If it is of another kind: revisions of Subversion and of TFVC are the same numbers. Other connectors may have named our
+/// kind in other words.
+pub(crate) fn find_repository(client: &Client, repository: &Repository) -> Result<Option<String>, Error> {
+    let name = &repository.name;
+    let found = lookup::named(client, "/scmrepository", posted_name(name), "ObjectID,Name,SCMType")?;
+    let Some(row) = found else { return Ok(None) };
+    let scm_type = row["SCMType"].as_str().unwrap_or_default();
+    if scm_type != repository.scm_type && KINDS.contains(&scm_type) {
+        let (name, found, own) = (name.clone(), scm_type.to_owned(), repository.scm_type);
+        return Err(Error::OtherKind { name, found, own });
+    }
+    Ok(Some(lookup::object_ref(&row)?))
 }
 
 /// Returns the ref of a project that an SCMRepository is attached to when it is created.

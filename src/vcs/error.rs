@@ -9,13 +9,14 @@ use crate::config;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("{} is not a Git repository, nor a Subversion or Mercurial one", .0.display())]
+    #[error("{} is not a Git repository, nor one of Subversion or Mercurial, and its rally-hook.toml has no [tfvc]; name the \
+         repository's own directory, not one of its work trees or the one above it", .0.display())]
     NoRepository(PathBuf),
     #[error(
         "{} belongs to user {owner}; run this as that user, or chown it if the repository changed hands", path.display()
     )]
     Foreign { path: PathBuf, owner: u32 },
-    #[error("cannot run {program}; install it, or put it into PATH")]
+    #[error("cannot run {program}; install it, put it into PATH, or make it executable")]
     Run { program: &'static str, source: io::Error },
     /// What a program says about a repository that it refuses.
     #[error("{}: {program} says: {message}", path.display())]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, git};
 use crate::files::{self, Links};
+use crate::process;
 
 /// No file of one path is longer, in bytes.
 const MAX_PATH: u64 = 64 * 1024;
@@ -84,10 +85,13 @@ fn names_tfvc(dir: &Path) -> bool {
 /// # Errors
 /// If there is none, or it belongs to somebody else and was not opened to this user.
 pub(crate) fn discover(dir: &Path, named: Named) -> Result<PathBuf, Error> {
+    // In a work tree of Git, whoever may commit to it may put a directory `.hg` there.
+    let is_git = || named == Named::ByUser && dir.join(".git").symlink_metadata().is_ok();
     let found = match Kind::at(dir) {
         Some(Kind::Git) => None,
+        Some(Kind::Mercurial) => Some(shared_by(dir)),
         Some(_) => Some(dir.to_owned()),
-        None => mercurial_in(dir),
+        None => mercurial_in(dir).filter(|_| !is_git()),
     };
     let Some(found) = found else {
         let from_within = |error| match dir.canonicalize() {
@@ -115,10 +119,19 @@ fn own(found: PathBuf, named: Named) -> Result<PathBuf, Error> {
 /// Returns the directory of the repository whose working directory this is; of the one that it shares its history with.
 fn mercurial_in(dir: &Path) -> Option<PathBuf> {
     let own = dir.join(".hg");
-    Kind::at(&own).filter(|kind| *kind == Kind::Mercurial)?;
+    Kind::at(&own).filter(|kind| *kind == Kind::Mercurial).map(|_| shared_by(&own))
+}
+
+/// Returns the directory of the repository that this one shares its history with, or else its own.
+fn shared_by(own: &Path) -> PathBuf {
     let shared = files::read(&own.join("sharedpath"), MAX_PATH, Links::Follow).ok();
     let shared = shared.and_then(|path| String::from_utf8(path).ok());
-    Some(shared.map_or(own.clone(), |path| own.join(path.trim_end_matches('\n'))))
+    shared.map_or_else(|| own.to_owned(), |path| own.join(path.trim_end_matches('\n')))
+}
+
+/// Tells whether a directory of a repository has no history of its own, but shares another one's.
+pub(crate) fn is_share(repo_dir: &Path) -> bool {
+    Kind::at(repo_dir) == Some(Kind::Mercurial) && repo_dir.join("sharedpath").exists()
 }
 
 /// Returns the directory in which a repository's hooks lie.
@@ -136,9 +149,12 @@ pub(crate) fn shares_hooks(repo_dir: &Path, hooks: &Path) -> bool {
     Kind::of(repo_dir) == Kind::Git && git::shares_hooks(repo_dir, hooks)
 }
 
-/// Tells whether a repository is used by all users of a group.
+/// Tells whether a repository is used by all users of a group: in Git, as it is configured. The others have only modes,
+/// which their owner chooses, so these count where this user owns the repository or is in the group; never for root.
 pub(crate) fn is_shared(repo_dir: &Path) -> bool {
-    let is_group_writable = |name: &str| fs::metadata(repo_dir.join(name)).is_ok_and(|meta| meta.mode() & 0o020 != 0);
+    let is_opened =
+        |meta: &fs::Metadata| meta.mode() & 0o020 != 0 && (files::is_own(meta) || process::is_in_group(meta.gid()));
+    let is_group_writable = |name: &str| fs::metadata(repo_dir.join(name)).is_ok_and(|meta| is_opened(&meta));
     match Kind::of(repo_dir) {
         Kind::Git => git::is_shared(repo_dir),
         Kind::Subversion => is_group_writable("db"),

@@ -27,7 +27,7 @@ pub(crate) use git::fuzzing;
 #[cfg(test)]
 pub(crate) use git::testing;
 pub(crate) use hg::{distrusted_owner, machine_hooks};
-pub(crate) use kind::{Kind, Named, discover, hooks_dir, is_shared, shares_hooks, stamp};
+pub(crate) use kind::{Kind, Named, discover, hooks_dir, is_share, is_shared, shares_hooks, stamp};
 
 /// Finds the paths that a commit changes, and keeps as many of them as the number says.
 pub(crate) type Paths<'p> = &'p dyn Fn(usize) -> Result<Changes, Error>;
@@ -146,8 +146,7 @@ impl Repository {
     pub(crate) fn ref_names(&self) -> Result<Option<Vec<String>>, Error> {
         match self {
             Repository::Git(git) => git.ref_names().map(Some),
-            // It is asked something, so that what keeps it from being read is told.
-            Repository::Listed(source) => source.tips().map(|_| None),
+            Repository::Listed(source) => source.check().map(|()| None),
         }
     }
 }

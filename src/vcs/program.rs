@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::Duration;
 
 use super::Error;
@@ -17,6 +18,8 @@ const SILENCE: Duration = Duration::from_secs(600);
 
 /// So much of what a program says on stderr is kept, in bytes.
 const MAX_MESSAGE: u64 = 16 * 1024;
+/// How long the last words of a program that has ended are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// What is told of a program that fails without a word.
 pub(super) const NO_REASON: &str = "it gave no reason";
 
@@ -26,7 +29,7 @@ pub(super) struct Running<'p> {
     /// What it is about, for messages.
     path: &'p Path,
     child: Child,
-    stderr: JoinHandle<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
     /// How long it may write nothing, and whether it has.
     limit: Duration,
     hangs: Arc<AtomicBool>,
@@ -85,17 +88,18 @@ fn start_limited<'p>(
     let mut child = child.map_err(failed)?;
     let stdout = child.stdout.take().expect("it is piped");
     let mut stderr = child.stderr.take().expect("it is piped");
-    let stderr = thread::Builder::new().spawn(move || {
+    let (said, message) = channel();
+    let listener = thread::Builder::new().spawn(move || {
         let mut kept = Vec::new();
         let _ = stderr.by_ref().take(MAX_MESSAGE).read_to_end(&mut kept);
+        let _ = said.send(kept);
         // It must not wait for a reader.
         let _ = io::copy(&mut stderr, &mut io::sink());
-        kept
     });
-    let stderr = stderr.map_err(Error::Thread)?;
+    listener.map_err(Error::Thread)?;
     let hangs = Arc::new(AtomicBool::new(false));
     let output = Output { stdout, limit, hangs: Arc::clone(&hangs) };
-    Ok((Running { program, path, child, stderr, limit, hangs }, BufReader::new(output)))
+    Ok((Running { program, path, child, stderr: message, limit, hangs }, BufReader::new(output)))
 }
 
 impl Running<'_> {
@@ -114,7 +118,8 @@ impl Running<'_> {
         if status.success() {
             return Ok(());
         }
-        let stderr = self.stderr.join().expect("it does not panic");
+        // A child of its own may hold its stderr.
+        let stderr = self.stderr.recv_timeout(LAST_WORDS).unwrap_or_default();
         Err(Error::Says { program: self.program, path: self.path.to_owned(), message: message(&stderr) })
     }
 

@@ -49,6 +49,11 @@ pub(crate) trait Source {
     /// Returns where history ends: what is seen once all that is there now was read.
     fn tips(&self) -> Result<Vec<Tip>, Error>;
 
+    /// Finds out whether the repository can be read.
+    fn check(&self) -> Result<(), Error> {
+        self.tips().map(drop)
+    }
+
     /// Returns where history ended before what these hooks were told.
     fn tips_before(&self, events: &[Vec<u8>]) -> Result<Vec<Tip>, Error>;
 

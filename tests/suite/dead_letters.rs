@@ -61,7 +61,7 @@ fn retry_refuses_arguments_that_name_no_dead_letter() {
     let (server, _, _) = with_dead_letters();
     server.run(&["retry", "zzzz"]).fails_with(1);
     let short = server.run(&["retry", "abc"]).fails_with(1);
-    assert!(short.stderr.contains("\"abc\" is too short for a revision; give at least 4 characters"), "{short:?}");
+    assert!(short.stderr.contains("4 characters are the shortest beginning"), "{short:?}");
     server.run(&["retry"]).fails_with(2);
     let ran = server.run(&["retry", "00000000"]).fails_with(1);
     assert!(ran.stderr.contains("no dead letter has the revision \"00000000\""), "{ran:?}");

@@ -128,7 +128,7 @@ fn without_hg_a_push_is_kept_and_read_once_hg_is_there() {
     let Some(server) = Mercurial::delivering_later("") else { return };
     server.new_clone().push_each(&["US1"]);
     let Some(told) = server.run_without_hg(&["catch-up"], &[]) else { return };
-    assert!(told.fails_with(1).stderr.contains("cannot run hg; install it, or put it into PATH"));
+    assert!(told.fails_with(1).stderr.contains("cannot run hg; install it, put it into PATH, or make it executable"));
     assert_eq!(server.count("unread_pushes"), 1);
     server.assert_delivers("all()");
 }

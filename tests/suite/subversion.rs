@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::Duration;
 
 use rally_simulator::Action;
 use serde_json::Value;
@@ -241,6 +242,23 @@ fn a_log_message_of_history_that_is_edited_posts_nothing() {
 }
 
 #[test]
+fn a_message_that_is_edited_during_a_delivery_loses_no_other_commit() {
+    let Some(server) = Subversion::delivering_later("") else { return };
+    server.commit_each(&["US1: first"]);
+    // The delivery has read the queue, and waits for Rally.
+    server.fail_next(Action::Delay(Duration::from_millis(700)));
+    let delivery = spawn(server.command(&["deliver"]));
+    server.rally.wait_for_requests("the delivery", |requests| !requests.is_empty());
+    server.set_revision_property(2, "svn:log", "names nothing");
+    server.commit_each(&["US2: second"]);
+    server.run(&["catch-up"]).succeeds();
+    ended(delivery);
+    server.deliver_all();
+    assert_eq!(server.changeset("3").message, "US2: second");
+    server.assert_counts_add_up();
+}
+
+#[test]
 fn a_mirror_posts_the_author_and_the_date_of_the_original() {
     let Some(original) = Subversion::without_hooks("original") else { return };
     let Some(mirror) = Subversion::bare("payments") else { return };
@@ -260,6 +278,9 @@ fn a_mirror_posts_the_author_and_the_date_of_the_original() {
     mirror.deliver_all();
     mirror.assert_rally_holds(&original.expected(1..=3));
     assert_eq!(mirror.changeset("2").author.as_deref(), Some("jane.roe@acme.example"));
+    // It takes the place of the original.
+    mirror.commit_each(&["US3: its own"]);
+    mirror.assert_delivers(1..=4);
 }
 
 #[test]
@@ -377,7 +398,10 @@ fn without_the_program_svn_nothing_is_lost_and_a_line_says_so() {
         return skipped("this user may not mount");
     }
     let delivered = hidden(&["deliver"]).fails_with(1);
-    assert!(delivered.stderr.contains("cannot run svn; install it, or put it into PATH"), "{delivered:?}");
+    assert!(
+        delivered.stderr.contains("cannot run svn; install it, put it into PATH, or make it executable"),
+        "{delivered:?}"
+    );
     assert!(hidden(&["doctor"]).stdout.contains("cannot run svn"));
     server.assert_delivers(1..=2);
 }
@@ -574,6 +598,10 @@ fn users_of_one_group_commit_to_one_repository() {
     server.run_as(USERS[1], "\"$0\" deliver --wait").succeeds();
     let revisions: Vec<String> = server.changesets().into_iter().map(|changeset| changeset.revision).collect();
     assert_eq!(revisions, ["2", "3"]);
+}
+
+fn ended(mut process: Child) {
+    process.wait().expect("it was ours");
 }
 
 fn hermetic_shell(server: &Subversion, script: &str) -> Command {

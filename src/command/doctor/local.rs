@@ -77,7 +77,7 @@ pub(super) fn hook(repo_dir: &Path) -> Finding {
         Hook::NotNeeded => Fine("none is needed: `rally-hook worker` or `rally-hook catch-up` polls the server".into()),
         Hook::IsDispatched(file) => Fine(format!("{}, which the host's own hook runs", file.display())),
         Hook::Missing => Wrong(format!("{name} does not exist; run: rally-hook install")),
-        Hook::NotExecutable => Wrong(format!("{name} is not executable, so it is ignored; run: chmod +x {name}")),
+        Hook::NotExecutable => Wrong(format!("{name} is not executable, so it does not run; run: chmod +x {name}")),
         Hook::OnNoexecMount => Wrong(format!(
             "{name} lies on a file system mounted noexec, so Git ignores it; set core.hooksPath to a directory on another \
              one, then run: rally-hook install"
@@ -88,7 +88,9 @@ pub(super) fn hook(repo_dir: &Path) -> Finding {
         Hook::NotIncluded => Wrong(format!("{name} does not include the hook; run: rally-hook install")),
         Hook::Untrusted(owner) => Wrong(format!(
             "{name} belongs to {owner}, whom Mercurial does not trust when others push, so the hook does not run for them; \
-             put `[trusted]` and `users = {owner}` into /etc/mercurial/hgrc"
+             run: chown --reference={} {name}; or, if it is to belong to {owner}, put `[trusted]` and `users = {owner}` into \
+             /etc/mercurial/hgrc",
+            repo_dir.display()
         )),
         Hook::Other => Wrong(format!(
             "{name} does not call rally-hook, so pushes are not posted; run: rally-hook install (it keeps that hook)"

@@ -189,7 +189,7 @@ fn prefixes(client: &Client, configured: &[String]) -> Finding {
 
 fn scm_repository(client: &Client, config: &Config) -> Finding {
     let name = config.repository.name.clone();
-    match rally::find_repository(client, &name) {
+    match rally::find_repository(client, &config.repository) {
         Ok(Some(_)) => Fine(name),
         Ok(None) if config.repository.create => {
             match config.repository.projects.iter().try_for_each(|name| rally::project(client, name).map(drop)) {

@@ -29,8 +29,8 @@ const SHOWN: &str = "(public() or draft())";
 const BEFORE_HEADS: &str = "last(all(), 64) + limit(reverse(all()), 1, 256) + limit(reverse(all()), 1, 1024) + \
                             limit(reverse(all()), 1, 4096) + limit(reverse(all()), 1, 16384) + \
                             limit(reverse(all()), 1, 65536) + limit(reverse(all()), 1, 262144)";
-/// If more changesets of one list cannot be read, the repository is damaged, and the rest waits until it is mended.
-const MAX_UNREADABLE: usize = 50;
+/// If more changesets in a row cannot be read, the repository is damaged, and the rest waits until it is mended.
+const MAX_UNREADABLE: usize = 1000;
 
 /// The option by which rewritten changesets are listed too.
 const WITH_OBSOLETE: &[&str] = &["--hidden"];
@@ -58,7 +58,12 @@ impl Mercurial {
         let arguments = [&["log", "--template", template, "--rev", revset], options].concat();
         let waiting = self.server.take();
         let server = waiting.map_or_else(|| Server::start(&self.repo_dir), Ok)?;
-        Ok(match server.run(&arguments, take)? {
+        let ended = match server.run(&arguments, take) {
+            // A damaged changeset may end the whole server.
+            Err(Error::Says { message, .. }) => Ended::Failed(message),
+            ended => ended?,
+        };
+        Ok(match ended {
             Ended::Well(server) => {
                 self.server.replace(Some(server));
                 None
@@ -125,9 +130,13 @@ impl Mercurial {
             let left = rest(done);
             let mut take_line = |line: &[u8]| {
                 done += 1;
+                unreadable = 0;
                 goes_on = match parse(line) {
                     Some((node, entry)) => take(&node, Ok(entry)),
-                    None => take("?", Err(self.says(format!("cannot understand {:?}", readable(line))))),
+                    None => {
+                        let node = readable(line.split(|&byte| byte == b' ').next().unwrap_or_default());
+                        take(&node, Err(self.says("it has data that no changeset has, such as its date".into())))
+                    }
                 };
                 goes_on
             };

@@ -16,6 +16,10 @@ use crate::vcs::program::{self, Output, Running};
 
 /// So much of what a command says on stderr is kept, in bytes.
 const MAX_MESSAGE: usize = 16 * 1024;
+/// What a server sends at once is shorter, in bytes.
+const LARGEST_MESSAGE: u32 = 256 * 1024 * 1024;
+/// No line of text that is posted is as long, in bytes.
+const LONGEST_LINE: usize = 256 * 1024 * 1024;
 /// The length of a message's header: the channel, and the length of the rest.
 const HEADER: usize = 5;
 
@@ -65,7 +69,8 @@ impl Server {
         let mut command = command();
         // Mercurial knows this variable since 5.7. Older versions read the configuration of a repository of the same user.
         command.env("HGRCSKIPREPO", "1").args(["serve", "--cmdserver", "pipe", "--noninteractive", "--repository"]);
-        command.arg(repo_dir.parent().unwrap_or(repo_dir));
+        // Its path may hold what Mercurial would take for a variable.
+        command.arg(".").current_dir(repo_dir.parent().unwrap_or(repo_dir));
         for extension in required(repo_dir) {
             command.args(["--config", &format!("extensions.{extension}=")]);
         }
@@ -103,6 +108,10 @@ impl Server {
                         line.clear();
                     }
                     line.extend_from_slice(rest);
+                    if line.len() > LONGEST_LINE {
+                        self.running.stop();
+                        return Ok(Ended::Failed(format!("a changeset has more than {LONGEST_LINE} bytes of text")));
+                    }
                 }
                 b'e' => said.extend(data.iter().take(MAX_MESSAGE.saturating_sub(said.len()))),
                 b'r' if data.iter().all(|&byte| byte == 0) => return Ok(Ended::Well(self)),
@@ -132,6 +141,9 @@ impl Server {
             return Ok((channel, Vec::new()));
         }
         let length = u32::from_be_bytes(length);
+        if length > LARGEST_MESSAGE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         let mut data = Vec::new();
         match (&mut self.answers).take(length.into()).read_to_end(&mut data)? {
             read if read as u64 == u64::from(length) => Ok((channel, data)),

@@ -7,7 +7,6 @@
 mod branch;
 mod xml;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -25,14 +24,20 @@ const PROGRAM: &str = "svn";
 /// The repository, as the URL for a program that runs in its directory. So no path has to be escaped, and none depends on
 /// the locale.
 const URL: &str = "file:///proc/self/cwd";
+const CURRENT: &str = "/proc/self/cwd";
 /// A directory for the user's settings that nobody has and nobody can make: `~/.subversion` would be made.
 const NO_SETTINGS: &str = "/proc/rally-hook/none";
+/// What `svn` says of a revision that is not there.
+const NO_SUCH_REVISION: &str = "E160006";
 /// What hooks were told begins with the hook's name.
 const POST_COMMIT: &[u8] = b"post-commit";
 const POST_REVPROP_CHANGE: &[u8] = b"post-revprop-change";
-/// The property of revision 0 in which `svnsync` notes how far a mirror is. Younger revisions have the mirror's own author
-/// and date for a moment.
+/// The properties of revision 0 in which `svnsync` notes how far a mirror is, and that it is at work on another revision:
+/// that one has the mirror's own author and date for a moment.
 const COPIED: &str = "svn:sync-last-merged-rev";
+const COPYING: &str = "svn:sync-currently-copying";
+/// The files that say which revision is the youngest, and what the repository's UUID is, are shorter, in bytes.
+const MAX_FILE: u64 = 4096;
 /// The properties of one revision are no longer, in bytes.
 const MAX_PROPERTIES: u64 = 16 * 1024 * 1024;
 /// The properties of a revision that are posted.
@@ -61,12 +66,12 @@ impl Subversion {
     }
 
     fn ask(&self, arguments: &[&str]) -> Result<Vec<u8>, Error> {
-        program::ask(PROGRAM, &mut self.svn(arguments), &self.path)
+        program::ask(PROGRAM, &mut self.svn(arguments), &self.path).map_err(with_path)
     }
 
     /// Returns the youngest revision; in a mirror, the youngest that was copied whole.
     fn youngest(&self) -> Result<u64, Error> {
-        let current = fs::read_to_string(self.path.join("db/current")).unwrap_or_default();
+        let current = self.file("db/current");
         let youngest = match first_number(&current) {
             Some(youngest) => youngest,
             // Another back end than FSFS has other files.
@@ -75,19 +80,26 @@ impl Subversion {
                 first_number(&String::from_utf8_lossy(&answer)).unwrap_or_default()
             }
         };
-        if !self.may_be_mirror() {
+        if !self.may_be_copying() {
             return Ok(youngest);
         }
         let properties = self.ask(&["proplist", "--revprop", "--revision", "0", "--verbose", "--xml"])?;
-        let copied = xml::property(&properties, COPIED).and_then(|text| first_number(&text));
+        let is_copying = xml::property(&properties, COPYING).is_some();
+        let copied = xml::property(&properties, COPIED).filter(|_| is_copying).and_then(|text| first_number(&text));
         Ok(copied.map_or(youngest, |copied| copied.min(youngest)))
     }
 
-    /// Tells whether revision 0 may have properties of a mirror. Their names stand in its file as they are, and to look
-    /// there saves a process.
-    fn may_be_mirror(&self) -> bool {
+    /// Returns the text of a small file of the repository.
+    fn file(&self, name: &str) -> String {
+        let bytes = files::read(&self.path.join(name), MAX_FILE, Links::Refuse).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Tells whether revision 0 may have the property of a mirror that is at work. Its name stands in a file as it is, and
+    /// to look there saves a process.
+    fn may_be_copying(&self) -> bool {
         let file = files::read(&self.path.join("db/revprops/0/0"), MAX_PROPERTIES, Links::Follow);
-        file.map_or(true, |bytes| bytes.windows(COPIED.len()).any(|part| part == COPIED.as_bytes()))
+        file.map_or(true, |bytes| bytes.windows(COPYING.len()).any(|part| part == COPYING.as_bytes()))
     }
 
     /// Returns the seen tip for a revision, which names the repository too.
@@ -99,7 +111,7 @@ impl Subversion {
     }
 
     fn uuid(&self) -> String {
-        let text = fs::read_to_string(self.path.join("db/uuid")).unwrap_or_default();
+        let text = self.file("db/uuid");
         text.lines().next().unwrap_or_default().to_owned()
     }
 
@@ -113,6 +125,10 @@ impl Subversion {
             };
             if self.list_readable(0, 0, &mut |_, _| true).is_err() {
                 // Not one revision is damaged, but the repository cannot be read at all.
+                return Err(error);
+            }
+            if matches!(&error, Error::Says { message, .. } if message.contains(NO_SUCH_REVISION)) {
+                // The file that names the youngest is ahead of what is there, as in a backup that is not whole.
                 return Err(error);
             }
             let suspect = log.next;
@@ -140,15 +156,26 @@ impl Subversion {
             running.stop();
             return Ok(());
         }
-        running.end()?;
+        running.end().map_err(with_path)?;
         read.map_err(|problem| Error::Says { program: PROGRAM, path: self.path.clone(), message: problem.to_string() })
+    }
+}
+
+/// Returns an error whose text names the repository as people know it.
+fn with_path(error: Error) -> Error {
+    match error {
+        Error::Says { program, path, message } => {
+            let message = message.replace(CURRENT, &path.display().to_string());
+            Error::Says { program, path, message }
+        }
+        error => error,
     }
 }
 
 /// Returns the revisions that a person means.
 fn range(text: &str, youngest: u64) -> Result<(u64, u64), Error> {
     let misused = |message: String| Error::Range { program: PROGRAM, message };
-    let shape = || misused(format!("{text:?} are no revisions; write 5, 5:10 or 5:HEAD"));
+    let shape = || misused(format!("{text:?} names no revisions of Subversion; write 5, 5:10 or 5:HEAD"));
     let found = RANGE.captures(text).ok_or_else(shape)?;
     let number = |text: &str| if text == "HEAD" { Ok(youngest) } else { text.parse().map_err(|_| shape()) };
     let first = number(&found[1])?;
@@ -185,6 +212,11 @@ impl Source for Subversion {
         Ok(vec![self.tip(self.youngest()?)])
     }
 
+    /// Runs `svn`, which the other answers do without where they can.
+    fn check(&self) -> Result<(), Error> {
+        self.list_readable(0, 0, &mut |_, _| true)
+    }
+
     fn tips_before(&self, events: &[Vec<u8>]) -> Result<Vec<Tip>, Error> {
         let committed = events.iter().filter_map(|event| Some(told(event, POST_COMMIT)?.0));
         match committed.min() {
@@ -218,6 +250,10 @@ impl Source for Subversion {
 
     fn behind(&self, seen: &[Tip]) -> Result<Vec<String>, Error> {
         let (youngest, recorded) = (self.youngest()?, highest(seen));
+        if youngest > recorded {
+            // Perhaps this is why.
+            self.check()?;
+        }
         let is_same = seen.iter().any(|tip| number_in(tip) == recorded && tip.id.ends_with(self.uuid().as_bytes()));
         Ok(match youngest {
             _ if youngest < recorded => vec![format!(

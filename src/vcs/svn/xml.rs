@@ -1,6 +1,6 @@
 //! What `svn log --xml --verbose` and `svn proplist --xml --verbose` print.
 
-use std::io::BufRead;
+use std::io::{self, BufReader, Read};
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Error, Reader};
@@ -10,12 +10,16 @@ use crate::text;
 use crate::time::CommitTime;
 use crate::vcs::source::{Entry, MAX_PATHS};
 
+/// How much is read at once, in bytes.
+const CHUNK: usize = 64 * 1024;
+/// No message is longer that anybody reads, in bytes: each is in memory whole for a moment.
+const LONGEST_TEXT: usize = 256 * 1024 * 1024;
 /// More text of one element is not kept, in bytes.
 const MAX_TEXT: usize = 1024 * 1024;
 
 /// Reads a log and hands over its revisions, until that returns false. A revision at the end that is not whole is left out.
 pub(super) fn read_log(
-    printed: impl BufRead,
+    printed: impl Read,
     directory_properties: bool,
     hand_over: &mut dyn FnMut(u64, Entry) -> bool,
 ) -> Result<(), Error> {
@@ -60,14 +64,86 @@ pub(super) fn property(printed: &[u8], name: &str) -> Option<String> {
     read.ok().and(found)
 }
 
+/// What is printed, as UTF-8: Subversion prints properties as they are, and in old repositories they may be in any encoding.
+struct Texts<R> {
+    printed: R,
+    ready: Vec<u8>,
+    taken: usize,
+    /// The beginning of a character.
+    rest: Vec<u8>,
+    since_markup: usize,
+}
+
+impl<R: Read> Texts<R> {
+    fn new(printed: R) -> Self {
+        Texts { printed, ready: Vec::new(), taken: 0, rest: Vec::new(), since_markup: 0 }
+    }
+
+    /// Makes the next part ready, or nothing at the end.
+    fn fill(&mut self) -> io::Result<()> {
+        let mut bytes = std::mem::take(&mut self.rest);
+        let before = bytes.len();
+        bytes.resize(before + CHUNK, 0);
+        let read = self.printed.read(&mut bytes[before..])?;
+        bytes.truncate(before + read);
+        if read > 0 {
+            self.rest = bytes.split_off(bytes.len() - incomplete(&bytes));
+        }
+        self.since_markup = match memchr::memrchr(b'<', &bytes) {
+            Some(at) => bytes.len() - at,
+            None => self.since_markup + bytes.len(),
+        };
+        if self.since_markup > LONGEST_TEXT {
+            return Err(io::Error::other("a text in the answer is too long"));
+        }
+        self.ready.clear();
+        for part in bytes.utf8_chunks() {
+            self.ready.extend_from_slice(part.valid().as_bytes());
+            part.invalid().iter().for_each(|byte| self.ready.extend(format!("\\x{byte:02X}").bytes()));
+        }
+        self.taken = 0;
+        Ok(())
+    }
+}
+
+impl<R: Read> Read for Texts<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.taken == self.ready.len() {
+            self.fill()?;
+            if self.ready.is_empty() && self.rest.is_empty() {
+                return Ok(0);
+            }
+        }
+        let length = buffer.len().min(self.ready.len() - self.taken);
+        buffer[..length].copy_from_slice(&self.ready[self.taken..self.taken + length]);
+        self.taken += length;
+        Ok(length)
+    }
+}
+
+/// Returns how many bytes at the end are the beginning of a character.
+fn incomplete(bytes: &[u8]) -> usize {
+    for (back, &byte) in bytes.iter().rev().take(3).enumerate() {
+        let length = match byte {
+            0..=0x7f => return 0,
+            0x80..=0xbf => continue,
+            0xc0..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xff => 4,
+        };
+        return if back + 1 < length { back + 1 } else { 0 };
+    }
+    0
+}
+
 enum Element<'e> {
     Begins(BytesStart<'e>),
     /// With the text in it, or after the last element in it.
     Ends(&'e str, String),
 }
 
-fn read_elements(printed: impl BufRead, each: &mut dyn FnMut(Element) -> bool) -> Result<(), Error> {
-    let mut reader = Reader::from_reader(printed);
+fn read_elements(printed: impl Read, each: &mut dyn FnMut(Element) -> bool) -> Result<(), Error> {
+    let mut reader = Reader::from_reader(BufReader::new(Texts::new(printed)));
     let (mut buffer, mut text) = (Vec::new(), String::new());
     loop {
         let goes_on = match reader.read_event_into(&mut buffer)? {
@@ -226,5 +302,28 @@ second ?\001</msg>
             name="svn:sync-last-merged-rev">42</property></revprops></properties>"#;
         assert_eq!(property(printed, "svn:sync-last-merged-rev").as_deref(), Some("42"));
         assert_eq!(property(printed, "b"), None);
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_read_whatever_pieces_it_comes_in() {
+        let log = b"<log><logentry revision=\"1\"><msg>US1 caf\xe9 \xc3\xa9\xf0\x9f\x99\x82</msg></logentry></log>";
+        let mut pieces = log.chunks(1);
+        let mut one_by_one = std::iter::from_fn(|| pieces.next());
+        struct Slow<'s>(&'s mut dyn Iterator<Item = &'s [u8]>);
+        impl Read for Slow<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                Ok(self.0.next().map_or(0, |byte| {
+                    buffer[..1].copy_from_slice(byte);
+                    1
+                }))
+            }
+        }
+        let mut messages = Vec::new();
+        let read = read_log(Slow(&mut one_by_one), true, &mut |_, entry| {
+            messages.push(String::from_utf8(entry.message).expect("UTF-8"));
+            true
+        });
+        assert!(read.is_ok());
+        assert_eq!(messages, [r"US1 caf\xE9 é🙂"]);
     }
 }

@@ -30,6 +30,11 @@ pub(crate) enum Error {
     #[error("the server's list lacks changeset {newest}, which it names as the newest; the next poll tries again")]
     Missing { newest: u32 },
     #[error(
+        "the server lists more than {most} changesets after {seen}, which is not plausible; `rally-hook install` in a new \
+         directory marks them as seen"
+    )]
+    TooMany { seen: u32, most: usize },
+    #[error(
         "the server lists no changeset below {path}, where {seen} was seen before; check tfvc.path, and whether the token \
          may still read it"
     )]

@@ -18,6 +18,12 @@ use wire::{Changed, Listed, changes};
 
 pub(crate) use error::Error as TfvcError;
 
+/// So much text of comments, or of paths, is kept at once, in bytes.
+const MAX_TEXT: usize = 64 * 1024 * 1024;
+/// More new changesets than these are not plausible.
+const MAX_NEW: usize = 1_000_000;
+/// So many requests are sent for the changes of one changeset.
+const MAX_REQUESTS: usize = 2_000;
 /// A page may have nothing new because others check in meanwhile, but not so often in one list.
 const MAX_REPEATED: usize = 3;
 
@@ -95,9 +101,18 @@ impl Tfvc {
         }
         let mut found = Vec::new();
         if newest > seen {
-            self.each(seen, None, &mut |listed| {
+            let mut text = 0;
+            self.each(seen, None, &mut |mut listed| {
+                text += listed.comment.len();
+                if text > MAX_TEXT {
+                    // It is asked for again when its turn comes.
+                    (listed.comment, listed.is_cut) = (String::new(), true);
+                }
                 found.extend((listed.number <= newest).then_some(listed));
-                Ok(true)
+                match found.len() {
+                    0..=MAX_NEW => Ok(true),
+                    _ => Err(TfvcError::TooMany { seen, most: MAX_NEW }),
+                }
             })?;
             if found.first().map(|listed| listed.number) != Some(newest) {
                 return Err(TfvcError::Missing { newest });
@@ -152,16 +167,18 @@ impl Tfvc {
 
     /// Returns what a changeset changes, and whether there is more than anybody keeps.
     fn raw_changes(&self, number: u32) -> Result<(Vec<Changed>, bool), TfvcError> {
-        let (mut found, mut token) = (Vec::new(), None);
-        loop {
+        let (mut found, mut token, mut text) = (Vec::new(), None, 0);
+        for _ in 0..MAX_REQUESTS {
             let (page, next) = self.server.changes(number, found.len(), token.as_deref())?;
+            text += page.iter().map(Changed::size).sum::<usize>();
             let is_last = next.is_none() && page.len() < PAGE || page.is_empty() || next.is_some() && next == token;
             found.extend(page);
             token = next;
-            if is_last || found.len() >= MAX_PATHS {
+            if is_last || found.len() >= MAX_PATHS || text > MAX_TEXT {
                 return Ok((found, !is_last));
             }
         }
+        Ok((found, true))
     }
 
     /// Reads one changeset that was named by its number.

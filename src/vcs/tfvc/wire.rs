@@ -76,6 +76,13 @@ pub(super) struct Changed {
     source: Option<String>,
 }
 
+impl Changed {
+    /// Returns how much text it holds, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.path.len() + self.types.len() + self.source.as_ref().map_or(0, String::len)
+    }
+}
+
 /// Reads a changeset.
 ///
 /// # Errors
@@ -121,7 +128,7 @@ fn time(text: &str) -> Option<CommitTime> {
         zone => {
             let sign = if zone.starts_with('-') { -1 } else { 1 };
             let (hours, minutes) = zone.strip_prefix(['+', '-'])?.split_once(':')?;
-            sign * (hours.parse::<i64>().ok()? * 3600 + minutes.parse::<i64>().ok()? * 60)
+            sign * (i64::from(hours.parse::<u8>().ok()?) * 3600 + i64::from(minutes.parse::<u8>().ok()?) * 60)
         }
     };
     Some(CommitTime::from_seconds(seconds - offset))
