@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 
-/// Post the commits of a Git push to Rally, once and without delaying the push
+/// Post commits to Rally, once and without delaying the push
 #[derive(Debug, Parser)]
 #[command(name = "rally-hook", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\
-As post-receive hook of a repository, it queues the new commits that mention
-artifacts such as US123 on disk. A process in the background delivers them to
-Rally, and retries after failures. To begin, write /etc/rally-hook/config.toml
+As hook of a repository of Git, Subversion or Mercurial, it queues the new
+commits that mention artifacts such as US123 on disk. A process in the background
+delivers them to Rally, and retries. To begin, write /etc/rally-hook/config.toml
 (`rally-hook man rally-hook.toml` explains every key).
 
 Examples:
@@ -174,8 +174,8 @@ Examples:
     Forget(Forget),
     /// Install the hook; existing commits are not posted
     #[command(after_help = "\
-An existing hook is kept as post-receive.before-rally-hook and runs first, with
-the same input. With --config, the hook and all commands read only that file.
+An existing hook is kept with .before-rally-hook added to its name, and runs
+first. With --config, the hook and all commands read only that file.
 
 Examples:
   sudo -u git rally-hook install --repo /srv/git/payments.git
@@ -269,13 +269,13 @@ pub(crate) struct Event {
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).multiple(true)))]
 pub(crate) struct Backfill {
-    /// Revision ranges as Git understands them: A..B, A...B, ^A B (TFVC: 5, 100..200)
+    /// Ranges: in Git A..B, A...B, ^A B; in Subversion 5, 5:10; revsets in Mercurial; in TFVC 5, 100..200
     #[arg(value_name = "RANGE", group = "which")]
     pub ranges: Vec<String>,
     /// Post all refs, also notes and pull requests (without them: -- --branches --tags)
     #[arg(long, group = "which")]
     pub all: bool,
-    /// Post only commits made since this date; without a range, those of HEAD
+    /// Post only commits made since this date; without a range, those of HEAD in Git, and of all history elsewhere
     #[arg(long, value_name = "DATE", group = "which")]
     pub since: Option<String>,
     /// Print what would be posted; change nothing, send nothing

@@ -141,7 +141,7 @@ fn doctor_names_the_directory_that_counts() {
     let shown = limit_with(&server, server.path());
     let dir = server.path().join("rally-hook");
     assert!(shown.ends_with(&format!("8 at once, for all processes that share {}", dir.display())), "{shown}");
-    let alone = limit_with(&server, Path::new("/nonexistent"));
+    let alone = limit_with(&server, Path::new("/proc/nonexistent"));
     assert!(alone.starts_with("note") && alone.contains("for each process, not for all"), "{alone}");
 }
 

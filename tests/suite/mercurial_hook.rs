@@ -51,6 +51,28 @@ fn uninstall_removes_a_configuration_that_install_made() {
 }
 
 #[test]
+fn uninstall_leaves_what_was_added_to_a_configuration_that_install_made() {
+    let Some(server) = Mercurial::new() else { return };
+    server.add_settings("[web]\nallow-push = *\n");
+    server.run(&["uninstall"]).succeeds();
+    assert_eq!(
+        fs::read_to_string(server.git_dir.join("hgrc")).expect("it stays").trim_start(),
+        "[web]\nallow-push = *\n"
+    );
+}
+
+#[test]
+fn a_share_is_served_once() {
+    let Some(server) = Mercurial::delivering_later("") else { return };
+    server.root().hg(&["--config", "extensions.share=", "share", "--quiet", ".", "../share"]);
+    let all = server.run(&["status", "--json", "--all-repos", server.path().to_str().expect("UTF-8")]);
+    assert_eq!(all.stdout.lines().count(), 1, "{all:?}");
+    let share = server.path().join("share/.hg");
+    let of_share = server.run(&["status", "--json", "--repo", share.to_str().expect("UTF-8")]);
+    assert!(of_share.stdout.contains("payments/.hg"), "{of_share:?}");
+}
+
+#[test]
 fn the_configuration_that_install_names_is_read_by_the_hook_and_all_commands() {
     let Some(server) = Mercurial::without_hook("payments") else { return };
     let elsewhere = server.path().join("it's.toml");

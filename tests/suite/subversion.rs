@@ -259,6 +259,37 @@ fn a_message_that_is_edited_during_a_delivery_loses_no_other_commit() {
 }
 
 #[test]
+fn a_log_message_that_is_not_utf8_is_posted() {
+    let Some(server) = Subversion::delivering_later("") else { return };
+    let properties = b"K 7\nsvn:log\nV 9\nUS1 caf\xe9\n\nPROPS-END\n";
+    let length = properties.len();
+    let header = format!(
+        "SVN-fs-dump-format-version: 2\n\nRevision-number: 1\nProp-content-length: {length}\nContent-length: {length}\n\n"
+    );
+    let mut load = hermetic("svnadmin");
+    load.args(["load", "--quiet", "--bypass-prop-validation"]).arg(&server.git_dir);
+    output_bytes(load, &[header.as_bytes(), properties, b"\n"].concat());
+    server.run(&["catch-up"]).succeeds();
+    server.deliver_all();
+    assert_eq!(server.changeset("2").message.trim_end(), r"US1 caf\xE9");
+}
+
+#[test]
+fn an_scm_repository_of_another_kind_is_left_alone() {
+    let Some(server) = Subversion::delivering_later("") else { return };
+    git(server.path(), &["init", "--quiet", "--bare", "other.git"]);
+    let config = server.configuration().sections(&format!("{DELIVER_LATER}[repository]\nname = \"payments\"\n"));
+    let file = server.write_private("named.toml", &config.to_string());
+    let named = ["--config", file.to_str().expect("UTF-8")];
+    let other = server.path().join("other.git");
+    let of_other = ["--repo", other.to_str().expect("UTF-8")];
+    server.commit_each(&["US1"]);
+    server.deliver_all();
+    let doctor = server.run(&[&["doctor"][..], &named, &of_other].concat());
+    assert!(doctor.stdout.contains("is one of Subversion, and this repository is one of Git"), "{doctor:?}");
+}
+
+#[test]
 fn a_mirror_posts_the_author_and_the_date_of_the_original() {
     let Some(original) = Subversion::without_hooks("original") else { return };
     let Some(mirror) = Subversion::bare("payments") else { return };

@@ -10,6 +10,8 @@ use crate::text;
 use crate::time::CommitTime;
 use crate::vcs::source::{Entry, MAX_PATHS};
 
+/// Bytes that are not UTF-8 become characters from here on, which nobody uses, until the text is taken out of the XML.
+const STAND_IN: u32 = 0x10_ff00;
 /// How much is read at once, in bytes.
 const CHUNK: usize = 64 * 1024;
 /// No message is longer that anybody reads, in bytes: each is in memory whole for a moment.
@@ -32,9 +34,9 @@ pub(super) fn read_log(
             }
             Element::Begins(start) if start.name().as_ref() == "path" => path = Some(Path::of(&start)),
             Element::Begins(_) => {}
-            Element::Ends("author", author) => set_author(&mut entry, author),
+            Element::Ends("author", author) => set_author(&mut entry, &author),
             Element::Ends("date", date) => entry.committed_at = seconds(&date),
-            Element::Ends("msg", message) => entry.message = message.into_bytes(),
+            Element::Ends("msg", message) => entry.message = raw(&message),
             Element::Ends("path", name) => {
                 let change = path.take().filter(|path| directory_properties || !path.is_directory_property());
                 change.into_iter().for_each(|path| add(&mut entry, path.change(&name)));
@@ -99,7 +101,10 @@ impl<R: Read> Texts<R> {
         self.ready.clear();
         for part in bytes.utf8_chunks() {
             self.ready.extend_from_slice(part.valid().as_bytes());
-            part.invalid().iter().for_each(|byte| self.ready.extend(format!("\\x{byte:02X}").bytes()));
+            for &byte in part.invalid() {
+                let stand_in = char::from_u32(STAND_IN + u32::from(byte)).expect("it is below the last character");
+                self.ready.extend_from_slice(stand_in.encode_utf8(&mut [0; 4]).as_bytes());
+            }
         }
         self.taken = 0;
         Ok(())
@@ -199,11 +204,23 @@ fn seconds(date: &str) -> CommitTime {
 }
 
 /// Subversion has one text for an author, which may be an address.
-fn set_author(entry: &mut Entry, author: String) {
+fn set_author(entry: &mut Entry, author: &str) {
     if author.contains('@') {
-        entry.author_email = author.clone().into_bytes();
+        entry.author_email = raw(author);
     }
-    entry.author_name = author.into_bytes();
+    entry.author_name = raw(author);
+}
+
+/// Returns a text as it stands in the repository.
+fn raw(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    for character in text.chars() {
+        match u32::from(character).checked_sub(STAND_IN) {
+            Some(byte) => bytes.push(byte as u8),
+            None => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    bytes
 }
 
 fn add(entry: &mut Entry, change: Change) {
@@ -320,10 +337,10 @@ second ?\001</msg>
         }
         let mut messages = Vec::new();
         let read = read_log(Slow(&mut one_by_one), true, &mut |_, entry| {
-            messages.push(String::from_utf8(entry.message).expect("UTF-8"));
+            messages.push(entry.message);
             true
         });
         assert!(read.is_ok());
-        assert_eq!(messages, [r"US1 caf\xE9 é🙂"]);
+        assert_eq!(messages, [b"US1 caf\xe9 \xc3\xa9\xf0\x9f\x99\x82"]);
     }
 }

@@ -38,7 +38,8 @@ pub fn hermetic(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     let fixed = [
-        ("HOME", "/nonexistent"),
+        // Nobody can make it.
+        ("HOME", "/proc/nonexistent"),
         ("GIT_CONFIG_GLOBAL", "/dev/null"),
         ("GIT_CONFIG_NOSYSTEM", "1"),
         ("GIT_AUTHOR_NAME", "Jane Roe"),

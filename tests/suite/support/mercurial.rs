@@ -136,6 +136,8 @@ impl WorkDir {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = hermetic("hg");
         command.current_dir(&self.path).env("HGRCPATH", "").env("HGPLAIN", "1").env("HGENCODING", "utf-8");
+        // It keeps large files there.
+        command.env("HOME", self.path.parent().unwrap_or(&self.path));
         command.env("HGUSER", "Jane Roe <jane.roe@acme.example>").args(arguments);
         command
     }
