@@ -25,15 +25,15 @@ pub fn read(plan: &Plan, table: &mut Table) -> Result<()> {
     let (ours, git) = in_turn(plan, &repository, &every, "--all", &RAW, rounds)?;
     let peak = ours.iter().map(|usage| usage.peak_mb).fold(0.0, f64::max);
     let what = format!("{commits} commits, each with its paths (peak {peak:.0} MB with the mapped packs)");
-    table.add_times(what, times(ours), ("git log --raw -c", times(git)), 0.7);
+    // Of a short history the start of a process and of its threads is a good part.
+    let bound = |of_long: f64| if plan.small { 1.5 } else { of_long };
+    table.add_times(what, times(ours), ("git log --raw -c", times(git)), bound(0.7));
 
     let range = format!("{}..HEAD", older_half(&repository)?);
     let (ours, git) = in_turn(plan, &repository, &every, &range, &RAW, rounds)?;
     let commits_of_range = count(&repository, &range)?;
     let what = format!("{commits_of_range} commits of a range that hides the others, each with its paths");
-    // Of a short history the start of a process is a good part.
-    let bound = if plan.small { 1.0 } else { 0.6 };
-    table.add_times(what, times(ours), ("git log --raw -c", times(git)), bound);
+    table.add_times(what, times(ours), ("git log --raw -c", times(git)), bound(0.6));
 
     let messages = ["log", "--format=%H%n%B"];
     let (ours, git) = in_turn(plan, &repository, &few, "--all", &messages, rounds)?;

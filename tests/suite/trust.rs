@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 
 use rally_simulator::Action;
 
+use crate::support::mercurial::Mercurial;
 use crate::support::process::{deliverers, wait_for};
+use crate::support::subversion::Subversion;
 use crate::support::users::{GROUP, USERS};
 use crate::support::{DELIVER_LATER, Ran, Server, hermetic, ran, skipped};
 
@@ -411,4 +413,32 @@ fn a_hook_of_another_user_names_no_configuration_of_that_user() {
         assert!(!ran.success && (ran.stderr.clone() + &ran.stdout).contains("belongs to another user"), "{ran:?}");
     }
     assert!(listener.accept().is_err(), "nobody connects");
+}
+
+#[test]
+fn a_subversion_repository_of_another_user_is_refused_whatever_its_modes_are() {
+    let Some(server) = Subversion::new() else { return };
+    server.commit_each(&["US1"]);
+    if !server.give_to(USERS[0]) {
+        return;
+    }
+    let mut open = hermetic("chmod");
+    open.args(["-R", "g+w", "db"]).current_dir(&server.git_dir);
+    ran(open).succeeds();
+    for arguments in [&["status"][..], &["backfill", "--dry-run", "--all"], &["install"]] {
+        let refused = server.run(arguments);
+        assert!(!refused.success && refused.stderr.contains("belongs to user 61001"), "{refused:?}");
+    }
+}
+
+#[test]
+fn the_hook_of_mercurial_runs_no_program_that_lies_beside_its_file() {
+    let Some(server) = Mercurial::delivering_later("") else { return };
+    let dir = server.git_dir.join("rally-hook");
+    let kept = dir.join("hgrc.before-rally-hook");
+    fs::write(&kept, format!("#!/bin/sh\ntouch '{}'\n", dir.join("ran").display())).expect("a file");
+    set_mode(&kept, 0o755);
+    server.new_clone().push_each(&["US1"]);
+    server.assert_delivers("all()");
+    assert!(!dir.join("ran").exists());
 }
