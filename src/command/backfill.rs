@@ -11,13 +11,14 @@ use serde::Serialize;
 use super::deliver::{deliver_and_look, summarise, tell_pause};
 use super::{Ended, Error, Site, config_file, load_config, repo_dir};
 use crate::artifact::FormattedId;
-use crate::changeset::{Changeset, Policy, Post};
+use crate::changeset::{Changeset, Post};
 use crate::cli::{Backfill, Place};
 use crate::commit::Change;
 use crate::config::{self, Config, Deliver};
 use crate::messages::tell;
 use crate::process;
 use crate::progress::Progress;
+use crate::record::Rules;
 use crate::text::{json_safe, plural, printable, with_causes};
 use crate::vcs::{Items, Repository, Wanted};
 use crate::worker::Mode;
@@ -35,7 +36,7 @@ pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     let repository = Repository::open(&repo_dir, &config)?;
     let range = repository.range(&wanted)?;
     if arguments.dry_run {
-        return dry_run(range, &config.commits.policy(), arguments.json);
+        return dry_run(range, &config, arguments.json);
     }
     let site = Site::open(place)?;
     process::note_terminations();
@@ -78,12 +79,13 @@ pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
 }
 
 /// Prints what would be posted. It needs no network, no queue, and no configuration either.
-fn dry_run(range: Items, policy: &Policy, json: bool) -> Result<Ended, Error> {
+fn dry_run(range: Items, config: &Config, json: bool) -> Result<Ended, Error> {
+    let rules = Rules::new(config, config.destination());
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let (mut read_count, mut matching, mut all_read) = (0, 0, true);
     let mut named: HashMap<FormattedId, usize> = HashMap::new();
-    let walked = range.read(None, &|commit, paths| policy.changeset(commit, paths), &mut |revision, read| {
+    let walked = range.read(None, &|commit, paths| rules.changeset(commit, paths), &mut |revision, read| {
         read_count += 1;
         match read {
             Ok(None) => {}
@@ -104,7 +106,7 @@ fn dry_run(range: Items, policy: &Policy, json: bool) -> Result<Ended, Error> {
     walked?;
     if !json {
         let read = plural(read_count, "commit");
-        let what = match policy.post {
+        let what = match config.commits.post {
             Post::Linked => "mention an artifact ID and would be posted, if Rally has the artifact",
             Post::All => "would be posted",
         };

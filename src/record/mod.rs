@@ -85,7 +85,7 @@ impl Rules {
     }
 
     /// Returns the changeset of a commit that is to be posted.
-    fn changeset(&self, commit: &Commit, paths: vcs::Paths) -> Result<Option<Changeset>, vcs::Error> {
+    pub(crate) fn changeset(&self, commit: &Commit, paths: vcs::Paths) -> Result<Option<Changeset>, vcs::Error> {
         match &commit.ref_name {
             Some(name) if !self.watched.includes(name) => Ok(None),
             _ => self.policy.changeset(commit, paths),

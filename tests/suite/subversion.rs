@@ -113,6 +113,20 @@ fn only_watched_branches_are_posted() {
 }
 
 #[test]
+fn a_dry_run_of_a_backfill_lists_what_a_backfill_posts() {
+    let Some(server) = Subversion::without_hooks("payments") else { return };
+    server.configure(&format!("{DELIVER_LATER}[commits]\nrefs = [\"trunk\"]\n"));
+    server.commit("US1", &["put", "/dev/null", "trunk/a"]);
+    server.commit("US2", &["cp", "HEAD", "trunk", "branches/x"]);
+    server.run(&["install"]).succeeds();
+    let listed = server.run(&["backfill", "--all", "--dry-run", "--json"]).succeeds().stdout;
+    server.run(&["backfill", "--all"]).succeeds();
+    server.deliver_all();
+    assert_eq!(server.changesets().len(), 1);
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+}
+
+#[test]
 fn a_state_changes_by_a_commit_to_trunk_and_by_no_other() {
     let Some(server) = Subversion::delivering_later("[state]\nupdate = true\n") else { return };
     server.commit("nothing", &["cp", "HEAD", "trunk", "branches/x"]);
