@@ -63,6 +63,12 @@ impl CommitTime {
         CommitTime(seconds)
     }
 
+    /// Reads a time as RFC 3339 writes it in UTC, such as `2026-02-03T04:05:06.789Z`; from 1970 on.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let since_1970 = humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        i64::try_from(since_1970.as_secs()).ok().map(CommitTime)
+    }
+
     pub(crate) const fn seconds(self) -> i64 {
         self.0
     }
@@ -86,6 +92,12 @@ mod tests {
         assert_eq!(CommitTime(-5).to_string(), "1970-01-01T00:00:00Z");
         assert_eq!(CommitTime::from_seconds(i64::MAX).to_string(), "9999-12-31T23:59:59Z");
         assert_eq!(Time(1_770_091_506_999).to_string(), "2026-02-03T04:05:06Z");
+    }
+
+    #[test]
+    fn a_date_is_read_as_it_is_written() {
+        assert_eq!(CommitTime::parse("2026-02-03T04:05:06.789012Z"), Some(CommitTime(1_770_091_506)));
+        assert_eq!([CommitTime::parse("1969-12-31T23:59:59Z"), CommitTime::parse("yesterday")], [None; 2]);
     }
 
     #[test]

@@ -14,8 +14,10 @@ use crate::text::readable;
 use crate::{files, process};
 
 /// A program that writes nothing for so long hangs, on a file system that does not answer for example.
-const SILENCE: Duration = Duration::from_secs(600);
+pub(super) const SILENCE: Duration = Duration::from_secs(600);
 
+/// No answer of a program to a short question is longer, in bytes.
+const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 /// So much of what a program says on stderr is kept, in bytes.
 const MAX_MESSAGE: u64 = 16 * 1024;
 /// How long the last words of a program that has ended are waited for.
@@ -57,26 +59,8 @@ pub(super) fn command(program: &'static str) -> Command {
     Command::new(files::program(program).unwrap_or_else(|| Path::new("/usr/bin").join(program)))
 }
 
-/// Starts a program that reads a repository. Returns what it writes as it writes it.
+/// Starts a program that reads a repository, which may be silent for so long. Returns what it writes as it writes it.
 pub(super) fn start<'p>(
-    program: &'static str,
-    command: &mut Command,
-    path: &'p Path,
-) -> Result<(Running<'p>, BufReader<Output>), Error> {
-    start_with(program, command, path, Stdio::null())
-}
-
-/// Does the same with an input.
-pub(super) fn start_with<'p>(
-    program: &'static str,
-    command: &mut Command,
-    path: &'p Path,
-    input: Stdio,
-) -> Result<(Running<'p>, BufReader<Output>), Error> {
-    start_limited(program, command, path, input, SILENCE)
-}
-
-fn start_limited<'p>(
     program: &'static str,
     command: &mut Command,
     path: &'p Path,
@@ -120,7 +104,7 @@ impl Running<'_> {
         }
         // A child of its own may hold its stderr.
         let stderr = self.stderr.recv_timeout(LAST_WORDS).unwrap_or_default();
-        Err(Error::Says { program: self.program, path: self.path.to_owned(), message: message(&stderr) })
+        Err(Error::Says { program: self.program, path: self.path.to_owned(), message: message(&readable(&stderr)) })
     }
 
     /// Ends it, where nobody wants the rest.
@@ -130,18 +114,19 @@ impl Running<'_> {
     }
 }
 
-/// Runs a program and returns all that it prints, which is known to be little.
+/// Runs a program and returns what it prints, which is little.
 pub(super) fn ask(program: &'static str, command: &mut Command, path: &Path) -> Result<Vec<u8>, Error> {
-    let (running, mut stdout) = start(program, command, path)?;
+    let (running, stdout) = start(program, command, path, Stdio::null(), SILENCE)?;
     let mut printed = Vec::new();
-    let read = stdout.read_to_end(&mut printed).map_err(|source| Error::Run { program, source });
+    // A program that writes more than that finds its output closed, and ends.
+    let read = stdout.take(MAX_ANSWER).read_to_end(&mut printed).map_err(|source| Error::Run { program, source });
     running.end()?;
     read.map(|_| printed)
 }
 
-fn message(stderr: &[u8]) -> String {
-    let text = readable(stderr);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+/// Returns the words of a program on one line.
+pub(super) fn message(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     if lines.is_empty() { NO_REASON.into() } else { lines.join(" ") }
 }
 
@@ -153,8 +138,7 @@ mod tests {
     fn a_program_that_hangs_is_killed_and_named() {
         let (mut sleep, path) = (Command::new("sleep"), Path::new("/repo"));
         let limit = Duration::from_millis(20);
-        let (running, mut output) =
-            start_limited("sleep", sleep.arg("600"), path, Stdio::null(), limit).expect("it starts");
+        let (running, mut output) = start("sleep", sleep.arg("600"), path, Stdio::null(), limit).expect("it starts");
         output.read_to_end(&mut Vec::new()).expect_err("it writes nothing");
         let error = running.end().expect_err("it hangs").to_string();
         assert_eq!(error, "/repo: sleep says: nothing for 20ms, so it was killed");

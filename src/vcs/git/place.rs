@@ -13,7 +13,7 @@ use super::Error;
 use crate::environment::variable;
 use crate::files::{self, Links};
 use crate::text::readable;
-use crate::vcs::Named;
+use crate::vcs::{Named, program};
 
 /// No file of one line that Git writes is longer, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
@@ -76,7 +76,7 @@ pub(crate) fn is_in_environment(git_dir: &Path) -> bool {
 /// Returns a command of Git in this directory. It runs nothing that the repository's configuration names, fetches
 /// nothing, and follows neither replace refs nor grafts.
 pub(crate) fn git(dir: &Path) -> Command {
-    let mut git = Command::new(files::program("git").unwrap_or_else(|| "/usr/bin/git".into()));
+    let mut git = program::command("git");
     // A bare repository is accepted as if `--git-dir` named it. That option itself would switch off Git's check of its owner.
     let settings = ["-c", "core.fsmonitor=false", "-c", "safe.bareRepository=all"];
     git.arg("-C").arg(dir).args(settings).arg("--no-pager");
@@ -120,8 +120,7 @@ fn refusal(dir: &Path, stderr: &[u8]) -> Error {
 pub(crate) fn message(stderr: &[u8]) -> String {
     let text = readable(stderr);
     let error = text.find("fatal: ").map_or(&*text, |at| &text[at + "fatal: ".len()..]);
-    let lines: Vec<&str> = error.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() { "it gave no reason".into() } else { lines.join(" ") }
+    program::message(error)
 }
 
 /// Asks Git for the repository's object format, and so whether it accepts the repository at all.

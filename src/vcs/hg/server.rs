@@ -12,7 +12,7 @@ use crate::environment::variable;
 use crate::files::{self, Links};
 use crate::text::readable;
 use crate::vcs::Error;
-use crate::vcs::program::{self, Output, Running};
+use crate::vcs::program::{self, Output, Running, SILENCE};
 
 /// So much of what a command says on stderr is kept, in bytes.
 const MAX_MESSAGE: usize = 16 * 1024;
@@ -74,7 +74,7 @@ impl Server {
         for extension in required(repo_dir) {
             command.args(["--config", &format!("extensions.{extension}=")]);
         }
-        let (running, answers) = program::start_with(HG, &mut command, Path::new(""), Stdio::from(input))?;
+        let (running, answers) = program::start(HG, &mut command, Path::new(""), Stdio::from(input), SILENCE)?;
         // It has the other end, which must close when the server ends.
         drop(command);
         let mut server = Server { repo_dir: repo_dir.to_owned(), running, requests, answers };
@@ -173,13 +173,11 @@ fn required(repo_dir: &Path) -> impl Iterator<Item = &'static str> {
 /// Returns what Mercurial says on stderr, without warnings and stack traces before the error.
 fn words(said: &[u8]) -> String {
     let text = readable(said);
-    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let error = text.find("abort: ").map(|at| text[at + "abort: ".len()..].trim());
-    match error {
-        Some(error) => error.lines().map(str::trim).collect::<Vec<_>>().join(" "),
-        None if text.contains("Traceback ") => lines().next_back().unwrap_or_default().to_owned(),
-        None => lines().collect::<Vec<_>>().join(" "),
-    }
+    program::message(match text.find("abort: ") {
+        Some(at) => &text[at + "abort: ".len()..],
+        None if text.contains("Traceback ") => text.trim_end().lines().next_back().unwrap_or_default(),
+        None => &text,
+    })
 }
 
 #[cfg(test)]

@@ -8,13 +8,14 @@ mod branch;
 mod xml;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::program::{self, SILENCE};
 use super::source::{Entry, Source, Span, Take};
-use super::{Error, Wanted, date, program};
+use super::{Error, Wanted, date};
 use crate::commit::Tip;
 use crate::config::Svn;
 use crate::files::{self, Links};
@@ -24,7 +25,6 @@ const PROGRAM: &str = "svn";
 /// The repository, as the URL for a program that runs in its directory. So no path has to be escaped, and none depends on
 /// the locale.
 const URL: &str = "file:///proc/self/cwd";
-const CURRENT: &str = "/proc/self/cwd";
 /// A directory for the user's settings that nobody has and nobody can make: `~/.subversion` would be made.
 const NO_SETTINGS: &str = "/proc/rally-hook/none";
 /// What `svn` says of a revision that is not there.
@@ -123,12 +123,10 @@ impl Subversion {
             else {
                 return Ok(());
             };
-            if self.list_readable(0, 0, &mut |_, _| true).is_err() {
-                // Not one revision is damaged, but the repository cannot be read at all.
-                return Err(error);
-            }
-            if matches!(&error, Error::Says { message, .. } if message.contains(NO_SUCH_REVISION)) {
-                // The file that names the youngest is ahead of what is there, as in a backup that is not whole.
+            // In a backup that is not whole, the file that names the youngest revision may be newer than the revisions.
+            let is_missing = matches!(&error, Error::Says { message, .. } if message.contains(NO_SUCH_REVISION));
+            if is_missing || self.check().is_err() {
+                // Not one revision is damaged: the repository cannot be read.
                 return Err(error);
             }
             let suspect = log.next;
@@ -145,7 +143,7 @@ impl Subversion {
     fn list_readable(&self, first: u64, last: u64, hand_over: &mut dyn FnMut(u64, Entry) -> bool) -> Result<(), Error> {
         let range = format!("{first}:{last}");
         let mut svn = self.svn(&["log", "--xml", "--verbose", "--revision", &range]);
-        let (running, stdout) = program::start(PROGRAM, &mut svn, &self.path)?;
+        let (running, stdout) = program::start(PROGRAM, &mut svn, &self.path, Stdio::null(), SILENCE)?;
         let mut is_enough = false;
         let read = xml::read_log(stdout, self.settings.directory_properties, &mut |revision, entry| {
             let (branch, ref_name) = branch::of(&entry.changes, &self.settings);
@@ -165,7 +163,7 @@ impl Subversion {
 fn with_path(error: Error) -> Error {
     match error {
         Error::Says { program, path, message } => {
-            let message = message.replace(CURRENT, &path.display().to_string());
+            let message = message.replace(URL.trim_start_matches("file://"), &path.display().to_string());
             Error::Says { program, path, message }
         }
         error => error,

@@ -35,7 +35,7 @@ pub(super) fn read_log(
             Element::Begins(start) if start.name().as_ref() == "path" => path = Some(Path::of(&start)),
             Element::Begins(_) => {}
             Element::Ends("author", author) => set_author(&mut entry, &author),
-            Element::Ends("date", date) => entry.committed_at = seconds(&date),
+            Element::Ends("date", date) => entry.committed_at = CommitTime::parse(&date).unwrap_or_default(),
             Element::Ends("msg", message) => entry.message = raw(&message),
             Element::Ends("path", name) => {
                 let change = path.take().filter(|path| directory_properties || !path.is_directory_property());
@@ -195,12 +195,6 @@ fn predefined(name: &str) -> Option<char> {
 
 fn attribute(start: &BytesStart, name: &str) -> Option<String> {
     Some(start.try_get_attribute(name).ok()??.value.into_owned())
-}
-
-fn seconds(date: &str) -> CommitTime {
-    let since_1970 =
-        humantime::parse_rfc3339(date).ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    CommitTime::from_seconds(since_1970.map_or(0, |time| time.as_secs().cast_signed()))
 }
 
 /// Subversion has one text for an author, which may be an address.

@@ -117,8 +117,7 @@ impl Identity {
 /// or neither, which is UTC.
 fn time(text: &str) -> Option<CommitTime> {
     let (date, rest) = text.split_at_checked(19)?;
-    let parsed = humantime::parse_rfc3339(&format!("{date}Z")).ok()?;
-    let seconds = i64::try_from(parsed.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()?;
+    let seconds = CommitTime::parse(&format!("{date}Z"))?.seconds();
     let zone = match rest.strip_prefix('.') {
         Some(fraction) => fraction.trim_start_matches(|c: char| c.is_ascii_digit()),
         None => rest,
