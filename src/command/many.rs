@@ -72,21 +72,18 @@ pub(super) fn found(place: &Place, root: &Path, which: Which) -> Result<Vec<Path
 
 /// Tells whether our hook or our state is in a repository's directory.
 pub(super) fn is_served(repo_dir: &Path) -> bool {
-    let hooks = hook_file::names(Kind::of(repo_dir)).iter().map(|name| repo_dir.join("hooks").join(name));
-    StateDir::is_in(repo_dir) || hooks.into_iter().any(|hook| hook_file::is_ours(&hook))
+    let mut hooks = hook_file::names(Kind::of(repo_dir)).iter().map(|name| repo_dir.join("hooks").join(name));
+    StateDir::is_in(repo_dir) || hooks.any(|hook| hook_file::is_ours(&hook))
 }
 
-/// Returns the repositories' directories below a directory, in their order. Links are not followed: they may lead to repositories
-/// that the caller did not name, or in circles. A directory that this user may not read is passed over.
+/// Returns the repositories' directories below a directory, in their order. Links are not followed: they may lead to
+/// repositories that the caller did not name, or in circles. A directory that this user may not read is passed over.
 pub(super) fn repositories(root: &Path) -> Vec<PathBuf> {
     let (mut found, mut to_read) = (Vec::new(), vec![root.to_owned()]);
     while let Some(dir) = to_read.pop() {
-        if vcs::is_share(&dir) {
-            // Its history is another repository's.
-            continue;
-        }
-        if Kind::at(&dir).is_some() {
-            found.push(dir);
+        if let Some(kind) = Kind::at(&dir) {
+            // The history of a share is another repository's.
+            found.extend((!vcs::is_share(kind, &dir)).then_some(dir));
             continue;
         }
         let entries = fs::read_dir(&dir).into_iter().flatten().flatten();

@@ -91,9 +91,8 @@ pub(crate) struct Repository {
     /// Whether the configuration gives the whole name, as opposed to the place of the repository.
     #[serde(skip)]
     pub is_named: bool,
-    /// The kind of the repository in Rally's words.
     #[serde(skip)]
-    pub scm_type: &'static str,
+    pub scm_type: ScmType,
     pub create: bool,
     pub projects: Vec<String>,
     pub web: Option<String>,
@@ -102,6 +101,35 @@ pub(crate) struct Repository {
     pub file_link: Option<String>,
     #[serde(skip)]
     pub filled: Option<Filled>,
+}
+
+/// The kind of a repository in Rally's words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ScmType {
+    #[default]
+    Git,
+    Subversion,
+    Mercurial,
+    Tfs,
+}
+
+impl ScmType {
+    const ALL: [ScmType; 4] = [ScmType::Git, ScmType::Subversion, ScmType::Mercurial, ScmType::Tfs];
+
+    /// Returns the SCMType of an SCMRepository. "Git" was seen in Rally, the others are the names of Rally's connectors.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            ScmType::Git => "Git",
+            ScmType::Subversion => "Subversion",
+            ScmType::Mercurial => "Mercurial",
+            ScmType::Tfs => "TFS",
+        }
+    }
+
+    /// Returns the kind that an SCMType means, if it is one that this program gives: other connectors use other words.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        ScmType::ALL.into_iter().find(|scm_type| scm_type.name() == name)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -260,7 +288,7 @@ impl Default for Repository {
             root: None,
             name: "{name}".into(),
             is_named: false,
-            scm_type: "Git",
+            scm_type: ScmType::Git,
             create: true,
             projects: Vec::new(),
             web: None,

@@ -24,7 +24,7 @@ pub(crate) enum Error {
         "the SCMRepository {name:?} in Rally is one of {found}, and this repository is one of {own}; set another \
          repository.name"
     )]
-    OtherKind { name: String, found: String, own: &'static str },
+    OtherKind { name: String, found: &'static str, own: &'static str },
     /// Without the SCMRepository there is nothing to deliver to.
     #[error("cannot create the SCMRepository")]
     CreateRepository(#[source] wsapi::Error),

@@ -4,14 +4,12 @@ use serde_json::json;
 
 use super::answers::is_ref;
 use super::{ANSWERS_KEPT, Error, Rally, lookup};
-use crate::config::Repository;
+use crate::config::{Repository, ScmType};
 use crate::queue::Queue;
 use crate::text::cut;
 use crate::time::Time;
 use crate::wsapi::{Client, MAX_SHORT_TEXT, Write};
 
-/// The SCMTypes that this program gives.
-const KINDS: [&str; 4] = ["Git", "Subversion", "Mercurial", "TFS"];
 /// The kind in the cache that holds the SCMRepository, by its name.
 const REPOSITORY: &str = "repository";
 /// The kind in the cache that holds, for a repository whose create has an unknown outcome, when Rally can tell it.
@@ -68,7 +66,7 @@ impl Rally<'_> {
         let mut body = json!({
             "Workspace": self.workspace.rally_ref,
             "Name": posted_name(&name),
-            "SCMType": settings.repository.scm_type,
+            "SCMType": settings.repository.scm_type.name(),
             "Description": "Posted by rally-hook",
         });
         if let Some(web) = &settings.repository.web {
@@ -138,10 +136,10 @@ pub(crate) fn find_repository(client: &Client, repository: &Repository) -> Resul
     let name = &repository.name;
     let found = lookup::named(client, "/scmrepository", posted_name(name), "ObjectID,Name,SCMType")?;
     let Some(row) = found else { return Ok(None) };
-    let scm_type = row["SCMType"].as_str().unwrap_or_default();
-    if scm_type != repository.scm_type && KINDS.contains(&scm_type) {
-        let (name, found, own) = (name.clone(), scm_type.to_owned(), repository.scm_type);
-        return Err(Error::OtherKind { name, found, own });
+    if let Some(found) = ScmType::named(row["SCMType"].as_str().unwrap_or_default())
+        && found != repository.scm_type
+    {
+        return Err(Error::OtherKind { name: name.clone(), found: found.name(), own: repository.scm_type.name() });
     }
     Ok(Some(lookup::object_ref(&row)?))
 }

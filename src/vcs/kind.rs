@@ -6,9 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Error, git};
+use crate::config::ScmType;
 use crate::files::{self, Links};
 use crate::process;
 
+/// The file by which a share of Mercurial names the repository that it shares.
+const SHARED_PATH: &str = "sharedpath";
 /// No file of one path is longer, in bytes.
 const MAX_PATH: u64 = 64 * 1024;
 /// No configuration is longer, in bytes.
@@ -32,7 +35,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Returns the kind of a repository's directory; Git's, if it is none that is known.
+    /// Returns the kind of a repository, whose directory this is; Git, if none is recognised: the rest of a damaged one.
     pub(crate) fn of(repo_dir: &Path) -> Self {
         Kind::at(repo_dir).unwrap_or(Kind::Git)
     }
@@ -63,13 +66,13 @@ impl Kind {
         }
     }
 
-    /// Returns the SCMType of its SCMRepository. "Git" was seen in Rally, the others are the names of Rally's connectors.
-    pub(crate) fn scm_type(self) -> &'static str {
+    /// Returns what it is to Rally.
+    pub(crate) fn scm_type(self) -> ScmType {
         match self {
-            Kind::Git => "Git",
-            Kind::Subversion => "Subversion",
-            Kind::Mercurial => "Mercurial",
-            Kind::Tfvc => "TFS",
+            Kind::Git => ScmType::Git,
+            Kind::Subversion => ScmType::Subversion,
+            Kind::Mercurial => ScmType::Mercurial,
+            Kind::Tfvc => ScmType::Tfs,
         }
     }
 }
@@ -119,19 +122,19 @@ fn own(found: PathBuf, named: Named) -> Result<PathBuf, Error> {
 /// Returns the directory of the repository whose working directory this is; of the one that it shares its history with.
 fn mercurial_in(dir: &Path) -> Option<PathBuf> {
     let own = dir.join(".hg");
-    Kind::at(&own).filter(|kind| *kind == Kind::Mercurial).map(|_| shared_by(&own))
+    (Kind::at(&own) == Some(Kind::Mercurial)).then(|| shared_by(&own))
 }
 
 /// Returns the directory of the repository that this one shares its history with, or else its own.
 fn shared_by(own: &Path) -> PathBuf {
-    let shared = files::read(&own.join("sharedpath"), MAX_PATH, Links::Follow).ok();
+    let shared = files::read(&own.join(SHARED_PATH), MAX_PATH, Links::Follow).ok();
     let shared = shared.and_then(|path| String::from_utf8(path).ok());
     shared.map_or_else(|| own.to_owned(), |path| own.join(path.trim_end_matches('\n')))
 }
 
 /// Tells whether a directory of a repository has no history of its own, but shares another one's.
-pub(crate) fn is_share(repo_dir: &Path) -> bool {
-    Kind::at(repo_dir) == Some(Kind::Mercurial) && repo_dir.join("sharedpath").exists()
+pub(crate) fn is_share(kind: Kind, repo_dir: &Path) -> bool {
+    kind == Kind::Mercurial && repo_dir.join(SHARED_PATH).exists()
 }
 
 /// Returns the directory in which a repository's hooks lie.
