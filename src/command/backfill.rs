@@ -9,7 +9,7 @@ use std::io::{self, BufWriter, Write};
 use serde::Serialize;
 
 use super::deliver::{deliver_and_look, summarise, tell_pause};
-use super::{Ended, Error, Site, config_file, load_config, repo_dir};
+use super::{Ended, Error, Site, find_config, repo_dir};
 use crate::artifact::FormattedId;
 use crate::changeset::{Changeset, Post};
 use crate::cli::{Backfill, Place};
@@ -29,9 +29,9 @@ const MOST_NAMED: usize = 10;
 pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
     let repo_dir = repo_dir(place)?;
     let wanted = Wanted { ranges: arguments.ranges.clone(), all: arguments.all, since: arguments.since.clone() };
-    let config = match config_file(place, &repo_dir).and_then(|file| load_config(file.as_deref(), &repo_dir)) {
+    let config = match find_config(place, &repo_dir) {
         Err(config::Error::NotConfigured(_)) => Config::default(),
-        config => config?,
+        found => found?.0,
     };
     let repository = Repository::open(&repo_dir, &config)?;
     let range = repository.range(&wanted)?;

@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{Error, hgrc, owners};
-use crate::files::{self, Links};
+use crate::files::{self, Links, Owners};
 use crate::vcs::{self, Kind};
 use crate::{PROGRAM, process};
 
@@ -168,13 +168,13 @@ pub(super) fn configuration_of(repo_dir: &Path) -> Result<Option<PathBuf>, files
         kind => names(kind).first().map(|name| hooks.join(name)),
     };
     let Some((file, hook)) = named.and_then(|hook| Some((configuration_in(&hook)?, hook))) else { return Ok(None) };
-    check_owner(&hook, repo_dir).map(|()| Some(file))
+    check_owner(&hook, owners(repo_dir)).map(|()| Some(file))
 }
 
 /// Refuses a hook that a user wrote who does not decide what happens in this repository.
-pub(super) fn check_owner(hook: &Path, repo_dir: &Path) -> Result<(), files::Error> {
+pub(super) fn check_owner(hook: &Path, owners: Owners) -> Result<(), files::Error> {
     let meta = hook.metadata().map_err(|source| files::Error::Read { path: hook.to_owned(), source })?;
-    owners(repo_dir).check(hook, &meta)
+    owners.check(hook, &meta)
 }
 
 /// Returns the configuration file that a hook of ours names, if it does.

@@ -18,7 +18,7 @@ pub(super) fn look(repo_dir: &Path) -> Result<(PathBuf, Hook), vcs::Error> {
     if Kind::of(repo_dir) == Kind::Mercurial {
         return hgrc::look(repo_dir);
     }
-    let hooks = files(repo_dir)?;
+    let hooks = files(repo_dir, &vcs::hooks_dir(repo_dir)?);
     let looked = |hook: &PathBuf| (hook.clone(), hook_file::look(hook));
     let is_problem = |(_, hook): &(PathBuf, Hook)| !matches!(hook, Hook::Runs | Hook::IsDispatched(_));
     let found = hooks.iter().map(looked).find(is_problem).or_else(|| hooks.first().map(looked));
@@ -34,7 +34,7 @@ pub(super) fn put(repo_dir: &Path, config_file: Option<&Path>) -> Result<(), Err
     if vcs::shares_hooks(repo_dir, &hooks) {
         tell(&format!("core.hooksPath is {}: the hook serves all repositories that use it", hooks.display()));
     }
-    for hook in files(repo_dir)? {
+    for hook in files(repo_dir, &hooks) {
         let name = hook.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let script = hook_file::script(name, config_file)?;
         fs::create_dir_all(&hooks).map_err(|source| file_error("create", &hooks, source))?;
@@ -53,7 +53,7 @@ pub(super) fn remove(repo_dir: &Path) -> Result<bool, Error> {
         return hgrc::remove(repo_dir);
     }
     let hooks = vcs::hooks_dir(repo_dir)?;
-    let files = files(repo_dir)?;
+    let files = files(repo_dir, &hooks);
     if files.iter().any(|hook| is_ours(hook)) && vcs::shares_hooks(repo_dir, &hooks) {
         return Err(Error::Failed(format!(
             "{} serves all repositories whose core.hooksPath is {}; remove the file by hand to stop posting for all",
@@ -68,10 +68,9 @@ pub(super) fn remove(repo_dir: &Path) -> Result<bool, Error> {
     Ok(all_removed)
 }
 
-/// Returns the files that the repository's program runs as hooks of ours.
-fn files(repo_dir: &Path) -> Result<Vec<PathBuf>, vcs::Error> {
-    let hooks = vcs::hooks_dir(repo_dir)?;
-    Ok(hook_file::names(Kind::of(repo_dir)).iter().map(|name| hooks.join(name)).collect())
+/// Returns the files in a directory of hooks that the repository's program runs.
+fn files(repo_dir: &Path, hooks: &Path) -> Vec<PathBuf> {
+    hook_file::names(Kind::of(repo_dir)).iter().map(|name| hooks.join(name)).collect()
 }
 
 /// Keeps the hook that is there. It has both names until ours takes its place: at no moment is there no hook.

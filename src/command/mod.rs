@@ -182,8 +182,7 @@ impl Site {
     /// Finds the repository and loads its settings.
     fn open(place: &Place) -> Result<Self, Error> {
         let repo_dir = repo_dir(place)?;
-        let config_file = config_file(place, &repo_dir)?;
-        let config = load_config(config_file.as_deref(), &repo_dir)?;
+        let (config, config_file) = find_config(place, &repo_dir)?;
         let mut site = Site { config_file, ..Site::with_config(repo_dir, config)? };
         let mut store = Store::new(site.state.clone(), PATIENCE);
         let settled = site.settle_name(&mut store, None);
@@ -261,9 +260,21 @@ impl Site {
     }
 }
 
+/// Loads the settings of the repository that a command is about. Returns them with the file that was named for it, if one
+/// was.
+fn find_config(place: &Place, repo_dir: &Path) -> Result<(Config, Option<PathBuf>), configuration::Error> {
+    let file = config_file(place, repo_dir)?;
+    Ok((load_config(file.as_deref(), repo_dir)?, file))
+}
+
 /// Loads the settings of a repository.
 fn load_config(named: Option<&Path>, repo_dir: &Path) -> Result<Config, configuration::Error> {
-    let mut config = configuration::load(named, repo_dir, owners(repo_dir))?;
+    load_config_of(named, repo_dir, owners(repo_dir))
+}
+
+/// Does the same, if it is known whose files count.
+fn load_config_of(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> Result<Config, configuration::Error> {
+    let mut config = configuration::load(named, repo_dir, owners)?;
     config.repository.scm_type = Kind::of(repo_dir).scm_type();
     Ok(config)
 }
@@ -284,12 +295,11 @@ fn state_dir(repo_dir: &Path, base: Option<&Path>) -> Result<StateDir, queue::Er
 
 /// Returns the directory below which the state is to lie, if the configuration can be read and names one.
 fn state_base(place: &Place, repo_dir: &Path) -> Option<PathBuf> {
-    let config = config_file(place, repo_dir).and_then(|file| load_config(file.as_deref(), repo_dir));
-    config.ok()?.queue.dir
+    find_config(place, repo_dir).ok()?.0.queue.dir
 }
 
-/// Returns the absolute directory of the repository that a command is about. A damaged repository, such as one without HEAD, still has
-/// its queue.
+/// Returns the absolute directory of the repository that a command is about. A damaged repository, such as one without
+/// HEAD, still has its queue.
 fn repo_dir(place: &Place) -> Result<PathBuf, vcs::Error> {
     repo_dir_named(place, Named::ByUser)
 }

@@ -29,8 +29,7 @@ pub(super) fn run(place: &Place, name: &str, arguments: &[OsString]) -> Result<E
         )));
     };
     let place = Place { repo: Some(repository.into()), ..place.clone() };
-    let parts: Vec<&[u8]> = std::iter::once(name.as_bytes()).chain(given.iter().map(|part| part.as_bytes())).collect();
-    let input = parts.join(&0);
+    let input = event(name, given);
     run_with(&place, &Event { hook: hook.map(Path::new), input: &input, arguments: Some(given) });
     Ok(Ended::done_if(!is_pusher_told()))
 }
@@ -41,10 +40,14 @@ pub(super) fn run_txnclose(place: &Place) {
     process::ignore_hang_ups();
     // A variable of Git must not lead elsewhere.
     let repo = place.repo.clone().unwrap_or_else(|| ".".into());
-    let variables = variables("HG_");
-    let parts: Vec<&[u8]> =
-        std::iter::once(&b"txnclose"[..]).chain(variables.iter().map(|one| one.as_bytes())).collect();
+    let input = event("txnclose", &variables("HG_"));
     let hook = vcs::discover(&repo, Named::ByHost).ok().map(|repo_dir| hgrc::own(&repo_dir));
     let place = Place { repo: Some(repo), ..place.clone() };
-    run_with(&place, &Event { hook: hook.as_deref(), input: &parts.join(&0), arguments: Some(&[]) });
+    run_with(&place, &Event { hook: hook.as_deref(), input: &input, arguments: Some(&[]) });
+}
+
+/// Returns what the queue keeps: the hook's name and what it was told, with NUL between them, which neither can hold.
+fn event(name: &str, told: &[OsString]) -> Vec<u8> {
+    let told = told.iter().map(|part| part.as_bytes());
+    std::iter::once(name.as_bytes()).chain(told).collect::<Vec<_>>().join(&0)
 }

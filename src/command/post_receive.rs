@@ -14,12 +14,13 @@ use std::time::Duration;
 use super::deliver::{deliver_apart, deliver_unseen};
 use super::hook_file::{self, POST_RECEIVE};
 use super::identity::host_path;
-use super::{Error, RECORD, Site, load_config, repo_dir_named, sharing};
+use super::{Error, RECORD, Site, load_config_of, repo_dir_named, sharing};
 use crate::artifact::FormattedId;
 use crate::cli::{Place, RefUpdated};
 use crate::clock::{Deadline, now};
 use crate::config::{Deliver, Level, PushLog};
 use crate::environment::text_variable;
+use crate::files::Owners;
 use crate::messages::tell_pusher;
 use crate::panics::caught;
 use crate::process;
@@ -151,15 +152,16 @@ fn record_push(place: &Place, event: &Event) -> Option<(Site, Option<Recorded>)>
         }
     };
     // It says where the queue lies. Whatever is wrong with it, the push is kept.
-    let is_trusted = |hook: &&Path| hook_file::check_owner(hook, &repo_dir).is_ok();
-    let (sharing, config_file) =
-        (sharing(&repo_dir), place.config.clone().or_else(|| hook_file::configuration_in(hook.filter(is_trusted)?)));
-    let config = load_config(config_file.as_deref(), &repo_dir);
+    let sharing = sharing(&repo_dir);
+    let owners = Owners::of_repository(&repo_dir, sharing == Sharing::Group);
+    let is_trusted = |hook: &&Path| hook_file::check_owner(hook, owners).is_ok();
+    let config_file = place.config.clone().or_else(|| hook_file::configuration_in(hook.filter(is_trusted)?));
+    let config = load_config_of(config_file.as_deref(), &repo_dir, owners);
     let base = config.as_ref().ok().and_then(|config| config.queue.dir.as_deref());
     let kept = if input.is_empty() { None } else { keep(&repo_dir, sharing, base, input) };
     // Mercurial runs all of its hooks itself.
     if let Some(hook) = hook.filter(|_| Kind::of(&repo_dir) != Kind::Mercurial) {
-        run_first(&hook_file::kept(hook)[0], &repo_dir, event);
+        run_first(&hook_file::kept(hook)[0], owners, event);
     }
     let kept = kept?;
     let config = match config {
@@ -204,8 +206,8 @@ fn record_kept(what: &str, mut site: Site, store: &mut Store) -> Option<(Site, O
     }
 }
 
-/// Keeps the push on disk: in the queue, or in a file beside its database; or in the repository's directory, if the queue's directory
-/// elsewhere cannot be used, with the reason.
+/// Keeps the push on disk: in the queue, or in a file beside its database; or in the repository's directory, if the
+/// queue's directory elsewhere cannot be used, with the reason.
 fn keep(
     repo_dir: &Path,
     sharing: Sharing,
@@ -240,11 +242,11 @@ fn pusher() -> String {
 
 /// Runs the hook that was there before ours, if there was one, as Git would: not if it is not executable, and by the
 /// shell if the kernel cannot tell what it is.
-fn run_first(hook: &Path, repo_dir: &Path, event: &Event) {
+fn run_first(hook: &Path, owners: Owners, event: &Event) {
     if !hook.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0) {
         return;
     }
-    if let Err(error) = hook_file::check_owner(hook, repo_dir) {
+    if let Err(error) = hook_file::check_owner(hook, owners) {
         tell_pusher(&format!("the other hook is not run: {}", with_causes(&error)));
         return;
     }

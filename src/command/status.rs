@@ -9,9 +9,7 @@ use serde_json::json;
 
 use super::identity::{Naming, identify};
 use super::poll::Polls;
-use super::{
-    Ended, Error, Site, config_file, from_now, hooks, load_config, repo_dir, status_table, whole_seconds, write_out,
-};
+use super::{Ended, Error, Site, find_config, from_now, hooks, repo_dir, status_table, whole_seconds, write_out};
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Deliver, Rally};
@@ -81,7 +79,7 @@ fn nothing_recorded(repo_dir: &Path) -> Error {
 pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, Error> {
     let repo_dir = repo_dir(place)?;
     // The queue can be shown whatever is wrong with the configuration.
-    let config = config_file(place, &repo_dir).and_then(|file| load_config(file.as_deref(), &repo_dir));
+    let config = find_config(place, &repo_dir).map(|(config, _)| config);
     let base = config.as_ref().ok().and_then(|config| config.queue.dir.as_deref());
     match (StateDir::trace(&repo_dir, base), &config) {
         (Ok(Trace::Present(_)), _) => {}
@@ -295,7 +293,7 @@ fn polled(polls: &Polls) -> String {
     }
 }
 
-/// Returns the lines about what is not posted as it stands in Git.
+/// Returns the lines about commits that are posted without something, or whose turn is still to come.
 fn details(status: &Status) -> Vec<String> {
     let mut lines = Vec::new();
     let mut add = |present: bool, line: String| lines.extend(present.then_some(line));

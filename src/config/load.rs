@@ -91,8 +91,8 @@ fn read(path: &Path, links: Links, owners: Owners) -> Result<Source, Error> {
     Ok(source)
 }
 
-/// Refuses a repository's file that names files elsewhere: whoever may write in one repository's directory does not decide which
-/// other files of this user are read, sent or written. Nor does it say anything about other repositories.
+/// Refuses a repository's file that names files elsewhere: whoever may write in one repository's directory does not decide
+/// which other files of this user are read, sent or written. Nor does it say anything about other repositories.
 fn confine(source: &Source, repo_dir: &Path) -> Result<(), Error> {
     let layer = &source.own;
     if let Some(block) = source.blocks.first() {
@@ -114,12 +114,10 @@ fn confine(source: &Source, repo_dir: &Path) -> Result<(), Error> {
         named(section, name).is_some_and(|path| !is_within(&real(repo_dir.join(path)), &dir))
     };
     let Some(key) = FILES.iter().copied().chain([LOG_FILE]).find(is_outside) else { return Ok(()) };
-    let where_to = if key == LOG_FILE {
-        "below rally-hook/ in the repository's directory"
-    } else {
-        "in the repository's directory"
-    };
-    let problem = format!("the configuration of a repository names files {where_to} only; set it in {SYSTEM_FILE}");
+    let below = if key == LOG_FILE { "below rally-hook/ " } else { "" };
+    let problem = format!(
+        "the configuration of a repository names files {below}in the repository's directory only; set it in {SYSTEM_FILE}"
+    );
     Err(layer.invalid(key, problem))
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::identity::{Naming, identify_at};
 use super::many::{Which, each};
-use super::{Ended, Error, Site, as_owner, config_file, load_config, repo_dir};
+use super::{Ended, Error, Site, as_owner, find_config, repo_dir};
 use crate::cli::{self, Place};
 use crate::config::Rally;
 use crate::environment::variable;
@@ -51,8 +51,7 @@ pub(super) fn run(place: &Place, arguments: &cli::Doctor) -> Result<Ended, Error
 fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Error> {
     let repo_dir = repo_dir(place)?;
     doctor.begin(&repo_dir);
-    let loaded = config_file(place, &repo_dir).and_then(|file| Ok((load_config(file.as_deref(), &repo_dir)?, file)));
-    let config = match loaded {
+    let config = match find_config(place, &repo_dir) {
         Ok((config, config_file)) => {
             let named = config_file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default();
             doctor.say("configuration", Fine(format!("{named}no errors")))?;
