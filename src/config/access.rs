@@ -1,5 +1,5 @@
-//! What the files and variables hold that `[rally]`, `[authors]` and `[tfvc]` name: secrets, certificates, the map of authors.
-//! Secrets are kept out of everything that is shown or stored.
+//! What the files and variables hold that `[rally]`, `[authors]` and `[tfvc]` name: secrets, certificates, the map of
+//! authors. Secrets are kept out of everything that is shown or stored.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Where a repository's state lies, and the file in the repository's directory that says so: in the repository's directory, or below
-//! `queue.dir`, under a name that is made from the repository's.
+//! Where a repository's state lies: in its directory, or below `queue.dir`, under a name that is made from the repository's.
+//! A file in the repository's directory says which.
 //!
 //! That file is left where the state itself may go: it tells a repository whose state was deleted from one that never had
 //! any, such as a repository that Git has just made from a template with our hook.
@@ -173,8 +173,8 @@ impl Marker {
     }
 }
 
-/// Returns the directory for a repository that does not say which it has. A repository's directory that can be written gets a file
-/// that says so; without it, a directory that is there already was another repository's.
+/// Returns the directory for a repository that does not say which it has. Where its own directory can be written, a file in
+/// it says so afterwards; so a state directory that exists without such a file is another repository's.
 pub(super) fn place_below(base: &Path, repo_dir: &Path) -> PathBuf {
     let mut names = names_below(base, repo_dir);
     let is_free = |dir: &PathBuf| !dir.exists() || home::is_of(&StateDir::database_in(dir), repo_dir);

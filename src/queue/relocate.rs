@@ -75,7 +75,7 @@ impl StateDir {
         self.clear(to)
     }
 
-    /// Takes along the other files. The directory stays in a repository's directory: hooks that have found it may keep pushes there.
+    /// Takes along the other files. The old directory stays: hooks that have found it may keep pushes there.
     fn clear(&self, to: &StateDir) -> Result<(), Error> {
         let directory = |source| Error::Directory { path: self.path().to_owned(), source };
         for extension in ["db", "db-wal", "db-shm"] {

@@ -48,7 +48,7 @@ pub(super) fn change(facts: &Changeset, place: usize, changeset_ref: &str, links
         "Action": change.action.letter(),
         "PathAndFilename": posted_path(&change.path),
     });
-    // A deleted file has no page in this commit, and a directory none that is like a file's.
+    // This commit has no page of a deleted file, and web servers show directories in other ways than files.
     let uri = match change.action {
         Action::Deleted => links.commit(&facts.revision),
         _ if change.path.ends_with('/') => links.commit(&facts.revision),

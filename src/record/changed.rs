@@ -7,7 +7,8 @@ use crate::queue::{Renewed, Walked};
 use crate::vcs::Updates;
 
 impl<'r> Recorder<'r> {
-    /// Reads again what hooks say was changed. What is not posted yet is posted as it is now; what Rally has stays.
+    /// Reads the revisions again that hooks say were changed. If one is not posted yet, its new text is posted. If it is,
+    /// Rally keeps the old text.
     pub(super) fn read_changed(&mut self, updates: &Updates<'r>) -> Result<(), Error> {
         let revisions = self.queue.with_seen_tips(Walked::Commits, |seen| updates.changed_revisions(seen))?;
         if revisions.is_empty() {

@@ -4,8 +4,8 @@ use tfvc_double::{Fault, TOKEN};
 
 use crate::support::{DELIVER_LATER, Tfvc};
 
-/// Lets polls fail by this fault, from the first request on, the second and so on; asserts that each says so and loses
-/// nothing, and that the next one makes up for it.
+/// Plants this fault for all requests of a poll, then for all but the first, and so on. Asserts that each such poll says what
+/// is wrong, and that the poll after it records all that is new.
 fn assert_harmless(fault: &Fault, expected: &str) {
     let tfvc = Tfvc::new();
     let timeout = if matches!(fault, Fault::Hang) { "\"300ms\"" } else { "\"20s\"" };

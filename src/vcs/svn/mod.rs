@@ -69,7 +69,7 @@ impl Subversion {
         program::ask(PROGRAM, &mut self.svn(arguments), &self.path).map_err(with_path)
     }
 
-    /// Returns the youngest revision; in a mirror, the youngest that was copied whole.
+    /// Returns the youngest revision; while `svnsync` copies one into a mirror, the one before it.
     fn youngest(&self) -> Result<u64, Error> {
         let current = self.file("db/current");
         let youngest = match first_number(&current) {

@@ -122,7 +122,7 @@ impl Tfvc {
         Ok(found)
     }
 
-    /// Reads what is not listed, and hands the changeset over if it lies below the path.
+    /// Asks for what the list does not say of a changeset, and hands it over if it lies below the path.
     fn hand_over(&self, listed: Listed, take: Take) -> Result<bool, TfvcError> {
         let number = listed.number;
         let read = match self.entry(&listed) {
