@@ -92,6 +92,34 @@ pub fn timed(command: &mut Command) -> Result<Usage> {
     }
 }
 
+/// Times of the same work in a repository with our hook and in one without.
+#[derive(Default)]
+pub struct Hooked {
+    with: Vec<Duration>,
+    without: Vec<Duration>,
+}
+
+impl Hooked {
+    /// Does the work in both. They take turns to be the first: the second finds in memory what both read.
+    pub fn measure(&mut self, mut work: impl FnMut(bool) -> Result<()>) -> Result<()> {
+        let is_first = self.with.len().is_multiple_of(2);
+        for is_hooked in [is_first, !is_first] {
+            let start = Instant::now();
+            work(is_hooked)?;
+            let times = if is_hooked { &mut self.with } else { &mut self.without };
+            times.push(start.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Adds the comparison to the table.
+    pub fn add_to(self, table: &mut Table, what: &str, bound: f64) {
+        let (with, without) = (median(self.with), median(self.without));
+        eprintln!("  hook {} plain {}", time(with), time(without));
+        table.add_times(what, with, ("without a hook", without), bound);
+    }
+}
+
 /// Tells whether a program can be run.
 pub fn is_installed(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok()

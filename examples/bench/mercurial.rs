@@ -4,13 +4,12 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rally_simulator::Simulator;
 
 use super::Plan;
 use super::common::{Result, configure, hg, hg_command, run};
-use super::measure::{Table, is_installed, median, time, timed};
+use super::measure::{Hooked, Table, is_installed, median, timed};
 
 pub fn mercurial(plan: &Plan, table: &mut Table) -> Result<()> {
     if !is_installed("hg") {
@@ -32,27 +31,17 @@ fn pushes(plan: &Plan, table: &mut Table) -> Result<()> {
     let (hooked, clone) = (place.path().join("hooked/.hg"), place.path().join("clone"));
     configure(&hooked, &rally.url(), "timeout = \"1s\"\n[queue]\nretry_for = \"1s\"\n")?;
     run(Command::new(&plan.program).args(["install", "--repo"]).arg(&hooked).stderr(Stdio::null()))?;
-    let (mut with, mut without) = (Vec::new(), Vec::new());
-    for round in 0..if plan.small { 7 } else { 31 } {
+    let mut times = Hooked::default();
+    for _ in 0..if plan.small { 7 } else { 31 } {
         commit(&clone, "US1: work")?;
-        let push = |repository: &str, times: &mut Vec<Duration>| -> Result<()> {
-            let start = Instant::now();
-            run(hg_command(&clone, &["push", "--quiet", repository]).env("NO_PROXY", "127.0.0.1"))?;
-            times.push(start.elapsed());
-            Ok(())
-        };
-        if round % 2 == 0 {
-            push("../hooked", &mut with)?;
-            push("../plain", &mut without)?;
-        } else {
-            push("../plain", &mut without)?;
-            push("../hooked", &mut with)?;
-        }
+        times.measure(|is_hooked| {
+            let repository = if is_hooked { "../hooked" } else { "../plain" };
+            hg(&clone, &["push", "--quiet", repository])
+        })?;
         // What goes on in the background is not what the next push is measured by.
         run(Command::new(&plan.program).args(["deliver", "--wait", "--repo"]).arg(&hooked).stderr(Stdio::null()))?;
     }
-    eprintln!("  hook {} plain {}", time(median(with.clone())), time(median(without.clone())));
-    table.add_times("push to Mercurial", median(with), ("without a hook", median(without)), 1.1);
+    times.add_to(table, "push to Mercurial", 1.1);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use rally_simulator::{Action, Fault, Match, Simulator};
 
 use super::Plan;
 use super::common::{Result, configure, git, git_command, run};
-use super::measure::{Table, median, time, timed};
+use super::measure::{Hooked, Table, median, timed};
 
 /// What the whole start may take longer than Git's own, which opens the repository and no more.
 const START_UP_ALLOWANCE: Duration = Duration::from_millis(2);
@@ -53,13 +53,12 @@ pub fn pushes(plan: &Plan, table: &mut Table) -> Result<()> {
         ("push of 1 commit, Rally hangs", 1, 0, true),
     ] {
         let rounds = if plan.small { 7 } else { 31 };
-        let (with, without) = compare_pushes(plan, commits, refs, hangs, rounds)?;
-        table.add_times(what, with, ("without a hook", without), 1.2);
+        compare_pushes(plan, commits, refs, hangs, rounds)?.add_to(table, what, 1.2);
     }
     Ok(())
 }
 
-fn compare_pushes(plan: &Plan, count: usize, refs: usize, hangs: bool, rounds: usize) -> Result<(Duration, Duration)> {
+fn compare_pushes(plan: &Plan, count: usize, refs: usize, hangs: bool, rounds: usize) -> Result<Hooked> {
     let place = tempfile::tempdir()?;
     let rally = Simulator::start();
     rally.world(|world| world.add_artifact("US1", "An artifact"));
@@ -76,27 +75,15 @@ fn compare_pushes(plan: &Plan, count: usize, refs: usize, hangs: bool, rounds: u
     // With an outage the process in the background gives up soon, so that none outlives the benchmark.
     configure(&hooked, &rally.url(), "timeout = \"1s\"\n[queue]\nretry_for = \"1s\"\n")?;
     install(plan, &hooked)?;
-    let (mut with, mut without) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
+    let mut times = Hooked::default();
+    for _ in 0..rounds {
         commits(&clone, count, "US1: work")?;
-        let push = |remote: &str, times: &mut Vec<Duration>| -> Result<()> {
-            let start = Instant::now();
-            let mut push = git_command(&clone, &["push", "--quiet", remote, "main"]);
-            run(push.env("NO_PROXY", "127.0.0.1").stderr(Stdio::null()))?;
-            times.push(start.elapsed());
-            Ok(())
-        };
-        // Whoever comes second finds the clone's objects in memory.
-        if round % 2 == 0 {
-            push("hooked", &mut with)?;
-            push("plain", &mut without)?;
-        } else {
-            push("plain", &mut without)?;
-            push("hooked", &mut with)?;
-        }
+        times.measure(|is_hooked| {
+            let remote = if is_hooked { "hooked" } else { "plain" };
+            run(git_command(&clone, &["push", "--quiet", remote, "main"]).stderr(Stdio::null()))
+        })?;
     }
-    eprintln!("  hook {} plain {}", time(median(with.clone())), time(median(without.clone())));
-    Ok((median(with), median(without)))
+    Ok(times)
 }
 
 /// Runs the hook's process alone.

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rally_simulator::Simulator;
 
 use super::Plan;
 use super::common::{Result, configure, run};
-use super::measure::{Table, is_installed, median, time, timed};
+use super::measure::{Hooked, Table, is_installed, median, timed};
 
 pub fn subversion(plan: &Plan, table: &mut Table) -> Result<()> {
     if !is_installed("svn") {
@@ -28,25 +28,14 @@ fn commits(plan: &Plan, table: &mut Table) -> Result<()> {
     let (plain, hooked) = (repository(place.path(), "plain")?, repository(place.path(), "hooked")?);
     configure(&hooked, &rally.url(), "timeout = \"1s\"\n[queue]\nretry_for = \"1s\"\n")?;
     run(Command::new(&plan.program).args(["install", "--repo"]).arg(&hooked).stderr(Stdio::null()))?;
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let mut times = Hooked::default();
     for round in 0..if plan.small { 7 } else { 31 } {
-        let commit = |repository: &Path, times: &mut Vec<Duration>| -> Result<()> {
-            let start = Instant::now();
-            let path = format!("file{round}");
-            run(mucc(repository, "US1: work", &["put", "/dev/null", &path]).env("NO_PROXY", "127.0.0.1"))?;
-            times.push(start.elapsed());
-            Ok(())
-        };
-        if round % 2 == 0 {
-            commit(&hooked, &mut with)?;
-            commit(&plain, &mut without)?;
-        } else {
-            commit(&plain, &mut without)?;
-            commit(&hooked, &mut with)?;
-        }
+        times.measure(|is_hooked| {
+            let repository = if is_hooked { &hooked } else { &plain };
+            run(&mut mucc(repository, "US1: work", &["put", "/dev/null", &format!("file{round}")]))
+        })?;
     }
-    eprintln!("  hook {} plain {}", time(median(with.clone())), time(median(without.clone())));
-    table.add_times("commit to Subversion", median(with), ("without a hook", median(without)), 1.2);
+    times.add_to(table, "commit to Subversion", 1.2);
     Ok(())
 }
 

@@ -56,6 +56,8 @@ mod states;
 mod status;
 mod storage;
 mod subversion;
+mod subversion_history;
+mod subversion_hook;
 mod subversion_properties;
 mod tfvc;
 mod tfvc_faults;

@@ -1,11 +1,10 @@
 //! Clones that commit and push to the server.
 
 use std::cell::Cell;
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{hermetic, output_text, ran};
+use super::{change_files, hermetic, output_text, ran};
 
 /// A clone with a work tree. Each of its commits is dated later than the one before.
 pub struct Clone {
@@ -21,17 +20,7 @@ impl Clone {
 
     /// Writes these files (`None` deletes one), commits all that changed, and returns the revision.
     pub fn commit(&self, message: &str, files: &[(&str, Option<&str>)]) -> String {
-        for (name, text) in files {
-            let path = self.path.join(name);
-            match text {
-                Some(text) => {
-                    fs::create_dir_all(path.parent().expect("a file has a directory"))
-                        .expect("directories can be made");
-                    fs::write(path, text).expect("files can be written");
-                }
-                None => fs::remove_file(path).expect("the file was there"),
-            }
-        }
+        change_files(&self.path, files);
         self.git(&["add", "--all"]);
         self.commit_staged(message)
     }

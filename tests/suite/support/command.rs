@@ -1,6 +1,7 @@
 //! Commands in a known environment: the program under test, Git, and other tools.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -31,6 +32,20 @@ pub fn twin(from: &Path, to: &Path) {
     copy(from, to);
     let database = rusqlite::Connection::open(to.join("rally-hook/queue.db")).expect("a database");
     database.execute("DELETE FROM meta WHERE key = 'home'", []).expect("it can be written");
+}
+
+/// Writes these files below a directory; `None` deletes one.
+pub fn change_files(dir: &Path, files: &[(&str, Option<&str>)]) {
+    for (name, text) in files {
+        let path = dir.join(name);
+        match text {
+            Some(text) => {
+                fs::create_dir_all(path.parent().expect("a file has a directory")).expect("directories can be made");
+                fs::write(path, text).expect("files can be written");
+            }
+            None => fs::remove_file(path).expect("the file was there"),
+        }
+    }
 }
 
 /// Returns a command that gets nothing of this machine's environment but `PATH`.

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use super::expected::escaped;
 use super::network::is_installed;
-use super::{Expected, Ran, Server, artifacts, hermetic, output_bytes, program, ran, skipped};
+use super::{Expected, Ran, Server, artifacts, change_files, hermetic, output_bytes, program, ran, skipped};
 
 /// A server with a Mercurial repository.
 pub struct Mercurial(Server);
@@ -149,17 +149,7 @@ impl WorkDir {
 
     /// Writes these files (`None` deletes one), commits all that changed, and returns the revision.
     pub fn commit(&self, message: &str, files: &[(&str, Option<&str>)]) -> String {
-        for (name, text) in files {
-            let path = self.path.join(name);
-            match text {
-                Some(text) => {
-                    fs::create_dir_all(path.parent().expect("a file has a directory"))
-                        .expect("directories can be made");
-                    fs::write(path, text).expect("files can be written");
-                }
-                None => fs::remove_file(path).expect("the file was there"),
-            }
-        }
+        change_files(&self.path, files);
         self.commit_with(&["--addremove", "--message", message])
     }
 

@@ -28,8 +28,8 @@ pub mod users;
 pub use chance::{Random, rounds, seed};
 pub use clone::Clone;
 pub use command::{
-    Ran, copy, copy_program, git, hermetic, is_new_format, name_of, output_bytes, output_of, output_text, program, ran,
-    skipped, twin,
+    Ran, change_files, copy, copy_program, git, hermetic, is_new_format, name_of, output_bytes, output_of, output_text,
+    program, ran, skipped, twin,
 };
 pub use configuration::{Configuration, DELIVER_LATER};
 pub use disk::SmallDisk;
