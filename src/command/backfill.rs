@@ -56,10 +56,8 @@ pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
         ));
         return Ok(Ended::NotAll);
     }
-    let is_of_all = arguments.all && arguments.ranges.is_empty();
-    if is_of_all && recorded.unreadable.is_empty() && site.with_queue(|queue| Ok(queue.is_loss_noted()?))? {
-        site.with_queue(|queue| Ok(queue.forget_loss()?))?;
-        tell("the loss of the queue is dealt with: what may have been missing is queued again or was posted before");
+    if arguments.all && arguments.ranges.is_empty() && recorded.unreadable.is_empty() {
+        settle_loss(&site)?;
     }
     tell(&format!("{} read, {} queued", plural(recorded.commits, "commit"), recorded.queued));
     let all_read = Ended::done_if(recorded.unreadable.is_empty());
@@ -76,6 +74,15 @@ pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
         tell("run `rally-hook deliver --wait` to deliver the rest");
     }
     Ok(if all_read == Ended::Done { ended } else { all_read })
+}
+
+/// Ends the time after a loss of the queue, if there was one: all history was recorded again.
+fn settle_loss(site: &Site) -> Result<(), Error> {
+    if site.with_queue(|queue| Ok(queue.is_loss_noted()?))? {
+        site.with_queue(|queue| Ok(queue.forget_loss()?))?;
+        tell("the loss of the queue is dealt with: what may have been missing is queued again or was posted before");
+    }
+    Ok(())
 }
 
 /// Prints what would be posted. It needs no network, no queue, and no configuration either.

@@ -16,6 +16,7 @@ mod load;
 mod merge;
 mod placeholders;
 mod resolve;
+mod scm_type;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub(crate) use access::{Access, Credentials, Secret, TfvcAccess, Trust};
 pub(crate) use error::Error;
 pub(crate) use load::{is_named_by_environment, load};
 pub(crate) use placeholders::Filled;
+pub(crate) use scm_type::ScmType;
 pub(crate) use show::{Setting, settings};
 
 use crate::artifact::{DEFAULT_PREFIXES, Mentions};
@@ -101,35 +103,6 @@ pub(crate) struct Repository {
     pub file_link: Option<String>,
     #[serde(skip)]
     pub filled: Option<Filled>,
-}
-
-/// The kind of a repository in Rally's words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum ScmType {
-    #[default]
-    Git,
-    Subversion,
-    Mercurial,
-    Tfs,
-}
-
-impl ScmType {
-    const ALL: [ScmType; 4] = [ScmType::Git, ScmType::Subversion, ScmType::Mercurial, ScmType::Tfs];
-
-    /// Returns the SCMType of an SCMRepository. "Git" was seen in Rally, the others are the names of Rally's connectors.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            ScmType::Git => "Git",
-            ScmType::Subversion => "Subversion",
-            ScmType::Mercurial => "Mercurial",
-            ScmType::Tfs => "TFS",
-        }
-    }
-
-    /// Returns the kind that an SCMType means, if it is one that this program gives: other connectors use other words.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        ScmType::ALL.into_iter().find(|scm_type| scm_type.name() == name)
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
