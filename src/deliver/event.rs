@@ -176,8 +176,10 @@ impl fmt::Display for Event<'_> {
             }
             Event::AuthorsRefused { error } => write!(f, "commits are posted without authors: {error}"),
             Event::AuthorUnknown { commit: Changeset { revision, author_name, author_email, .. } } => {
-                let (name, email) = (cut(author_name, MAX_NAME), cut(author_email, MAX_NAME));
-                write!(f, "commit {revision} is posted without its author: Rally has no user for {name} <{email}>")
+                write!(f, "commit {revision} is posted without its author: Rally has no user for ")?;
+                f.write_str(cut(author_name, MAX_NAME))?;
+                // Subversion's authors have no address.
+                if author_email.is_empty() { Ok(()) } else { write!(f, " <{}>", cut(author_email, MAX_NAME)) }
             }
             Event::LeftOut { revision, artifact, error } => {
                 write!(f, "commit {revision} is posted without {artifact}: {error}")

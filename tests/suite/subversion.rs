@@ -28,6 +28,15 @@ fn a_commit_becomes_a_changeset_with_its_changes() {
 }
 
 #[test]
+fn an_author_whom_rally_does_not_know_is_told_by_the_name_alone() {
+    let Some(server) = Subversion::delivering_later("[authors]\ndomain = \"acme.example\"\n") else { return };
+    assert!(server.commit_as("zed", "US1", &["put", "/dev/null", "trunk/a"]).success);
+    server.deliver_all();
+    let told = "commit 2 is posted without its author: Rally has no user for zed\"";
+    assert!(server.log().lines().any(|line| line.ends_with(told)), "{}", server.log());
+}
+
+#[test]
 fn a_commit_is_delivered_in_the_background_and_the_client_sees_nothing() {
     let Some(server) = Subversion::new() else { return };
     let committed = server.commit_as("jane", "US1", &["put", "/dev/null", "trunk/a"]);
