@@ -14,7 +14,7 @@ use crate::messages::{is_verbose, tell};
 use crate::panics::caught;
 use crate::process;
 use crate::progress::Progress;
-use crate::queue::{Claim, Claimed, Pause, Status};
+use crate::queue::{Claim, Claimed, Pause, Status, WorkQueue};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
 use crate::worker::{self, Mode, Report, Worker};

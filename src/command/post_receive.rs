@@ -24,7 +24,7 @@ use crate::files::Owners;
 use crate::messages::tell_pusher;
 use crate::panics::caught;
 use crate::process;
-use crate::queue::{self, AFTER_LOSS, Sharing, StateDir, Store};
+use crate::queue::{self, AFTER_LOSS, Sharing, StateDir, Store, WorkQueue};
 use crate::record::{self, Recorded, Recorder, Unfinished};
 use crate::text::{plural, with_causes};
 use crate::vcs::{Kind, Named, Refs};

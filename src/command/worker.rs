@@ -23,7 +23,7 @@ use crate::messages::tell;
 use crate::notices::{Notice, Notices};
 use crate::panics::{caught, caught_in_thread};
 use crate::process;
-use crate::queue::{Claim, Claimed, LOOK, StateDir};
+use crate::queue::{Claim, Claimed, LOOK, StateDir, WorkQueue};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
 use crate::vcs::stamp;

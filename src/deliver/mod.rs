@@ -16,7 +16,7 @@ use crate::artifact::Mentions;
 use crate::backoff::{Retry, random};
 use crate::changeset::Post;
 use crate::config::{self, BatchMode};
-use crate::queue::{self, Queue};
+use crate::queue::{self, WorkQueue};
 use crate::rally::{self, Portion, Rally};
 use crate::text::with_causes;
 use crate::time::Time;
@@ -58,7 +58,7 @@ impl Pace {
 /// Delivers what is due.
 pub(crate) struct Delivery<'d> {
     pub settings: &'d Settings<'d>,
-    pub queue: &'d mut Queue,
+    pub queue: &'d mut dyn WorkQueue,
     pub pace: &'d mut Pace,
     pub observe: Observer<'d>,
     pub now: &'d dyn Fn() -> Time,

@@ -363,7 +363,8 @@ impl Pass<'_, '_> {
     }
 
     pub(super) fn save(&mut self, places: &BTreeSet<usize>) -> Result<(), Error> {
-        Ok(self.delivery.queue.save(places.iter().map(|&index| &self.items[index].entry))?)
+        let entries: Vec<&Entry> = places.iter().map(|&index| &self.items[index].entry).collect();
+        Ok(self.delivery.queue.save(&entries)?)
     }
 
     fn finish(&mut self, places: &[usize], outcome: impl Fn(&Entry) -> Outcome) -> Result<(), Error> {

@@ -130,7 +130,7 @@ fn settle(
             }
         }
     }
-    delivery.queue.save_state_requests(entries.iter())?;
+    delivery.queue.save_state_requests(entries)?;
     halt.map_or(Ok(()), |error| Err(error.into()))
 }
 

@@ -2,7 +2,9 @@
 
 use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 
-use super::{Attempts, Entry, Error, Outcome, Pause, Queue, StateEntry, Walked, Writes, count, meta, set_meta};
+use super::{
+    Attempts, Entry, Error, Outcome, Pause, Queue, StateEntry, Walked, WorkQueue, Writes, count, meta, set_meta,
+};
 use crate::backoff::{LONGEST_WAIT, heeded};
 use crate::time::Time;
 
@@ -34,10 +36,8 @@ pub(crate) const SHORTEST_REVISION: usize = 4;
 const NAMED: &str = "dead = 1 AND (revision = :text OR length(revision) >= 40 AND length(:text) >= :shortest \
                      AND substr(revision, 1, length(:text)) = lower(:text))";
 
-impl Queue {
-    /// Returns the changesets that are due, in the order in which they were recorded: at most `limit` of them, and no
-    /// more than the first that exceeds `max_bytes`.
-    pub(crate) fn due(&self, now: Time, limit: usize, max_bytes: usize) -> Result<Vec<Entry>, Error> {
+impl WorkQueue for Queue {
+    fn due(&self, now: Time, limit: usize, max_bytes: usize) -> Result<Vec<Entry>, Error> {
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
                 "SELECT * FROM changeset NOT INDEXED JOIN facts ON changeset = id WHERE dead = 0 AND {DUE} ORDER BY id LIMIT :limit"
@@ -58,8 +58,7 @@ impl Queue {
         })
     }
 
-    /// Returns the requests for state changes that are due, in the order in which they were recorded.
-    pub(crate) fn due_state_requests(&self, now: Time, limit: usize) -> Result<Vec<StateEntry>, Error> {
+    fn due_state_requests(&self, now: Time, limit: usize) -> Result<Vec<StateEntry>, Error> {
         self.read(|db| {
             let mut statement = db.prepare_cached(&format!(
                 "SELECT *, NULL AS last_error, 0 AS dead FROM state_request WHERE done = 0 AND {DUE} ORDER BY id LIMIT :limit"
@@ -73,21 +72,8 @@ impl Queue {
         })
     }
 
-    /// Returns when the next attempt is due, if anything waits; not after `now` for what is due.
-    pub(crate) fn next_due(&self, now: Time) -> Result<Option<Time>, Error> {
-        let first = format!(
-            "SELECT min(CASE WHEN {DUE} THEN min(next_attempt, :now) ELSE next_attempt END) FROM \
-             (SELECT next_attempt FROM changeset WHERE dead = 0 UNION ALL SELECT next_attempt FROM state_request WHERE done = 0)"
-        );
-        let due = named_params! {":now": now, ":latest": now + LONGEST_WAIT};
-        self.read(|db| db.prepare_cached(&first)?.query_row(due, |row| row.get(0)))
-    }
-
-    /// Notes all that is known of these changesets. Before anything is sent this notes the intent, which leaves the
-    /// outcome unknown if a crash follows; afterwards, the outcome.
-    pub(crate) fn save<'e>(&mut self, entries: impl IntoIterator<Item = &'e Entry>) -> Result<(), Error> {
-        let entries: Vec<&Entry> = entries.into_iter().collect();
-        self.each(&entries, |tx, entry| {
+    fn save(&mut self, entries: &[&Entry]) -> Result<(), Error> {
+        self.each(entries, |tx, entry| {
             let made = serde_json::to_string(&entry.made).expect("numbers become JSON");
             let Attempts { failed, first, next, last_error, is_over } = &entry.attempts;
             tx.prepare_cached(
@@ -104,18 +90,15 @@ impl Queue {
         })
     }
 
-    /// Counts changesets that were created without an author, because Rally knows none of the users it could be.
-    pub(crate) fn count_unknown_authors(&mut self, by: i64) -> Result<(), Error> {
+    fn count_unknown_authors(&mut self, by: i64) -> Result<(), Error> {
         self.write(|tx| count(tx, UNKNOWN_AUTHORS, by))
     }
 
-    /// Counts requests that were sent.
-    pub(crate) fn count_requests(&mut self, by: i64) -> Result<(), Error> {
+    fn count_requests(&mut self, by: i64) -> Result<(), Error> {
         self.write(|tx| count(tx, REQUESTS, by))
     }
 
-    /// Moves what is done to the receipts.
-    pub(crate) fn finish(&mut self, done: &[(&Entry, Outcome)], destination: &str, now: Time) -> Result<(), Error> {
+    fn finish(&mut self, done: &[(&Entry, Outcome)], destination: &str, now: Time) -> Result<(), Error> {
         self.each(done, |tx, (entry, outcome)| {
             tx.prepare_cached("INSERT OR REPLACE INTO receipt VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
                 entry.changeset.revision,
@@ -133,13 +116,8 @@ impl Queue {
         })
     }
 
-    /// Notes what became of requests for state changes. One that is over is settled, one way or another.
-    pub(crate) fn save_state_requests<'e>(
-        &mut self,
-        entries: impl IntoIterator<Item = &'e StateEntry>,
-    ) -> Result<(), Error> {
-        let entries: Vec<&StateEntry> = entries.into_iter().collect();
-        self.each(&entries, |tx, StateEntry { id, attempts, .. }| {
+    fn save_state_requests(&mut self, entries: &[StateEntry]) -> Result<(), Error> {
+        self.each(entries, |tx, StateEntry { id, attempts, .. }| {
             tx.prepare_cached(
                 "UPDATE state_request SET done = ?2, json = iif(?2, '', json), attempts = ?3, first_attempt = ?4, \
                  next_attempt = ?5 WHERE id = ?1",
@@ -149,8 +127,7 @@ impl Queue {
         })
     }
 
-    /// Makes dead letters of all that was recorded, and first tried, before this time. Returns their revisions.
-    pub(crate) fn give_up(&mut self, waiting_since_before: Time, reason: &str) -> Result<Vec<String>, Error> {
+    fn give_up(&mut self, waiting_since_before: Time, reason: &str) -> Result<Vec<String>, Error> {
         self.write(|tx| {
             let mut update = tx.prepare(
                 "UPDATE changeset SET dead = 1, last_error = ?2 \
@@ -159,6 +136,53 @@ impl Queue {
             let rows = update.query_map(params![waiting_since_before, reason], |row| row.get("revision"))?;
             rows.collect()
         })
+    }
+
+    fn pause(&self, now: Time) -> Result<Option<Pause>, Error> {
+        let json = self.read(|db| meta::<String>(db, "pause"))?;
+        let pause: Option<Pause> = json.and_then(|json| serde_json::from_str(&json).ok());
+        Ok(pause.map(|pause| Pause { until: heeded(pause.until, now, now), ..pause }))
+    }
+
+    fn set_pause(&mut self, pause: Option<&Pause>) -> Result<(), Error> {
+        self.write(|tx| match pause {
+            Some(pause) => set_meta(tx, "pause", &serde_json::to_string(pause).expect("plain data becomes JSON")),
+            None => tx.execute("DELETE FROM meta WHERE key = 'pause'", []).map(drop),
+        })
+    }
+
+    fn cached(&self, kind: &str, key: &str, since: Time) -> Result<Option<String>, Error> {
+        self.read(|db| {
+            db.prepare_cached("SELECT value FROM cache WHERE kind = ?1 AND key = ?2 AND at >= ?3")?
+                .query_row(params![kind, key, since], |row| row.get("value"))
+                .optional()
+        })
+    }
+
+    fn remember(&mut self, kind: &str, answers: &[(String, String)], now: Time) -> Result<(), Error> {
+        self.each(answers, |tx, (key, value)| {
+            tx.prepare_cached("INSERT OR REPLACE INTO cache VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![kind, key, value, now])
+                .map(drop)
+        })
+    }
+
+    fn forget(&mut self, kind: &str, key: Option<&str>) -> Result<(), Error> {
+        self.write(|tx| {
+            tx.execute("DELETE FROM cache WHERE kind = ?1 AND key = coalesce(?2, key)", [Some(kind), key]).map(drop)
+        })
+    }
+}
+
+impl Queue {
+    /// Returns when the next attempt is due, if anything waits; not after `now` for what is due.
+    pub(crate) fn next_due(&self, now: Time) -> Result<Option<Time>, Error> {
+        let first = format!(
+            "SELECT min(CASE WHEN {DUE} THEN min(next_attempt, :now) ELSE next_attempt END) FROM \
+             (SELECT next_attempt FROM changeset WHERE dead = 0 UNION ALL SELECT next_attempt FROM state_request WHERE done = 0)"
+        );
+        let due = named_params! {":now": now, ":latest": now + LONGEST_WAIT};
+        self.read(|db| db.prepare_cached(&first)?.query_row(due, |row| row.get(0)))
     }
 
     /// Returns the revisions of the dead letters that a text stands for: a whole revision, or the beginning of a long one.
@@ -224,43 +248,6 @@ impl Queue {
         self.each(revisions, |tx, revision| {
             let dropped = tx.execute("DELETE FROM changeset WHERE revision = ?1 AND dead = 1", [revision])?;
             count(tx, "recorded", -(dropped as i64))
-        })
-    }
-
-    pub(crate) fn pause(&self, now: Time) -> Result<Option<Pause>, Error> {
-        let json = self.read(|db| meta::<String>(db, "pause"))?;
-        let pause: Option<Pause> = json.and_then(|json| serde_json::from_str(&json).ok());
-        Ok(pause.map(|pause| Pause { until: heeded(pause.until, now, now), ..pause }))
-    }
-
-    pub(crate) fn set_pause(&mut self, pause: Option<&Pause>) -> Result<(), Error> {
-        self.write(|tx| match pause {
-            Some(pause) => set_meta(tx, "pause", &serde_json::to_string(pause).expect("plain data becomes JSON")),
-            None => tx.execute("DELETE FROM meta WHERE key = 'pause'", []).map(drop),
-        })
-    }
-
-    /// Returns a remembered answer of Rally, if it is not older than `since`.
-    pub(crate) fn cached(&self, kind: &str, key: &str, since: Time) -> Result<Option<String>, Error> {
-        self.read(|db| {
-            db.prepare_cached("SELECT value FROM cache WHERE kind = ?1 AND key = ?2 AND at >= ?3")?
-                .query_row(params![kind, key, since], |row| row.get("value"))
-                .optional()
-        })
-    }
-
-    pub(crate) fn remember(&mut self, kind: &str, answers: &[(String, String)], now: Time) -> Result<(), Error> {
-        self.each(answers, |tx, (key, value)| {
-            tx.prepare_cached("INSERT OR REPLACE INTO cache VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![kind, key, value, now])
-                .map(drop)
-        })
-    }
-
-    /// Forgets one answer, or with no key all of that kind.
-    pub(crate) fn forget(&mut self, kind: &str, key: Option<&str>) -> Result<(), Error> {
-        self.write(|tx| {
-            tx.execute("DELETE FROM cache WHERE kind = ?1 AND key = coalesce(?2, key)", [Some(kind), key]).map(drop)
         })
     }
 

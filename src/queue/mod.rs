@@ -5,8 +5,8 @@
 //!
 //! [`host`] is beside it: what the repositories of the host have in common, and can do without.
 //!
-//! [`recording`] has what recording asks of the queue, [`delivery`] what delivery asks of it: a second store would
-//! have to offer the same. Locks, the file's inode number and SQLite's version of the data stay behind them.
+//! [`recording`] has what recording asks of the queue. [`WorkQueue`] is what delivery asks of it, or of another store.
+//! Locks, the file's inode number and SQLite's version of the data stay behind them.
 
 #![expect(clippy::disallowed_types, reason = "this module is the user of SQLite")]
 
@@ -25,6 +25,7 @@ mod repair;
 mod seen;
 mod status;
 mod store;
+mod work;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -46,6 +47,7 @@ pub(crate) use recording::{Renewed, Settled};
 pub(crate) use seen::Walked;
 pub(crate) use status::{DeadLetter, Status};
 pub(crate) use store::{Notice, Store};
+pub(crate) use work::WorkQueue;
 
 use crate::files;
 use crate::time::{CommitTime, Time};

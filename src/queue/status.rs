@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::delivery::{REQUESTS, UNKNOWN_AUTHORS};
-use super::{Error, Outcome, Pause, Queue, meta};
+use super::{Error, Outcome, Pause, Queue, WorkQueue, meta};
 use crate::time::Time;
 
 /// What the queue holds. At all times recorded = delivered + existed + unlinked + pending + failed.

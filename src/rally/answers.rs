@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::{ANSWERS_KEPT, Error};
 use crate::config::{self, Access, Credentials};
-use crate::queue::{self, Host, Queue};
+use crate::queue::{self, Host, WorkQueue};
 use crate::time::Time;
 use crate::wsapi::relative;
 
@@ -38,7 +38,7 @@ impl Answers {
     /// Returns a remembered answer, if it is not older than `since`.
     pub(super) fn cached(
         &self,
-        queue: &Queue,
+        queue: &dyn WorkQueue,
         kind: &str,
         key: &str,
         since: Time,
@@ -52,7 +52,7 @@ impl Answers {
     /// Returns a remembered reference to an object, if it is one and not older than a day.
     pub(super) fn cached_ref(
         &self,
-        queue: &Queue,
+        queue: &dyn WorkQueue,
         kind: &str,
         key: &str,
         now: Time,
@@ -62,7 +62,7 @@ impl Answers {
 
     pub(super) fn remember(
         &self,
-        queue: &mut Queue,
+        queue: &mut dyn WorkQueue,
         kind: &str,
         answers: &[(String, String)],
         at: Time,
@@ -74,7 +74,7 @@ impl Answers {
     }
 
     /// Forgets one answer, or with no key all of that kind, wherever they are remembered.
-    pub(super) fn forget(&self, queue: &mut Queue, kind: &str, key: Option<&str>) -> Result<(), queue::Error> {
+    pub(super) fn forget(&self, queue: &mut dyn WorkQueue, kind: &str, key: Option<&str>) -> Result<(), queue::Error> {
         self.host.as_ref().and_then(|host| host.forget(&self.source, kind, key));
         queue.forget(kind, key)
     }
@@ -82,7 +82,7 @@ impl Answers {
     /// Returns a remembered answer, or asks for it and remembers it.
     pub(super) fn remembered<T: Answer>(
         &self,
-        queue: &mut Queue,
+        queue: &mut dyn WorkQueue,
         kind: &str,
         key: &str,
         now: Time,

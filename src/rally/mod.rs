@@ -19,7 +19,7 @@ use crate::artifact::FormattedId;
 use crate::changeset::Changeset;
 use crate::config;
 use crate::links::LinkTemplates;
-use crate::queue::{self, Queue};
+use crate::queue::{self, WorkQueue};
 use crate::time::Time;
 use crate::wsapi::{self, Client, Write};
 use answers::Answers;
@@ -100,7 +100,7 @@ impl<'c> Rally<'c> {
     /// Connects, finds the workspace and reads its types.
     pub(crate) fn connect(
         settings: Settings<'c>,
-        queue: &mut Queue,
+        queue: &mut dyn WorkQueue,
         portion: &Portion,
         now: Time,
     ) -> Result<Self, Error> {
@@ -131,12 +131,12 @@ impl<'c> Rally<'c> {
     }
 
     /// Forgets what is known of the workspace, because that may be what is wrong.
-    pub(crate) fn forget_workspace(&self, queue: &mut Queue) -> Result<(), queue::Error> {
+    pub(crate) fn forget_workspace(&self, queue: &mut dyn WorkQueue) -> Result<(), queue::Error> {
         forget_workspace(&self.answers, queue)
     }
 
     /// Forgets what may have changed after a write failed because an object was gone.
-    pub(crate) fn forget(&self, queue: &mut Queue, commit: &Changeset) -> Result<(), Error> {
+    pub(crate) fn forget(&self, queue: &mut dyn WorkQueue, commit: &Changeset) -> Result<(), Error> {
         for id in &commit.artifacts {
             self.answers.forget(queue, "artifact", Some(&self.key(id.as_str())))?;
         }
@@ -149,7 +149,7 @@ impl<'c> Rally<'c> {
     /// Returns which of these artifacts Rally has.
     pub(crate) fn artifacts<'i>(
         &self,
-        queue: &mut Queue,
+        queue: &mut dyn WorkQueue,
         ids: impl Iterator<Item = &'i FormattedId>,
         now: Time,
     ) -> Result<Artifacts, Error> {
@@ -205,13 +205,13 @@ impl<'c> Rally<'c> {
     }
 
     /// Tells whether Changesets may be given a Branch: servers that do not know the field say that they ignore it.
-    pub(crate) fn branch_field(&self, queue: &Queue, now: Time) -> Result<body::Branch, Error> {
+    pub(crate) fn branch_field(&self, queue: &dyn WorkQueue, now: Time) -> Result<body::Branch, Error> {
         let ignored = self.answers.cached(queue, "no-branch", &self.scope, now - ANSWERS_KEPT)?;
         Ok(if ignored.is_none() { body::Branch::Posted } else { body::Branch::Ignored })
     }
 
     /// Remembers what a server said besides its answer.
-    pub(crate) fn note_warnings(&self, queue: &mut Queue, warnings: &[String], now: Time) -> Result<(), Error> {
+    pub(crate) fn note_warnings(&self, queue: &mut dyn WorkQueue, warnings: &[String], now: Time) -> Result<(), Error> {
         if warnings.iter().any(|text| text.contains("Ignored") && text.contains("Branch")) {
             self.answers.remember(queue, "no-branch", &[(self.scope.clone(), "ignored".into())], now)?;
         }
@@ -221,7 +221,7 @@ impl<'c> Rally<'c> {
     /// Remembers that an artifact may not be written to, and so is left out of a commit's Changeset.
     pub(crate) fn leave_out(
         &self,
-        queue: &mut Queue,
+        queue: &mut dyn WorkQueue,
         revision: &str,
         id: &FormattedId,
         now: Time,
@@ -231,7 +231,7 @@ impl<'c> Rally<'c> {
 
     pub(crate) fn is_left_out(
         &self,
-        queue: &Queue,
+        queue: &dyn WorkQueue,
         revision: &str,
         id: &FormattedId,
         now: Time,
@@ -253,7 +253,7 @@ impl<'c> Rally<'c> {
 fn know_workspace(
     client: &mut Client,
     answers: &Answers,
-    queue: &mut Queue,
+    queue: &mut dyn WorkQueue,
     scope: &str,
     name: &str,
     now: Time,
@@ -264,6 +264,6 @@ fn know_workspace(
     Ok((workspace, types))
 }
 
-fn forget_workspace(answers: &Answers, queue: &mut Queue) -> Result<(), queue::Error> {
+fn forget_workspace(answers: &Answers, queue: &mut dyn WorkQueue) -> Result<(), queue::Error> {
     ["workspace", "types"].iter().try_for_each(|kind| answers.forget(queue, kind, None))
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::answers::is_ref;
 use super::{ANSWERS_KEPT, Error, Rally, lookup};
 use crate::config::{Repository, ScmType};
-use crate::queue::Queue;
+use crate::queue::WorkQueue;
 use crate::text::cut;
 use crate::time::Time;
 use crate::wsapi::{Client, MAX_SHORT_TEXT, Write};
@@ -17,7 +17,7 @@ const UNSETTLED: &str = "repository-settles-at";
 
 impl Rally<'_> {
     /// Returns the SCMRepository, if Rally has it.
-    pub(crate) fn repository(&self, queue: &mut Queue, now: Time) -> Result<Option<String>, Error> {
+    pub(crate) fn repository(&self, queue: &mut dyn WorkQueue, now: Time) -> Result<Option<String>, Error> {
         let key = self.repository_key();
         if let Some(rally_ref) = queue.cached(REPOSITORY, &key, now - ANSWERS_KEPT)? {
             return Ok(Some(rally_ref));
@@ -35,7 +35,7 @@ impl Rally<'_> {
 
     /// Returns the SCMRepository, which is created if Rally lacks it. Rally allows two of one name, so all processes of
     /// the host that look for this one before they create it do so one after the other.
-    pub(crate) fn ensure_repository(&self, queue: &mut Queue, now: &dyn Fn() -> Time) -> Result<String, Error> {
+    pub(crate) fn ensure_repository(&self, queue: &mut dyn WorkQueue, now: &dyn Fn() -> Time) -> Result<String, Error> {
         let key = self.repository_key();
         if let Some(rally_ref) = queue.cached(REPOSITORY, &key, now() - ANSWERS_KEPT)? {
             return Ok(rally_ref);
@@ -49,7 +49,7 @@ impl Rally<'_> {
 
     /// Creates the SCMRepository, which must have been looked for just before; not while an earlier attempt may be under
     /// way or hidden from look-ups.
-    fn create_repository(&self, queue: &mut Queue, now: &dyn Fn() -> Time) -> Result<String, Error> {
+    fn create_repository(&self, queue: &mut dyn WorkQueue, now: &dyn Fn() -> Time) -> Result<String, Error> {
         let settings = self.settings;
         let name = settings.repository.name.clone();
         if !settings.repository.create {
@@ -95,14 +95,14 @@ impl Rally<'_> {
         }
     }
 
-    fn note_unsettled(&self, queue: &mut Queue, until: Time, now: Time) -> Result<(), Error> {
+    fn note_unsettled(&self, queue: &mut dyn WorkQueue, until: Time, now: Time) -> Result<(), Error> {
         let (key, until) = (self.repository_key(), until.millis().to_string());
         self.answers.tell(UNSETTLED, &key, &until, now);
         Ok(queue.remember(UNSETTLED, &[(key, until)], now)?)
     }
 
     /// Returns the refs of the configured projects.
-    fn projects(&self, queue: &mut Queue, now: Time) -> Result<Vec<String>, Error> {
+    fn projects(&self, queue: &mut dyn WorkQueue, now: Time) -> Result<Vec<String>, Error> {
         let mut refs = Vec::new();
         for name in &self.settings.repository.projects {
             let key = self.key(name);
@@ -118,7 +118,7 @@ impl Rally<'_> {
         Ok(refs)
     }
 
-    pub(super) fn forget_repository(&self, queue: &mut Queue) -> Result<(), Error> {
+    pub(super) fn forget_repository(&self, queue: &mut dyn WorkQueue) -> Result<(), Error> {
         Ok(self.answers.forget(queue, REPOSITORY, Some(&self.repository_key()))?)
     }
 

@@ -10,7 +10,7 @@ use super::bulk::Refused;
 use super::lookup::{ArtifactType, object_ref};
 use super::{Artifact, Error, Rally};
 use crate::artifact::FormattedId;
-use crate::queue::Queue;
+use crate::queue::WorkQueue;
 use crate::time::Time;
 use crate::wsapi::{self, Client, Query, Write};
 
@@ -33,7 +33,7 @@ impl Rally<'_> {
     /// Returns the allowed states by prefix, in the workspace's order.
     pub(crate) fn allowed_states<'k>(
         &self,
-        queue: &mut Queue,
+        queue: &mut dyn WorkQueue,
         kinds: impl Iterator<Item = &'k ArtifactType>,
         now: Time,
     ) -> Result<HashMap<String, Vec<Allowed>>, Error> {

@@ -7,7 +7,7 @@ use super::answers::is_ref;
 use super::authors::Candidate;
 use super::{ANSWERS_KEPT, Error, Rally};
 use crate::changeset::Changeset;
-use crate::queue::Queue;
+use crate::queue::WorkQueue;
 use crate::time::Time;
 use crate::wsapi::{self, Verdict};
 
@@ -50,7 +50,7 @@ impl Rally<'_> {
     /// first one is returned besides.
     pub(crate) fn authors(
         &self,
-        queue: &mut Queue,
+        queue: &mut dyn WorkQueue,
         commits: &[&Changeset],
         now: Time,
     ) -> Result<(Vec<Author>, Option<wsapi::Error>), Error> {

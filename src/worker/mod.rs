@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::clock::{Deadline, now};
 use crate::config::{self, Config, Level};
 use crate::deliver::{Delivery, Event, Observer, Pace, Settings};
-use crate::queue::{self, Claim, Claimed, LOOK, Mark, Outcome, Pause, Queue};
+use crate::queue::{self, Claim, Claimed, LOOK, Mark, Outcome, Pause, Queue, WorkQueue};
 use crate::record::{self, Recorded, Recorder, Reporter, Rules};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
