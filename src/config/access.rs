@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::merge::Withheld;
 use super::{Authors, Error, Rally, Tfvc};
@@ -151,6 +152,15 @@ impl Rally {
         Ok(Credentials::ApiKey(key))
     }
 
+    /// Returns what stands for the account where others can read it: it tells nothing of the credentials.
+    ///
+    /// # Errors
+    /// As [`access`](Self::access) has them.
+    pub(crate) fn account_name(&self) -> Result<String, Error> {
+        let digest = Sha256::digest(self.account(&self.credentials()?));
+        Ok(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// Returns the name by which requests are counted: Rally's user, as far as it is known.
     pub(crate) fn account(&self, credentials: &Credentials) -> String {
         match (&self.account, credentials) {
@@ -191,6 +201,29 @@ impl Tfvc {
         let ca_file = self.ca_file.as_ref();
         let certificates = ca_file.map(|path| self.trust.certificates("tfvc.ca_file", path)).transpose()?;
         Ok(TfvcAccess { collection, project, path, token, certificates })
+    }
+}
+
+/// What is needed to connect to the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoreAccess {
+    pub address: Secret,
+    pub password: Option<Secret>,
+    /// Certificates to trust besides the system's, as PEM.
+    pub certificates: Option<Vec<u8>>,
+}
+
+impl super::Queue {
+    /// Reads what `queue.store…` names, if there is a ledger.
+    ///
+    /// # Errors
+    /// If a file cannot be read, may be read by others or is not ours.
+    pub(crate) fn store_access(&self) -> Result<Option<StoreAccess>, Error> {
+        let Some(address) = self.store.clone() else { return Ok(None) };
+        let (password_file, ca_file) = (self.store_password_file.as_ref(), self.store_ca_file.as_ref());
+        let password = password_file.map(|path| self.trust.secret_in("queue.store_password_file", path)).transpose()?;
+        let certificates = ca_file.map(|path| self.trust.certificates("queue.store_ca_file", path)).transpose()?;
+        Ok(Some(StoreAccess { address, password, certificates }))
     }
 }
 

@@ -6,7 +6,7 @@ use super::merge::Withheld;
 use crate::files;
 
 /// Keys whose values no message may repeat.
-pub(super) const SECRETS: [&str; 3] = ["api_key", "password", "proxy"];
+pub(super) const SECRETS: [&str; 4] = ["api_key", "password", "proxy", "store"];
 
 /// The sections of a configuration, for the one that a key belongs in.
 pub(super) const SECTIONS: [&str; 8] = ["rally", "repository", "commits", "state", "authors", "queue", "log", "tfvc"];

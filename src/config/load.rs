@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::layer::{Layer, Source};
 use super::merge::{self, Merged};
-use super::{Config, Error, Trust, access, resolve};
+use super::{Config, Error, Trust, access, resolve, show};
 use crate::environment::variable;
 use crate::files::{self, Links, Owners};
 
@@ -16,18 +16,20 @@ const REPOSITORY_FILE: &str = "rally-hook.toml";
 const FILE_VARIABLE: &str = "RALLY_HOOK_CONFIG";
 
 /// Keys whose values are the paths of files to read.
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     "rally.api_key_file",
     "rally.password_file",
     "rally.ca_file",
     "authors.map_file",
     "tfvc.token_file",
     "tfvc.ca_file",
+    "queue.store_password_file",
+    "queue.store_ca_file",
 ];
 /// The key whose value is the path of a file to write.
 const LOG_FILE: &str = "log.file";
-/// The key whose value is a directory for many repositories.
-const QUEUE_DIR: &str = "queue.dir";
+/// Keys that say where the state of many repositories lies.
+const PLACES: [&str; 4] = ["queue.dir", "queue.store", "queue.store_password_file", "queue.store_ca_file"];
 
 /// Longer configurations are refused, in bytes.
 const MAX_SIZE: u64 = 1024 * 1024;
@@ -44,6 +46,23 @@ pub(crate) fn is_named_by_environment() -> bool {
 /// If there is no file at all, or one cannot be read, may be changed by others or does not say what can be done.
 pub(crate) fn load(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> Result<Config, Error> {
     resolved(layers(named, repo_dir, owners)?, repo_dir, owners)
+}
+
+/// Loads the settings of no repository: those of the file that is named here or by the environment, or else of the system's
+/// file, without its `[[match]]` blocks.
+///
+/// # Errors
+/// As [`load`] has them.
+pub(crate) fn load_common(named: Option<&Path>) -> Result<Config, Error> {
+    let named = named.map(Path::to_owned).or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
+    let file = named.clone().unwrap_or_else(|| SYSTEM_FILE.into());
+    if file.symlink_metadata().is_err() {
+        return Err(if named.is_some() { Error::NoFile(vec![file]) } else { Error::NotConfigured(vec![file]) });
+    }
+    let owners = Owners::of_system();
+    let layers = vec![read(&file, Links::Follow, owners)?.own];
+    let Merged { table, withheld, withheld_token } = merge::merged(&layers);
+    resolve::resolve(table, layers, Trust { repo_dir: None, owners, withheld, withheld_token })
 }
 
 /// Returns what the files say that count for a repository, what wins last.
@@ -99,10 +118,10 @@ fn confine(source: &Source, repo_dir: &Path) -> Result<(), Error> {
         let problem = format!("the configuration of a repository has no [[match]] blocks; write them in {SYSTEM_FILE}");
         return Err(Error::Parse { path: layer.path.clone(), line: block.line, problem });
     }
-    if layer.lines.contains_key(QUEUE_DIR) {
+    if let Some(key) = PLACES.into_iter().find(|key| layer.lines.contains_key(*key)) {
         let problem =
             format!("the configuration of a repository does not say where queues lie; set it in {SYSTEM_FILE}");
-        return Err(layer.invalid(QUEUE_DIR, problem));
+        return Err(layer.invalid(key, problem));
     }
     let named = |section: &str, key: &str| layer.table.get(section)?.get(key)?.as_str().map(PathBuf::from);
     let is_within = |path: &Path, dir: &Path| {
@@ -126,9 +145,11 @@ fn holds_secret(table: &toml::Table) -> bool {
     let rally = table.get("rally").and_then(toml::Value::as_table);
     // A proxy's address may have the password for it in front of the host.
     let proxy = |rally: &toml::Table| rally.get("proxy")?.as_str().map(|proxy| proxy.contains('@'));
+    // That of the ledger's database may have one too.
+    let store = || table.get("queue")?.get("store")?.as_str().map(show::has_password);
     rally.is_some_and(|rally| {
         rally.contains_key("api_key") || rally.contains_key("password") || proxy(rally) == Some(true)
-    })
+    }) || store() == Some(true)
 }
 
 /// Makes relative paths absolute, starting at the directory of the file that holds them, and resolves links to their

@@ -15,6 +15,7 @@ mod layer;
 mod load;
 mod merge;
 mod placeholders;
+mod posting;
 mod resolve;
 mod scm_type;
 mod show;
@@ -24,10 +25,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use access::{Access, Credentials, Secret, TfvcAccess, Trust};
+pub(crate) use access::{Access, Credentials, Secret, StoreAccess, TfvcAccess, Trust};
 pub(crate) use error::Error;
-pub(crate) use load::{is_named_by_environment, load};
+pub(crate) use load::{is_named_by_environment, load, load_common};
 pub(crate) use placeholders::Filled;
+pub(crate) use posting::Posting;
 pub(crate) use scm_type::ScmType;
 pub(crate) use show::{Setting, settings};
 
@@ -163,11 +165,18 @@ pub(crate) enum MatchBy {
 pub(crate) struct Queue {
     /// The directory below which each repository has its state; in its directory, if none is set.
     pub dir: Option<PathBuf>,
+    /// The address of the PostgreSQL database that holds the ledger of many servers.
+    #[serde(serialize_with = "show::hide_password")]
+    pub store: Option<Secret>,
+    pub store_password_file: Option<PathBuf>,
+    pub store_ca_file: Option<PathBuf>,
     pub deliver: Deliver,
     #[serde(with = "duration")]
     pub retry_delay: Duration,
     #[serde(with = "duration")]
     pub retry_for: Duration,
+    #[serde(skip)]
+    pub trust: Trust,
 }
 
 /// When a push is delivered.
@@ -305,7 +314,16 @@ impl Default for Authors {
 impl Default for Queue {
     fn default() -> Self {
         let (retry_delay, retry_for) = (Duration::from_secs(5), Duration::from_secs(7 * 24 * 3600));
-        Queue { dir: None, deliver: Deliver::Background, retry_delay, retry_for }
+        Queue {
+            dir: None,
+            store: None,
+            store_password_file: None,
+            store_ca_file: None,
+            deliver: Deliver::Background,
+            retry_delay,
+            retry_for,
+            trust: Trust::default(),
+        }
     }
 }
 
@@ -365,7 +383,17 @@ impl Config {
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         let Rally { api_key_file, password_file, ca_file, .. } = &self.rally;
         let Tfvc { token_file, ca_file: tfvc_ca_file, .. } = &self.tfvc;
-        let files = [api_key_file, password_file, ca_file, &self.authors.map_file, token_file, tfvc_ca_file];
+        let Queue { store_password_file, store_ca_file, .. } = &self.queue;
+        let files = [
+            api_key_file,
+            password_file,
+            ca_file,
+            &self.authors.map_file,
+            token_file,
+            tfvc_ca_file,
+            store_password_file,
+            store_ca_file,
+        ];
         files.into_iter().flatten().map(PathBuf::as_path)
     }
 }

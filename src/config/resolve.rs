@@ -36,7 +36,8 @@ pub(super) fn resolve(merged: toml::Table, layers: Vec<Layer>, trust: Trust) -> 
         if let Some(repo_dir) = &trust.repo_dir {
             config.repository.fill(repo_dir, None);
         }
-        (config.rally.trust, config.authors.trust, config.tfvc.trust) = (trust.clone(), trust.clone(), trust);
+        (config.rally.trust, config.authors.trust) = (trust.clone(), trust.clone());
+        (config.queue.trust, config.tfvc.trust) = (trust.clone(), trust);
         config.rally.server = canonical(&config.rally.server);
         return Ok(config);
     };
@@ -63,6 +64,7 @@ impl Config {
             ("rally.timeout", timeout_problem(rally.timeout)),
             ("rally.max_concurrent_requests", requests_problem(rally.max_concurrent_requests)),
             ("queue.dir", queue.dir.as_deref().and_then(|dir| absolute_problem(dir, "/var/lib/rally-hook/queues"))),
+            ("queue.store", queue.store.as_ref().and_then(|store| store_problem(store.expose()))),
             ("queue.retry_delay", when(queue.retry_delay.is_zero(), "it must not be 0: attempts would never pause")),
             ("commits.prefixes", prefixes_problem(&commits.prefixes)),
             (
@@ -161,6 +163,12 @@ fn proxy_problem(proxy: &str, server: &str) -> Option<String> {
     let is_plain = Url::parse(server).is_ok_and(|server| server.scheme() == "http");
     (is_plain && !is_loopback(&proxy))
         .then(|| "it would send the credentials for a plain http:// server to another machine; use https://".into())
+}
+
+/// Says what is wrong with the address of the ledger. It may hold a password, so no text repeats it.
+fn store_problem(store: &str) -> Option<String> {
+    let is_address = ["postgres://", "postgresql://"].iter().any(|scheme| store.starts_with(scheme));
+    (!is_address).then(|| "it is not an address such as \"postgres://rally_hook@db.acme.example/rally_hook\"".into())
 }
 
 fn web_problem(web: &str) -> Option<String> {

@@ -86,6 +86,32 @@ pub(super) fn hide_login<S: Serializer>(proxy: &Option<Secret>, serializer: S) -
     serializer.serialize_str(if hidden.is_ok() { url.as_str() } else { HIDDEN })
 }
 
+/// Splits the address of a database before and after the password in it.
+fn around_password(store: &str) -> Option<(&str, &str)> {
+    let start = store.find("://")? + 3;
+    let end = start + store[start..].find(['/', '?']).unwrap_or(store.len() - start);
+    let at = start + store[start..end].rfind('@')?;
+    let colon = start + store[start..at].find(':')?;
+    Some((&store[..=colon], &store[at..]))
+}
+
+/// Tells whether the address of a database has a password in it.
+pub(super) fn has_password(store: &str) -> bool {
+    around_password(store).is_some() || store.contains("password=")
+}
+
+/// Hides the password for a database.
+pub(super) fn hide_password<S: Serializer>(store: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+    let Some(store) = store.as_ref().map(Secret::expose) else { return serializer.serialize_none() };
+    match around_password(store) {
+        Some((before, after)) if !after.contains("password=") => {
+            serializer.serialize_str(&format!("{before}{HIDDEN}{after}"))
+        }
+        None if !has_password(store) => serializer.serialize_str(store),
+        _ => serializer.serialize_str(HIDDEN),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +145,10 @@ mod tests {
             ("rally.proxy = \"http://user:canary@h:1\"", "rally.proxy", "http://user:***@h:1/"),
             ("rally.proxy = \"http://canary@h:1\"", "rally.proxy", "http://***@h:1/"),
             ("rally.proxy = \"http://h:1\"", "rally.proxy", "http://h:1"),
+            ("queue.store = \"postgres://u:canary@h/db\"", "queue.store", "postgres://u:***@h/db"),
+            ("queue.store = \"postgres://u:ca@nary@h:1,i:2?a=b\"", "queue.store", "postgres://u:***@h:1,i:2?a=b"),
+            ("queue.store = \"postgres://u@h/db\"", "queue.store", "postgres://u@h/db"),
+            ("queue.store = \"postgres:///db?password=canary\"", "queue.store", "***"),
         ];
         for (text, key, expected) in cases {
             assert_eq!(value(text, key), expected, "{text}");
