@@ -210,6 +210,14 @@ SCMRepository with two Changesets and four Changes, and deletes them.
 Examples:
   sudo -u git rally-hook doctor --repo /srv/git/payments.git")]
     Doctor(Doctor),
+    /// Prepare the database that many servers share
+    #[command(after_help = "\
+The configuration's queue.store names the database. Other commands need no
+rights to change its tables.
+
+Examples:
+  rally-hook store migrate --config /root/migrate.toml --grant rally_hook")]
+    Store(Store),
     /// Print a completion script for a shell
     #[command(after_help = "\
 To try it: `source <(rally-hook completions bash)`.
@@ -328,6 +336,9 @@ pub(crate) struct Status {
     /// Exit with 1 also if something has waited for longer than this, for example 1h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub max_age: Option<Duration>,
+    /// Show what all servers have forwarded to the ledger, and who delivers it (see queue.store)
+    #[arg(long, conflicts_with = "all_repos")]
+    pub fleet: bool,
     #[command(flatten)]
     pub many: Many,
 }
@@ -371,6 +382,22 @@ pub(crate) struct Forget {
     /// Revisions of dead letters, whole or at least the first 4 digits
     #[arg(value_name = "REVISION", required = true)]
     pub revisions: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    #[command(subcommand)]
+    pub action: StoreAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreAction {
+    /// Make the ledger's tables, or bring those of an earlier version up to date
+    Migrate {
+        /// Allow this role of the database to use them
+        #[arg(long, value_name = "ROLE")]
+        grant: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +29,8 @@ pub(crate) struct Log {
     target: LogTarget,
     path: PathBuf,
     level: Level,
-    dir: StateDir,
+    /// `None` for a service that works for no single repository.
+    dir: Option<StateDir>,
     repository: String,
 }
 
@@ -38,9 +40,16 @@ impl Log {
             target: config.target,
             path: dir.file(&config.file),
             level: config.level,
-            dir: dir.clone(),
+            dir: Some(dir.clone()),
             repository: dir.repo_dir().to_string_lossy().into_owned(),
         }
+    }
+
+    /// Makes the log of a service for a repository of another host: to standard error, unless a file is named with its
+    /// whole path.
+    pub(crate) fn of_service(config: &config::Log, repository: &str) -> Self {
+        let path = if config.file.is_absolute() { config.file.clone() } else { STDERR.into() };
+        Log { target: config.target, path, level: config.level, dir: None, repository: repository.to_owned() }
     }
 
     /// Writes an event of the repository unless its level is not wanted.
@@ -91,7 +100,15 @@ impl Log {
     }
 
     fn open(&self) -> Result<File, queue::Error> {
-        self.dir.open_file(&self.path, OpenOptions::new().create(true).append(true))
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        match &self.dir {
+            Some(dir) => dir.open_file(&self.path, &mut options),
+            None => {
+                let opened = options.mode(0o600).open(&self.path);
+                opened.map_err(|source| queue::Error::Directory { path: self.path.clone(), source })
+            }
+        }
     }
 
     fn line(&self, event: &str, fields: &[(&str, String)], message: &str) -> String {

@@ -15,8 +15,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::host_dir::{self, Error, HostDir};
@@ -28,9 +28,25 @@ const MOST_PERMITS: usize = 12;
 /// So many artifacts of a request are locked at most: each lock is an open file. Conflicts over others are retried.
 const MOST_ARTIFACTS: usize = 50;
 
+/// What all who use an account share where more than this host does: the fleet that shares a ledger.
+pub(crate) trait Fleet: Send + Sync {
+    /// Waits for a permit to send a request, which is over after this time.
+    ///
+    /// # Errors
+    /// If nothing may be sent any more, with the reason.
+    fn permit(&self, lasts: Duration) -> Result<Held, String>;
+
+    /// Waits until no other request writes to these artifacts; not for ever, because a conflict is retried.
+    fn lock_artifacts(&self, ids: &[&str]) -> Option<Held>;
+}
+
+/// What is given back when it is dropped.
+pub(crate) type Held = Box<dyn Send>;
+
 /// What is shared with the processes that use the same account.
 pub(crate) struct Permits {
     shared: Option<Shared>,
+    fleet: Option<Arc<dyn Fleet>>,
     refused: Vec<Error>,
     limit: usize,
     reserved: Mutex<Option<Permit>>,
@@ -45,10 +61,10 @@ struct Shared {
 }
 
 /// Allows one request for as long as it lives.
-pub(crate) struct Permit(#[expect(dead_code, reason = "closing the file ends the lock")] Option<File>);
+pub(crate) struct Permit(#[expect(dead_code, reason = "dropping it gives it back")] Option<Held>);
 
 /// Keeps others from the same thing for as long as it lives.
-pub(crate) struct Lock {
+struct Lock {
     path: PathBuf,
     #[expect(dead_code, reason = "closing the file ends the lock")]
     file: File,
@@ -67,7 +83,13 @@ impl Permits {
                 Err(error) => refused.push(error),
             }
         }
-        Permits { shared, refused, limit, reserved: Mutex::default(), taken: AtomicI64::new(0) }
+        Permits { shared, fleet: None, refused, limit, reserved: Mutex::default(), taken: AtomicI64::new(0) }
+    }
+
+    /// Shares with a fleet instead of this host.
+    pub(crate) fn of_fleet(fleet: Arc<dyn Fleet>) -> Self {
+        let (reserved, taken) = (Mutex::default(), AtomicI64::new(0));
+        Permits { shared: None, fleet: Some(fleet), refused: Vec::new(), limit: 0, reserved, taken }
     }
 
     /// Returns the directory, if there is one.
@@ -96,38 +118,54 @@ impl Permits {
         self.taken.swap(0, Ordering::Relaxed)
     }
 
-    /// Waits for a permit.
-    pub(crate) fn take(&self) -> Permit {
+    /// Waits for a permit to send a request, which is over after this time.
+    ///
+    /// # Errors
+    /// If nothing may be sent any more, with the reason.
+    pub(crate) fn take(&self, lasts: Duration) -> Result<Permit, String> {
         self.taken.fetch_add(1, Ordering::Relaxed);
         let reserved = self.reserved.lock().expect("no holder panics").take();
-        reserved.unwrap_or_else(|| self.wait())
+        reserved.map_or_else(|| self.wait(lasts), Ok)
     }
 
     /// Waits for the permit that is taken next.
-    pub(crate) fn reserve(&self) {
-        let permit = self.wait();
+    ///
+    /// # Errors
+    /// As [`take`](Self::take) has them.
+    pub(crate) fn reserve(&self, lasts: Duration) -> Result<(), String> {
+        let permit = self.wait(lasts)?;
         *self.reserved.lock().expect("no holder panics") = Some(permit);
+        Ok(())
     }
 
-    fn wait(&self) -> Permit {
-        Permit(self.shared.as_ref().and_then(|shared| shared.permit(self.limit).ok()))
+    fn wait(&self, lasts: Duration) -> Result<Permit, String> {
+        if let Some(fleet) = &self.fleet {
+            return fleet.permit(lasts).map(|held| Permit(Some(held)));
+        }
+        let file = self.shared.as_ref().and_then(|shared| shared.permit(self.limit).ok());
+        Ok(Permit(file.map(|file| Box::new(file) as Held)))
     }
 
     /// Waits until no other request writes to these artifacts. To be called before a permit is taken.
-    pub(crate) fn lock_artifacts<'r>(&self, refs: impl Iterator<Item = &'r str>) -> Vec<Lock> {
-        let Some(shared) = &self.shared else { return Vec::new() };
+    pub(crate) fn lock_artifacts<'r>(&self, refs: impl Iterator<Item = &'r str>) -> Vec<Held> {
         // All take them in one order, so that no two wait for each other.
         let ids: BTreeSet<&str> = refs.filter_map(|rally_ref| rally_ref.rsplit('/').next()).collect();
-        ids.into_iter()
-            .take(MOST_ARTIFACTS)
-            .filter_map(|id| shared.lock(&shared.name(&format!("artifact-{id}"))).ok())
-            .collect()
+        let ids: Vec<&str> = ids.into_iter().take(MOST_ARTIFACTS).collect();
+        match (&self.fleet, &self.shared) {
+            (Some(fleet), _) if !ids.is_empty() => fleet.lock_artifacts(&ids).into_iter().collect(),
+            (None, Some(shared)) => {
+                let lock = |id: &&str| shared.lock(&shared.name(&format!("artifact-{id}"))).ok();
+                ids.iter().filter_map(lock).map(|lock| Box::new(lock) as Held).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Waits until no other process looks for the SCMRepository that this text stands for, or creates it, whatever its
-    /// account is. To be called before a permit is taken.
-    pub(crate) fn lock_repository(&self, repository: &str) -> Option<Lock> {
-        self.shared.as_ref()?.lock(&format!("{:016x}-scmrepository", hash(repository))).ok()
+    /// account is. To be called before a permit is taken. In a fleet, who holds the destination is alone with it.
+    pub(crate) fn lock_repository(&self, repository: &str) -> Option<Held> {
+        let lock = self.shared.as_ref()?.lock(&format!("{:016x}-scmrepository", hash(repository))).ok()?;
+        Some(Box::new(lock))
     }
 }
 
@@ -204,6 +242,7 @@ mod tests {
         let shared = HostDir::open(dir).and_then(|dir| Shared::open(dir, account)).expect("a directory of our own");
         Permits {
             shared: Some(shared),
+            fleet: None,
             refused: Vec::new(),
             limit,
             reserved: Mutex::default(),
@@ -225,7 +264,7 @@ mod tests {
                     // Locks belong to open files, so threads stand for processes here.
                     let permits = permits(dir.path(), "a", 3);
                     for _ in 0..20 {
-                        let permit = permits.take();
+                        let permit = permits.take(Duration::ZERO);
                         most.fetch_max(held.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                         thread::yield_now();
                         held.fetch_sub(1, Ordering::SeqCst);
@@ -240,16 +279,16 @@ mod tests {
     #[test]
     fn accounts_have_permits_of_their_own() {
         let dir = private_dir();
-        let _one = permits(dir.path(), "a", 1).take();
-        let _other = permits(dir.path(), "b", 1).take();
+        let _one = permits(dir.path(), "a", 1).take(Duration::ZERO);
+        let _other = permits(dir.path(), "b", 1).take(Duration::ZERO);
     }
 
     #[test]
     fn a_reserved_permit_is_the_one_that_is_taken_next() {
         let dir = private_dir();
         let permits = permits(dir.path(), "a", 1);
-        permits.reserve();
-        let _taken = permits.take();
+        permits.reserve(Duration::ZERO).expect("it is free");
+        let _taken = permits.take(Duration::ZERO);
     }
 
     #[test]

@@ -36,6 +36,11 @@ pub(crate) fn is_in_group(group: u32) -> bool {
     effective_user() != 0 && own.into_iter().any(|own| own.as_raw() == group)
 }
 
+/// Returns what this host is called.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Keeps other processes of the same user from reading this one's memory, and the system from writing it to a core file.
 pub(crate) fn hide_memory() {
     #[cfg(target_os = "linux")]

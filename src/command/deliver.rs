@@ -3,9 +3,11 @@
 use std::io;
 use std::time::Duration;
 
+use super::letters::Letters;
 use super::many::{Which, each};
-use super::status::unclear;
+use super::status::{add_ledger, unclear};
 use super::{Ended, Error, RECORD, Site, from_now, neighbours, whole_seconds};
+use crate::backoff::random;
 use crate::cli::{Deliver, Place};
 use crate::clock::now;
 use crate::config::Level;
@@ -17,7 +19,7 @@ use crate::progress::Progress;
 use crate::queue::{Claim, Claimed, Pause, Status, WorkQueue};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
-use crate::worker::{self, Mode, Report, Worker};
+use crate::worker::{self, Identity, Mode, Report, Worker};
 
 pub(super) fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
     let is_one_of_many = arguments.many.all_repos.is_some();
@@ -27,7 +29,7 @@ pub(super) fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
             tell_pause(&site)?;
         }
         if arguments.now {
-            make_due(&site)?;
+            Letters::of(&site)?.make_due()?;
         }
         let mode = match arguments {
             Deliver { wait: true, .. } => Mode::Wait,
@@ -41,9 +43,11 @@ pub(super) fn run(place: &Place, arguments: &Deliver) -> Result<Ended, Error> {
     })
 }
 
-/// Makes due what waits for the end of a back-off.
-fn make_due(site: &Site) -> Result<(), Error> {
-    site.with_queue(|queue| Ok(queue.make_due(now())?))
+/// Returns what this process is called where many deliver.
+pub(super) fn identity() -> Identity {
+    let host = process::host_name();
+    let chance = (random() * f64::from(u32::MAX)) as u32;
+    Identity { id: format!("{host} {} {chance:08x}", std::process::id()), host }
 }
 
 /// Says that delivery pauses, which does not keep a person from trying.
@@ -81,7 +85,11 @@ pub(super) fn deliver_unseen(site: &Site, mode: Mode, waiting: Option<Claimed>) 
 /// Delivers, with a progress bar on a terminal, and returns how it went and what is left.
 pub(super) fn deliver_and_look(site: &Site, mode: Mode) -> Result<(Report, Status), Error> {
     let mut report = Report::default();
-    let status = || site.with_queue(|queue| Ok(queue.status(now())?));
+    let status = || {
+        let mut status = site.with_queue(|queue| Ok(queue.status(now())?))?;
+        add_ledger(site, &mut status);
+        Ok::<_, Error>(status)
+    };
     process::note_terminations();
     let bar = Progress::of(status()?.pending.unsigned_abs(), "delivering");
     deliver(site, mode, None, &mut report, &|| bar.advance(), &tell_wait)?;
@@ -131,6 +139,7 @@ fn with_worker<T>(
     };
     let log = |level: Level, message: &str| site.log.write(level, RECORD, &[], message);
     let reload = || site.reload();
+    let identity = identity();
     site.with_queue(|queue| {
         // A timer and a service look at many repositories in which nothing waits.
         if queue.next_due(now())?.is_some() || !queue.pushes()?.is_empty() {
@@ -138,6 +147,8 @@ fn with_worker<T>(
         }
         Ok(work(Worker {
             repo_dir: &site.repo_dir,
+            ledgers: &site.ledgers,
+            identity: &identity,
             queue,
             waiting: None,
             config: site.config.clone(),
@@ -179,7 +190,8 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     }
     tell(&parts.join(", "));
     let reason = report.paused.as_ref().map(|pause| &pause.error).or(report.last_error.as_ref());
-    if let Some(reason) = reason.filter(|_| is_queued || report.dead > 0 || report.unrecorded) {
+    let is_told = is_queued || report.dead > 0 || report.unrecorded || report.unforwarded;
+    if let Some(reason) = reason.filter(|_| is_told) {
         tell(reason);
     }
     if status.unclear > 0 {
@@ -193,5 +205,5 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
         let letters = plural(status.failed, "dead letter");
         tell(&format!("{letters}: `rally-hook status` says why, `rally-hook retry --all` tries again"));
     }
-    Ended::done_if(!is_queued && report.dead == 0 && !report.unrecorded)
+    Ended::done_if(!is_queued && report.dead == 0 && !report.unrecorded && !report.unforwarded)
 }

@@ -1,6 +1,7 @@
 //! `rally-hook forget`: removes dead letters from the queue.
 
-use super::retry::dead_letters;
+use super::letters::Letters;
+use super::retry::named;
 use super::{Ended, Error, Site};
 use crate::cli::{Forget, Place};
 use crate::config::Level;
@@ -8,8 +9,9 @@ use crate::messages::tell;
 
 pub(super) fn run(place: &Place, arguments: &Forget) -> Result<Ended, Error> {
     let site = Site::open(place)?;
-    let (revisions, all_found) = dead_letters(&site, &arguments.revisions)?;
-    site.with_queue(|queue| Ok(queue.forget_dead_letters(&revisions)?))?;
+    let letters = Letters::of(&site)?;
+    let (revisions, all_found) = named(&letters, &arguments.revisions)?;
+    letters.forget(&revisions)?;
     for revision in &revisions {
         let text = format!("commit {revision} is removed from the queue on request");
         site.log.write(Level::Info, "forgotten", &[("revision", revision.clone())], &text);

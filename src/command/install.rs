@@ -99,6 +99,22 @@ fn mark_seen(site: &Site) -> Result<&'static str, Error> {
             "the queue of an earlier installation goes on; run `rally-hook catch-up` to record what was pushed since",
         );
     }
+    match site.learn_history() {
+        Ok(true) => {
+            return Ok(
+                "other servers have recorded commits of this repository: what they have not is recorded with the next push, \
+                 or by `rally-hook catch-up`",
+            );
+        }
+        Ok(false) => {}
+        Err(error) => {
+            tell(&format!(
+                "whether other servers have recorded commits of this repository is not known: {}",
+                with_causes(&error)
+            ));
+            return Ok("the ledger is asked for it before the first push is recorded");
+        }
+    }
     site.mark_all_seen()?;
     Ok("the history that is there now counts as seen: it is not posted, unless you run `rally-hook backfill --all`")
 }

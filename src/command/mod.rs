@@ -8,12 +8,15 @@ mod completions;
 mod config;
 mod deliver;
 mod doctor;
+mod fleet;
+mod fleet_status;
 mod forget;
 mod hgrc;
 mod hook_file;
 mod hooks;
 mod identity;
 mod install;
+mod letters;
 mod man;
 mod many;
 mod neighbours;
@@ -24,11 +27,13 @@ mod prometheus;
 mod retry;
 mod status;
 mod status_table;
+mod store;
 mod worker;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::{Cli, Command, Place};
@@ -38,10 +43,12 @@ use crate::environment::variable;
 use crate::files::Owners;
 use crate::log::Log;
 use crate::messages::tell;
+use crate::process;
 use crate::queue::{self, Home, Notice, Queue, Sharing, StateDir, Store};
 use crate::record::{self, Recorder, Rules};
 use crate::time::Time;
 use crate::vcs::{self, Kind, Named, Repository};
+use crate::worker::{Forwarder, Ledgers};
 
 /// How long a statement waits for another process that writes to the queue.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -160,6 +167,7 @@ pub(crate) fn run(cli: Cli) -> Result<Ended, Error> {
         Command::Uninstall(many) => install::uninstall(&place, &many),
         Command::Config(arguments) => config::run(&place, &arguments),
         Command::Doctor(arguments) => doctor::run(&place, &arguments),
+        Command::Store(arguments) => store::run(&place, &arguments.action),
         Command::Completions(arguments) => completions::run(arguments.shell),
         Command::Man(arguments) => man::run(arguments.page.as_deref()),
     }
@@ -176,6 +184,7 @@ struct Site {
     log: Log,
     /// What the queue knows of the repository, once it was asked.
     home: Home,
+    ledgers: Arc<Ledgers>,
 }
 
 impl Site {
@@ -197,7 +206,7 @@ impl Site {
 
     fn with_state(repo_dir: PathBuf, config: Config, state: StateDir) -> Self {
         let log = Log::new(&config.log, &state);
-        Site { repo_dir, config, config_file: None, state, log, home: Home::default() }
+        Site { repo_dir, config, config_file: None, state, log, home: Home::default(), ledgers: Arc::default() }
     }
 
     /// Loads the settings again, which may have been changed since.
@@ -243,6 +252,22 @@ impl Site {
         };
         self.log.write(level, event, &[], text);
         text
+    }
+
+    /// Asks the ledger, if there is one, what other servers have recorded of a repository of which nothing is recorded here.
+    /// Returns whether they have.
+    fn learn_history(&self) -> Result<bool, Error> {
+        let Some(access) = self.config.queue.store_access()? else { return Ok(false) };
+        let host = process::host_name();
+        let forwarder = Forwarder {
+            repo_dir: &self.repo_dir,
+            config: &self.config,
+            access: &access,
+            ledgers: &self.ledgers,
+            host: &host,
+        };
+        let repository = self.repository()?;
+        self.with_queue(|queue| Ok(forwarder.learn_history(&repository, queue)?))
     }
 
     /// Does some recording. What cannot be read is told on stderr and in the log.

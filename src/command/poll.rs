@@ -56,6 +56,7 @@ impl Site {
 
     /// Records what is new on all watched refs.
     pub(super) fn record_all(&self) -> Result<Recorded, Error> {
+        self.learn_history()?;
         self.noted_poll(|| self.with_recorder(&self.repository()?, |recorder| recorder.record(Refs::All, None)))
     }
 

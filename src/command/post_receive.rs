@@ -121,11 +121,12 @@ fn finish(site: &Site, recorded: Option<&Recorded>) {
     };
     match site.config.queue.deliver {
         Deliver::Later => note(),
-        Deliver::Inline => {
+        // The pusher waits for Rally then, but never for the ledger.
+        Deliver::Inline if site.config.queue.store.is_none() => {
             note();
             deliver_unseen(site, Mode::Once, None);
         }
-        Deliver::Background => {
+        Deliver::Inline | Deliver::Background => {
             let apart = deliver_apart(site, || {
                 note();
                 thread::sleep(HEAD_START);
@@ -328,6 +329,7 @@ fn reason(unfinished: Unfinished) -> &'static str {
     match unfinished {
         Unfinished::Busy => "another process is recording commits",
         Unfinished::OutOfTime => "there are many",
+        Unfinished::OthersUnknown => "the ledger is asked first what other servers have recorded",
     }
 }
 

@@ -103,7 +103,7 @@ fn permits(rows: &[Row]) -> String {
 }
 
 /// Returns the value of a label, escaped as the format asks.
-fn label(text: &str) -> String {
+pub(super) fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -9,14 +10,18 @@ use serde_json::json;
 
 use super::identity::{Naming, identify};
 use super::poll::Polls;
-use super::{Ended, Error, Site, find_config, from_now, hooks, repo_dir, status_table, whole_seconds, write_out};
+use super::store::with_ledger;
+use super::{
+    Ended, Error, Site, find_config, fleet_status, from_now, hooks, repo_dir, status_table, whole_seconds, write_out,
+};
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Deliver, Rally};
-use crate::queue::{AFTER_LOSS, AtWork, DeadLetter, Pause, StateDir, Status, Trace};
+use crate::queue::{AFTER_LOSS, AtWork, DeadLetter, DestinationStatus, Pause, Poll, StateDir, Status, Trace};
 use crate::text::{json_safe, plural, printable, with_causes};
 use crate::time::Time;
 use crate::vcs::Kind;
+use crate::worker::{Ledgers, destination};
 
 /// The version of the JSON object. It is raised when a field goes away or changes its meaning.
 pub(super) const SCHEMA: u32 = 1;
@@ -46,9 +51,22 @@ pub(super) struct Facts {
     /// Whether it is known what was there before: without that, there is nothing to report.
     is_initialised: bool,
     naming: Option<Naming>,
+    /// What there is behind the queue, if the configuration names a ledger.
+    ledger: Option<Ledger>,
+}
+
+/// What the ledger has of a repository.
+pub(super) struct Ledger {
+    part: Result<DestinationStatus, String>,
+    contact: Poll,
+    /// Commits that are queued here and not forwarded.
+    unforwarded: i64,
 }
 
 pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
+    if arguments.fleet {
+        return fleet_status::run(place, arguments);
+    }
     if let Some(root) = &arguments.many.all_repos {
         return status_table::run(place, root, arguments);
     }
@@ -56,10 +74,10 @@ pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error
         let repo_dir = repo_dir(place)?;
         return status_table::print_figures(&[(
             repo_dir,
-            facts(place, arguments.max_age).map_err(|e| with_causes(&e)),
+            facts(place, arguments.max_age, &Arc::default()).map_err(|e| with_causes(&e)),
         )]);
     }
-    let facts = facts(place, arguments.max_age)?;
+    let facts = facts(place, arguments.max_age, &Arc::default())?;
     let text = if arguments.json { json(&facts) } else { human(&facts) };
     write_out(text.as_bytes())?;
     let ended = Ended::done_if(facts.trouble().is_none());
@@ -76,7 +94,7 @@ fn nothing_recorded(repo_dir: &Path) -> Error {
 }
 
 /// Finds out how a repository stands.
-pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, Error> {
+pub(super) fn facts(place: &Place, max_age: Option<Duration>, ledgers: &Arc<Ledgers>) -> Result<Facts, Error> {
     let repo_dir = repo_dir(place)?;
     // The queue can be shown whatever is wrong with the configuration.
     let config = find_config(place, &repo_dir).map(|(config, _)| config);
@@ -95,9 +113,15 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, E
         (Err(error), Ok(_)) => return Err(error.into()),
     }
     let mut site = Site::with_config(repo_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
+    site.ledgers = Arc::clone(ledgers);
     let home = site.with_queue(|queue| Ok(queue.home().clone()))?;
     identify(&mut site.config, &home);
-    let (status, worker, is_initialised) = look(&site)?;
+    let (mut status, mut worker, is_initialised) = look(&site)?;
+    let here = status.clone();
+    let ledger = add_ledger(&site, &mut status);
+    if let Some(Ledger { part: Ok(part), .. }) = &ledger {
+        worker = of_both(worker, &here, part);
+    }
     let polls = site.polls()?;
     let behind = match &config {
         Ok(_) if polls.is_some() => Ok(Vec::new()),
@@ -118,7 +142,68 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>) -> Result<Facts, E
         rally: config.as_ref().ok().map(|config| config.rally.clone()),
         config_error: config.err(),
         is_initialised,
+        ledger,
     })
+}
+
+/// Adds what the ledger has of a repository, if there is one, and returns it.
+pub(super) fn add_ledger(site: &Site, status: &mut Status) -> Option<Ledger> {
+    let ledger = ledger_part(site)?;
+    if let Ok(part) = &ledger.part {
+        add(status, part);
+    }
+    Some(ledger)
+}
+
+/// Asks the ledger what it has of a repository, if there is one.
+fn ledger_part(site: &Site) -> Option<Ledger> {
+    let access = site.config.queue.store_access();
+    let (unforwarded, contact) =
+        site.with_queue(|queue| Ok((queue.status(now())?.pending, queue.ledger_contact()?))).unwrap_or_default();
+    let part = match access {
+        Ok(None) => return None,
+        Ok(Some(access)) => {
+            let only = destination(&site.config);
+            let fleet = with_ledger(&site.ledgers, &access, |session| session.fleet(Some(&only)));
+            fleet
+                .map(|mut fleet| fleet.destinations.remove(&only).unwrap_or_default())
+                .map_err(|error| with_causes(&error))
+        }
+        Err(error) => Err(with_causes(&error)),
+    };
+    Some(Ledger { part, contact, unforwarded })
+}
+
+/// Returns who is at work, here or in the fleet, on what there is to do.
+fn of_both(here: AtWork, queue: &Status, ledger: &DestinationStatus) -> AtWork {
+    let is_forwarded = ledger.pending + ledger.state_requests > 0;
+    match ledger {
+        _ if queue.is_work_left() => here,
+        DestinationStatus { is_held: true, .. } if is_forwarded => AtWork::Delivering,
+        DestinationStatus { has_worker: true, .. } => AtWork::Waiting,
+        _ if is_forwarded => AtWork::Nobody,
+        _ => here,
+    }
+}
+
+/// Adds what the ledger has. What is done is all there: the queue has forwarded it.
+fn add(status: &mut Status, ledger: &DestinationStatus) {
+    let earliest = |one: Option<Time>, other: Option<Time>| one.into_iter().chain(other).min();
+    status.pending += ledger.pending;
+    status.failed += ledger.failed;
+    status.state_requests += ledger.state_requests;
+    (status.delivered, status.existed, status.unlinked) = (ledger.delivered, ledger.existed, ledger.unlinked);
+    status.recorded = status.pending + status.failed + status.delivered + status.existed + status.unlinked;
+    status.oldest_pending = earliest(status.oldest_pending, ledger.oldest_pending);
+    status.next_attempt = earliest(status.next_attempt, ledger.next_attempt);
+    status.unclear += ledger.unclear;
+    status.unclear_until = status.unclear_until.max(ledger.unclear_until);
+    status.last_delivery = status.last_delivery.max(ledger.last_delivery);
+    status.last_error = ledger.pause.as_ref().map(|pause| pause.error.clone()).or(ledger.last_error.clone());
+    status.pause = ledger.pause.clone();
+    status.requests += ledger.requests;
+    status.unknown_authors += ledger.unknown_authors;
+    status.dead_letters.extend(ledger.dead_letters.iter().cloned());
 }
 
 impl Facts {
@@ -144,8 +229,10 @@ impl Facts {
         let too_old = || self.too_old.map(|age| format!("something has waited for {}", whole_seconds(age)));
         let error = self.config_error.as_ref().map(|error| with_causes(error));
         let unused = || self.is_unused().then(|| "nothing was ever recorded; run `rally-hook install`".to_owned());
+        let away = || self.ledger.as_ref()?.part.as_ref().err().cloned();
         error
             .or_else(unused)
+            .or_else(away)
             .or(lost)
             .or_else(|| pause.map(|pause| pause.error.clone()))
             .or_else(failed)
@@ -230,6 +317,12 @@ pub(super) fn json(facts: &Facts) -> String {
             "tried": date(polls.poll.tried),
             "error": polls.poll.error,
         })),
+        "ledger": facts.ledger.as_ref().map(|ledger| json!({
+            "unforwarded": ledger.unforwarded,
+            "forwarded_at": date(ledger.contact.succeeded),
+            "error": ledger.part.as_ref().err(),
+            "last_error": ledger.contact.error,
+        })),
         "refs_behind": behind.as_ref().ok(),
         "repository_error": behind.as_ref().err(),
     });
@@ -273,6 +366,7 @@ fn human(facts: &Facts) -> String {
     }
     add(status.lost, format!("lost       what was queued may be missing in Rally; {AFTER_LOSS}"));
     facts.polls.iter().for_each(|polls| add(true, polled(polls)));
+    facts.ledger.iter().for_each(|ledger| add(true, ledger.line()));
     match behind {
         Ok(refs) if refs.is_empty() => {}
         Ok(refs) => {
@@ -281,6 +375,24 @@ fn human(facts: &Facts) -> String {
         Err(error) => add(true, format!("repository {}", printable(error))),
     }
     lines.join("\n") + "\n"
+}
+
+impl Ledger {
+    /// Returns the line about it.
+    fn line(&self) -> String {
+        let last = self.contact.succeeded.map_or("never".to_owned(), from_now);
+        let here = match self.unforwarded {
+            0 => "nothing waits here".to_owned(),
+            count => format!("{} not forwarded", plural(count, "commit")),
+        };
+        match &self.part {
+            Ok(part) => format!("ledger     {here}, {} queued there; forwarded last {last}", part.pending),
+            Err(error) => format!(
+                "ledger     {here}; forwarded last {last}; what was forwarded is not counted: {}",
+                printable(error)
+            ),
+        }
+    }
 }
 
 /// Returns the line about the last look at a server.

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::json;
@@ -55,13 +55,14 @@ fn ended(rows: &[Row]) -> Ended {
 /// Looks at all repositories, several at a time.
 fn rows(place: &Place, repo_dirs: Vec<PathBuf>, arguments: &cli::Status) -> Vec<Row> {
     let (left, rows) = (Mutex::new(repo_dirs.into_iter()), Mutex::new(Vec::new()));
+    let ledgers = Arc::default();
     thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
                 loop {
                     let Some(repo_dir) = left.lock().expect("no holder panics").next() else { return };
                     let place = Place { repo: Some(repo_dir.clone()), ..place.clone() };
-                    let facts = facts(&place, arguments.max_age).map_err(|error| with_causes(&error));
+                    let facts = facts(&place, arguments.max_age, &ledgers).map_err(|error| with_causes(&error));
                     rows.lock().expect("no holder panics").push((repo_dir, facts));
                 }
             });
@@ -95,6 +96,11 @@ fn table(root: &Path, rows: &[Row], width: Option<usize>) -> String {
     let mut lines = vec![HEADINGS.map(str::to_owned)];
     lines.extend(rows.iter().map(|row| cells(root, row)));
     lines.push(sum(rows));
+    laid_out(&lines, width)
+}
+
+/// Returns a table, of which the first column gives way and the last one is cut where it is wider than the terminal.
+pub(super) fn laid_out(lines: &[[String; 7]], width: Option<usize>) -> String {
     let widths: Vec<usize> = (0..HEADINGS.len())
         .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default())
         .collect();
@@ -103,7 +109,7 @@ fn table(root: &Path, rows: &[Row], width: Option<usize>) -> String {
     let room = width.map_or(usize::MAX, |width| width.saturating_sub(numbers + 2 + SHORTEST_NOTE).max(SHORTEST_PATH));
     let path_width = widths[0].min(room);
     let mut text = String::new();
-    for line in &lines {
+    for line in lines {
         let mut shown = end_of(&line[0], path_width);
         shown.extend(std::iter::repeat_n(' ', path_width - shown.chars().count()));
         for (cell, width) in line[1..HEADINGS.len() - 1].iter().zip(&widths[1..]) {
@@ -125,8 +131,8 @@ fn cells(root: &Path, (repo_dir, facts): &Row) -> [String; 7] {
     let Ok(Facts { status, .. }) = facts else {
         return [path, "?".into(), String::new(), "?".into(), "?".into(), String::new(), note];
     };
-    let since = status.oldest_pending.map(age).unwrap_or_default();
-    let last = status.last_delivery.map(age).unwrap_or_default();
+    let since = status.oldest_pending.map(since_now).unwrap_or_default();
+    let last = status.last_delivery.map(since_now).unwrap_or_default();
     let numbers = [status.pending + status.pushes, status.failed, status.delivered].map(|number| number.to_string());
     let [queued, failed, delivered] = numbers;
     [path, queued, since, failed, delivered, last, note]
@@ -141,17 +147,21 @@ fn sum(rows: &[Row]) -> [String; 7] {
     [
         plural(rows.len(), "repository"),
         total(|facts| facts.status.pending + facts.status.pushes),
-        oldest.map(age).unwrap_or_default(),
+        oldest.map(since_now).unwrap_or_default(),
         total(|facts| facts.status.failed),
         total(|facts| facts.status.delivered),
-        last.map(age).unwrap_or_default(),
+        last.map(since_now).unwrap_or_default(),
         if troubled == 0 { "all is well".into() } else { format!("{troubled} with problems") },
     ]
 }
 
+fn since_now(time: Time) -> String {
+    age(time, now())
+}
+
 /// Says how long ago a time was, in its largest unit.
-fn age(time: Time) -> String {
-    let seconds = now().since(time).as_secs();
+pub(super) fn age(time: Time, now: Time) -> String {
+    let seconds = now.since(time).as_secs();
     match seconds {
         0..120 => format!("{seconds}s"),
         120..7_200 => format!("{}m", seconds / 60),

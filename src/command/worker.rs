@@ -7,17 +7,18 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::thread;
 use std::time::Duration;
 
 use super::deliver::turn;
+use super::fleet::Deliverers;
 use super::many::{Which, found, is_served, repositories};
 use super::poll::Polls;
 use super::{Ended, Error, RECORD, Site, state_base, state_dir};
 use crate::cli::{self, Place};
 use crate::clock::{Deadline, now};
-use crate::config::{Config, Level};
+use crate::config::{Config, Level, StoreAccess};
 use crate::environment::variable;
 use crate::messages::tell;
 use crate::notices::{Notice, Notices};
@@ -27,7 +28,7 @@ use crate::queue::{Claim, Claimed, LOOK, StateDir, WorkQueue};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
 use crate::vcs::stamp;
-use crate::worker::Service;
+use crate::worker::{Ledgers, Service};
 
 /// How many repositories have a turn at the same time. Requests are limited by permits.
 const LANES: usize = 8;
@@ -44,18 +45,20 @@ pub(super) fn run(place: &Place, arguments: &cli::Worker) -> Result<Ended, Error
     let notices = Notices::new(termination).map_err(Error::Notices)?;
     let lanes = Lanes {
         place,
+        ledgers: Arc::default(),
         every: arguments.every,
         service: Service::default(),
         known: Mutex::default(),
         polls: Default::default(),
     };
     let mut watcher = Watcher { root, lanes: &lanes, notices, repositories: HashMap::new(), is_limit_told: false };
+    let mut deliverers = Deliverers::new(place);
     let ended = caught(|| {
         thread::scope(|scope| {
             for _ in 0..LANES {
                 scope.spawn(|| lanes.service.work(|repo_dir| lanes.turn(repo_dir)));
             }
-            let ended = watcher.watch();
+            let ended = watcher.watch(&mut || deliverers.start_if_configured(scope, &lanes.ledgers));
             lanes.service.stop();
             ended
         })
@@ -66,6 +69,7 @@ pub(super) fn run(place: &Place, arguments: &cli::Worker) -> Result<Ended, Error
 /// What the threads share.
 struct Lanes<'l> {
     place: &'l Place,
+    ledgers: Arc<Ledgers>,
     /// How often all repositories are looked at. Two looks tell that refs have moved and no hook is at work on it.
     every: Duration,
     service: Service,
@@ -83,6 +87,8 @@ struct Known {
     configurations: HashMap<PathBuf, (Config, Vec<Written>)>,
     /// What went wrong last, so that it is told once.
     errors: HashMap<PathBuf, String>,
+    /// The ledger of each repository that has one, the id of its queue, and how many of its parcels the ledger has.
+    forwarded: HashMap<PathBuf, (StoreAccess, String, i64)>,
 }
 
 impl Lanes<'_> {
@@ -113,7 +119,8 @@ impl Lanes<'_> {
     }
 
     fn deliver(&self, repo_dir: &Path) -> Result<Option<Time>, Error> {
-        let site = Site::open(&Place { repo: Some(repo_dir.to_owned()), ..self.place.clone() })?;
+        let mut site = Site::open(&Place { repo: Some(repo_dir.to_owned()), ..self.place.clone() })?;
+        site.ledgers = Arc::clone(&self.ledgers);
         let (is_behind, is_changed) = {
             let (config, times) = (site.config.clone(), site.config.files().map(written_at).collect());
             let mut known = self.known();
@@ -134,7 +141,37 @@ impl Lanes<'_> {
                 None
             }
         };
-        Ok(turn(&site, self.every)?.into_iter().chain(next_poll).min())
+        let next = turn(&site, self.every);
+        self.note_position(&site);
+        Ok(next?.into_iter().chain(next_poll).min())
+    }
+
+    /// Remembers how much of a repository's queue the ledger has, so that a look can tell whether it has lost some.
+    fn note_position(&self, site: &Site) {
+        let Ok(Some(access)) = site.config.queue.store_access() else { return };
+        let position = site.with_queue(|queue| Ok((queue.id().to_owned(), queue.position()?)));
+        if let Ok((id, position)) = position {
+            self.known().forwarded.insert(site.repo_dir.clone(), (access, id, position));
+        }
+    }
+
+    /// Returns the repositories of which a ledger has lost something that it had taken in.
+    fn set_back(&self) -> Vec<PathBuf> {
+        let forwarded = self.known().forwarded.clone();
+        let mut by_ledger: Vec<(&StoreAccess, Vec<(String, i64)>)> = Vec::new();
+        for (access, id, position) in forwarded.values() {
+            match by_ledger.iter_mut().find(|(known, _)| *known == access) {
+                Some((_, origins)) => origins.push((id.clone(), *position)),
+                None => by_ledger.push((access, vec![(id.clone(), *position)])),
+            }
+        }
+        let lost = by_ledger.iter().flat_map(|(access, origins)| {
+            // One that is away is asked again at the next look.
+            self.ledgers.with(access, |session| session.set_back(origins)).unwrap_or_default()
+        });
+        let lost: HashSet<String> = lost.collect();
+        let is_lost = |(_, (_, id, _)): &(&PathBuf, &(StoreAccess, String, i64))| lost.contains(id);
+        forwarded.iter().filter(is_lost).map(|(repo_dir, _)| repo_dir.clone()).collect()
     }
 
     /// Asks the server of a repository that has no hooks, if that is due. Returns when to do so next. If it fails, what is
@@ -241,7 +278,10 @@ struct Watcher<'w> {
 
 impl Watcher<'_> {
     /// Gives repositories their turns until somebody asks the process to end.
-    fn watch(&mut self) -> Result<(), Error> {
+    ///
+    /// Before each look at all of them, `prepare` is called.
+    fn watch(&mut self, prepare: &mut dyn FnMut()) -> Result<(), Error> {
+        prepare();
         self.look_at_all();
         let count = plural(self.repositories.len(), "repository");
         tell(&format!("delivering for {count} below {}", self.root.display()));
@@ -252,6 +292,7 @@ impl Watcher<'_> {
                 self.heed(&notice);
             }
             if next_round.has_passed() {
+                prepare();
                 self.look_at_all();
                 tell_service_manager(&format!("STATUS={}", plural(self.repositories.len(), "repository")));
                 next_round = Deadline::after(self.lanes.every);
@@ -288,6 +329,8 @@ impl Watcher<'_> {
         self.lanes.service.keep(&self.repositories.keys().cloned().collect());
         let changed = looks.iter().filter(|(_, look)| *look != Look::Unchanged);
         changed.for_each(|(repo_dir, _)| self.lanes.service.bring_forward(repo_dir));
+        let set_back = self.lanes.set_back();
+        set_back.iter().for_each(|repo_dir| self.lanes.service.bring_forward(repo_dir));
     }
 
     /// Takes in a repository. What keeps it from being served is told.

@@ -187,11 +187,13 @@ pub(super) fn pause(
     let since = before.map_or(now, |pause| pause.since);
     let attempts = before.map_or(0, |pause| pause.attempts);
     match before.filter(|pause| pause.until > now) {
-        Some(early) if retry_after.is_none() => Pause { until: early.until, since, attempts, error, needs_person },
+        Some(early) if retry_after.is_none() => {
+            Pause { until: early.until, since, attempts, error, needs_person, is_outage: false }
+        }
         early => {
             let attempts = attempts + u32::from(early.is_none());
             let until = now + retry.wait(attempts, random, retry_after);
-            Pause { until, since, attempts, error, needs_person }
+            Pause { until, since, attempts, error, needs_person, is_outage: false }
         }
     }
 }

@@ -80,6 +80,19 @@ pub(crate) enum Event<'e> {
         revision: &'e str,
         error: &'e str,
     },
+    /// The ledger has what was queued.
+    Forwarded {
+        commits: usize,
+    },
+    LedgerAway {
+        error: &'e str,
+    },
+    /// The ledger lacks what it had taken in before.
+    LedgerSetBack,
+    /// Rally has a commit twice.
+    Doubled {
+        revision: &'e str,
+    },
 }
 
 impl Event<'_> {
@@ -90,14 +103,17 @@ impl Event<'_> {
             | Event::Unlinked { .. }
             | Event::AuthorUnknown { .. }
             | Event::Finished { .. }
+            | Event::Forwarded { .. }
             | Event::StateSet { .. } => Level::Info,
             Event::ChangesetsAreHidden
             | Event::PutOff { .. }
             | Event::LeftOut { .. }
             | Event::AuthorsRefused { .. }
             | Event::StateKept { .. }
+            | Event::LedgerAway { .. }
+            | Event::LedgerSetBack
             | Event::StatesGivenUp { .. } => Level::Warn,
-            Event::GivenUp { .. } | Event::Paused { .. } => Level::Error,
+            Event::GivenUp { .. } | Event::Paused { .. } | Event::Doubled { .. } => Level::Error,
         }
     }
 }
@@ -121,6 +137,10 @@ impl Event<'_> {
             Event::StateSet { .. } => "state-set",
             Event::StateKept { .. } => "state-kept",
             Event::StatesGivenUp { .. } => "states-given-up",
+            Event::Forwarded { .. } => "forwarded",
+            Event::LedgerAway { .. } => "ledger-away",
+            Event::LedgerSetBack => "ledger-set-back",
+            Event::Doubled { .. } => "doubled",
         }
     }
 
@@ -139,9 +159,13 @@ impl Event<'_> {
     /// Returns the commit that the event is about.
     fn revision(&self) -> Option<&str> {
         match self {
-            Event::Due { .. } | Event::ChangesetsAreHidden | Event::AuthorsRefused { .. } | Event::Paused { .. } => {
-                None
-            }
+            Event::Due { .. }
+            | Event::ChangesetsAreHidden
+            | Event::AuthorsRefused { .. }
+            | Event::Paused { .. }
+            | Event::Forwarded { .. }
+            | Event::LedgerAway { .. }
+            | Event::LedgerSetBack => None,
             Event::AuthorUnknown { commit } => Some(&commit.revision),
             Event::ArtifactsMissing { revision, .. }
             | Event::Unlinked { revision, .. }
@@ -152,7 +176,8 @@ impl Event<'_> {
             | Event::GivenUp { revision, .. }
             | Event::StateSet { revision, .. }
             | Event::StateKept { revision, .. }
-            | Event::StatesGivenUp { revision, .. } => Some(revision),
+            | Event::StatesGivenUp { revision, .. }
+            | Event::Doubled { revision } => Some(revision),
         }
     }
 }
@@ -202,6 +227,14 @@ impl fmt::Display for Event<'_> {
                 write!(f, "commit {revision}: {artifact} keeps its state: {error}")
             }
             Event::StatesGivenUp { revision, error } => write!(f, "commit {revision} changes no states: {error}"),
+            Event::Forwarded { commits } => write!(f, "forwarded {} to the ledger", plural(*commits, "commit")),
+            Event::LedgerAway { error } => write!(f, "what is queued waits for the ledger: {error}"),
+            Event::LedgerSetBack => {
+                write!(f, "the ledger lacks what it had taken in before, as after a restore; it is forwarded again")
+            }
+            Event::Doubled { revision } => {
+                write!(f, "Rally has commit {revision} twice; delete one of the two Changesets, and please report it")
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::artifact::Mentions;
 use crate::backoff::{Retry, random};
 use crate::changeset::Post;
 use crate::config::{self, BatchMode};
-use crate::queue::{self, WorkQueue};
+use crate::queue::{self, Pause, WorkQueue};
 use crate::rally::{self, Portion, Rally};
 use crate::text::with_causes;
 use crate::time::Time;
@@ -101,6 +101,24 @@ impl<'d> Delivery<'d> {
         }
     }
 
+    /// Asks Rally which of these revisions it has more than once, and tells. Returns how many, unless Rally cannot be used.
+    pub(crate) fn look_for_doubles(&mut self, revisions: &[String]) -> Result<Option<usize>, queue::Error> {
+        let connected = self.connect();
+        let doubles = connected.and_then(|rally| match rally.repository(self.queue, (self.now)())? {
+            Some(repository) => rally.doubles(&repository, revisions),
+            None => Ok(Vec::new()),
+        });
+        match doubles {
+            Ok(doubles) => {
+                doubles.iter().for_each(|revision| (self.observe)(&Event::Doubled { revision }));
+                Ok(Some(doubles.len()))
+            }
+            Err(rally::Error::Queue(error)) => Err(error),
+            // They are looked for another time.
+            Err(_) => Ok(None),
+        }
+    }
+
     fn connect(&mut self) -> Result<Rally<'d>, rally::Error> {
         let rally = Rally::connect(self.settings.rally, self.queue, &self.pace.portion, (self.now)())?;
         if rally.workspace.changesets_enabled == Some(false) {
@@ -115,6 +133,7 @@ impl<'d> Delivery<'d> {
         let (needs_person, retry_after) = (error.needs_person(), error.retry_after(now));
         let before = self.queue.pause(now)?;
         let pause = decide::pause(before.as_ref(), with_causes(error), needs_person, retry_after, retry, now, random());
+        let pause = Pause { is_outage: error.is_outage(), ..pause };
         self.queue.set_pause(Some(&pause))?;
         // In whole seconds, as people read it.
         let wait = std::time::Duration::from_secs(pause.until.since(now).as_secs());

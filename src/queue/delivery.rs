@@ -1,5 +1,7 @@
 //! What delivery asks of the queue: what is due, what became of it, pauses, and Rally's answers that are remembered.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 
 use super::{
@@ -291,7 +293,7 @@ fn entry(row: &Row, json: &str) -> rusqlite::Result<Entry> {
         rally_ref: row.get("rally_ref")?,
         existed: row.get("existed")?,
         writes: writes_of(row.get("settles_at")?),
-        made: serde_json::from_str(&row.get::<_, String>("made")?).unwrap_or_default(),
+        made: parse_made(row.get("made")?),
     })
 }
 
@@ -309,10 +311,15 @@ fn parse<T: serde::de::DeserializeOwned>(json: &str) -> rusqlite::Result<T> {
     serde_json::from_str(json).map_err(|_| rusqlite::Error::InvalidQuery)
 }
 
+/// Reads which Changes are known to be in Rally.
+pub(super) fn parse_made(json: Option<String>) -> BTreeSet<usize> {
+    json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default()
+}
+
 /// What stands in the column `settles_at` for [`Writes::ChangesUnknown`].
 const FOUND: Time = Time::from_millis(0);
 
-fn writes_of(column: Option<Time>) -> Writes {
+pub(super) fn writes_of(column: Option<Time>) -> Writes {
     match column {
         None => Writes::Answered,
         Some(FOUND) => Writes::ChangesUnknown,
@@ -320,7 +327,7 @@ fn writes_of(column: Option<Time>) -> Writes {
     }
 }
 
-fn column_of(writes: Writes) -> Option<Time> {
+pub(super) fn column_of(writes: Writes) -> Option<Time> {
     match writes {
         Writes::Answered => None,
         Writes::ChangesUnknown => Some(FOUND),

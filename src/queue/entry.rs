@@ -82,4 +82,7 @@ pub(crate) struct Pause {
     pub error: String,
     /// Whether a person has to act, as opposed to a service that is down.
     pub needs_person: bool,
+    /// Whether all who use the account have this trouble, as opposed to one repository.
+    #[serde(default)]
+    pub is_outage: bool,
 }

@@ -183,6 +183,11 @@ enum Change {
 }
 
 impl Home {
+    /// Returns what tells this queue from all others but its copies.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Returns the repository that this one is a copy of, as long as it is there.
     pub(crate) fn original(&self) -> Option<&Original> {
         self.copy_of.as_ref().filter(|original| original.path().exists())

@@ -17,6 +17,8 @@ mod entry;
 mod home;
 mod host;
 mod journal;
+mod ledger;
+mod outbox;
 mod place;
 mod poll;
 mod recording;
@@ -41,6 +43,10 @@ pub(crate) use dir::{Sharing, StateDir};
 pub(crate) use entry::{Attempts, Entry, Outcome, Pause, StateEntry, Writes};
 pub(crate) use home::{Home, Pin};
 pub(crate) use host::{Host, HostError, Place, identity};
+pub(crate) use ledger::{
+    Address, Destination, DestinationStatus, FleetStatus, Held, Ledger, LedgerError, Origin, Session, Taken,
+    WorkerStatus,
+};
 pub(crate) use place::{MARKER, Trace};
 pub(crate) use poll::Poll;
 pub(crate) use recording::{Renewed, Settled};
@@ -54,11 +60,17 @@ use crate::time::{CommitTime, Time};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// What makes the next version out of each earlier version of the tables, from version 1 on.
-const MIGRATIONS: [&str; 1] = ["ALTER TABLE seen_tip ADD COLUMN covered INTEGER NOT NULL DEFAULT 0;
+const MIGRATIONS: [&str; 2] = [
+    "ALTER TABLE seen_tip ADD COLUMN covered INTEGER NOT NULL DEFAULT 0;
      CREATE INDEX seen_tip_by_time ON seen_tip (walked, time);
      ALTER TABLE state_request ADD COLUMN done INTEGER NOT NULL DEFAULT 0;
      CREATE INDEX state_request_due ON state_request (next_attempt) WHERE done = 0;
-     ALTER TABLE receipt ADD COLUMN destination TEXT NOT NULL DEFAULT '';"];
+     ALTER TABLE receipt ADD COLUMN destination TEXT NOT NULL DEFAULT '';",
+    "ALTER TABLE seen_tip ADD COLUMN forwarded INTEGER NOT NULL DEFAULT 0;
+     CREATE TABLE forwarded (kind TEXT NOT NULL, revision TEXT NOT NULL, json TEXT NOT NULL, position INTEGER NOT NULL,
+                             at INTEGER NOT NULL, PRIMARY KEY (kind, revision)) STRICT;
+     CREATE INDEX forwarded_position ON forwarded (position);",
+];
 /// The version of the tables in schema.sql.
 const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 
@@ -109,6 +121,8 @@ pub(crate) enum Error {
          have ended, then run `rally-hook install` again", .0.display()
     )]
     Busy(PathBuf),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     #[error("the queue {} cannot be {doing}", path.display())]
     Database { path: PathBuf, doing: &'static str, source: rusqlite::Error },
 }

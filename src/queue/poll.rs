@@ -1,13 +1,10 @@
-//! When the server of a repository without hooks was asked last, and how that went.
+//! When a service that a repository depends on was asked last, and how that went: the server of one without hooks, and the
+//! ledger.
 
 use super::{Error, Queue, meta, set_meta};
 use crate::time::Time;
 
-const TRIED: &str = "poll tried";
-const SUCCEEDED: &str = "poll succeeded";
-const ERROR: &str = "poll error";
-
-/// The last polls.
+/// The last attempts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Poll {
     pub tried: Option<Time>,
@@ -18,19 +15,36 @@ pub(crate) struct Poll {
 
 impl Queue {
     pub(crate) fn poll(&self) -> Result<Poll, Error> {
-        self.read(|db| {
-            let time = |key| Ok::<_, rusqlite::Error>(meta(db, key)?.map(Time::from_millis));
-            let error = meta::<String>(db, ERROR)?.filter(|error| !error.is_empty());
-            Ok(Poll { tried: time(TRIED)?, succeeded: time(SUCCEEDED)?, error })
-        })
+        self.last_of("poll")
     }
 
     pub(crate) fn note_poll(&mut self, at: Time, error: Option<&str>) -> Result<(), Error> {
+        self.note_attempt("poll", at, error)
+    }
+
+    /// Returns when something was last forwarded to the ledger.
+    pub(crate) fn ledger_contact(&self) -> Result<Poll, Error> {
+        self.last_of("ledger")
+    }
+
+    pub(crate) fn note_ledger_contact(&mut self, at: Time, error: Option<&str>) -> Result<(), Error> {
+        self.note_attempt("ledger", at, error)
+    }
+
+    fn last_of(&self, service: &str) -> Result<Poll, Error> {
+        self.read(|db| {
+            let time = |what| Ok::<_, rusqlite::Error>(meta(db, &format!("{service} {what}"))?.map(Time::from_millis));
+            let error = meta::<String>(db, &format!("{service} error"))?.filter(|error| !error.is_empty());
+            Ok(Poll { tried: time("tried")?, succeeded: time("succeeded")?, error })
+        })
+    }
+
+    fn note_attempt(&mut self, service: &str, at: Time, error: Option<&str>) -> Result<(), Error> {
         let millis = at.millis().to_string();
         self.write(|tx| {
-            set_meta(tx, TRIED, &millis)?;
-            set_meta(tx, ERROR, error.unwrap_or_default())?;
-            if error.is_none() { set_meta(tx, SUCCEEDED, &millis) } else { Ok(()) }
+            set_meta(tx, &format!("{service} tried"), &millis)?;
+            set_meta(tx, &format!("{service} error"), error.unwrap_or_default())?;
+            if error.is_none() { set_meta(tx, &format!("{service} succeeded"), &millis) } else { Ok(()) }
         })
     }
 }

@@ -18,7 +18,8 @@ use super::{Error, Queue, Sharing, StateDir};
 pub(super) const MOVED: i64 = -1;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// In an order in which each row finds those that it refers to.
-const TABLES: [&str; 8] = ["meta", "receipt", "changeset", "facts", "push", "state_request", "seen_tip", "cache"];
+const TABLES: [&str; 9] =
+    ["meta", "receipt", "changeset", "facts", "push", "state_request", "seen_tip", "cache", "forwarded"];
 const LOG: &str = "log";
 
 impl StateDir {

@@ -31,7 +31,7 @@ impl Queue {
         let salvaged = Connection::open_with_flags(&aside, OpenFlags::SQLITE_OPEN_READ_WRITE);
         if let Ok(damaged) = salvaged {
             queue.write(|tx| {
-                for table in ["meta", "receipt", "changeset", "facts", "push", "state_request"] {
+                for table in ["meta", "receipt", "changeset", "facts", "push", "state_request", "forwarded"] {
                     copy_readable_rows(&damaged, tx, table)?;
                 }
                 if !copy_readable_rows(&damaged, tx, "seen_tip")? {

@@ -15,6 +15,7 @@ CREATE TABLE seen_tip (
     id      BLOB NOT NULL,
     time    INTEGER NOT NULL,                   -- the committer's, in seconds
     covered INTEGER NOT NULL DEFAULT 0,         -- another one reaches it
+    forwarded INTEGER NOT NULL DEFAULT 0,       -- the ledger of many servers has it
     PRIMARY KEY (walked, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX seen_tip_by_time ON seen_tip (walked, time);
@@ -64,6 +65,17 @@ CREATE TABLE receipt (
     destination TEXT NOT NULL DEFAULT ''        -- server, workspace and SCMRepository; empty where that is not known
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX receipt_at ON receipt (at);
+
+-- What the ledger of many servers has taken in, kept in case it loses that.
+CREATE TABLE forwarded (
+    kind     TEXT NOT NULL,                     -- changeset, state
+    revision TEXT NOT NULL,
+    json     TEXT NOT NULL,
+    position INTEGER NOT NULL,                  -- the number of the parcel; 0: to be forwarded again
+    at       INTEGER NOT NULL,
+    PRIMARY KEY (kind, revision)
+) STRICT;
+CREATE INDEX forwarded_position ON forwarded (position);
 
 -- What Rally answered to look-ups.
 CREATE TABLE cache (

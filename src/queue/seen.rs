@@ -5,6 +5,9 @@ use rusqlite::{Transaction, params};
 use super::{Error, Queue, meta, set_meta};
 use crate::commit::{MovedTips, Tip};
 
+/// Whether the ledger was asked, and knew nothing of the repository.
+const OWN_HISTORY: &str = "own history";
+
 /// What the seen tips are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Walked {
@@ -23,7 +26,7 @@ impl Walked {
     }
 
     /// Returns the key under which stands what tips have been marked as seen for.
-    fn scope_key(self) -> &'static str {
+    pub(super) fn scope_key(self) -> &'static str {
         match self {
             Walked::Commits => "commits initialised",
             Walked::States => "states initialised",
@@ -75,6 +78,15 @@ impl Queue {
         })
     }
 
+    /// Notes that no other server has recorded anything of this repository: its own refs tell what is history.
+    pub(crate) fn note_own_history(&mut self) -> Result<(), Error> {
+        self.write(|tx| set_meta(tx, OWN_HISTORY, "yes"))
+    }
+
+    pub(crate) fn has_own_history(&self) -> Result<bool, Error> {
+        Ok(self.read(|db| meta::<String>(db, OWN_HISTORY))?.is_some())
+    }
+
     /// Returns to where nothing has been marked as seen.
     pub(crate) fn forget_seen_tips(&mut self, walked: Walked) -> Result<(), Error> {
         if self.seen_scope(walked)?.is_none() {
@@ -86,8 +98,9 @@ impl Queue {
 
 pub(super) fn move_tips(tx: &Transaction, walked: Walked, moved: &MovedTips) -> rusqlite::Result<()> {
     insert_tips(tx, walked, &moved.new)?;
-    let mut cover =
-        tx.prepare_cached("UPDATE seen_tip SET covered = 1 WHERE walked = ?1 AND id = ?2 AND covered = 0")?;
+    let mut cover = tx.prepare_cached(
+        "UPDATE seen_tip SET covered = 1, forwarded = 0 WHERE walked = ?1 AND id = ?2 AND covered = 0",
+    )?;
     moved.covered.iter().try_for_each(|id| cover.execute(params![walked.name(), id]).map(drop))
 }
 

@@ -51,6 +51,16 @@ impl Error {
         }
     }
 
+    /// Tells whether all who use the account have this trouble, as opposed to one repository.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Error::Api(error) | Error::CreateRepository(error) => {
+                !matches!(error.verdict(), Verdict::Refused | Verdict::Reject | Verdict::Missing)
+            }
+            _ => false,
+        }
+    }
+
     /// Returns how long to wait before the next attempt, where that is known.
     pub(crate) fn retry_after(&self, now: Time) -> Option<std::time::Duration> {
         match self {

@@ -1,7 +1,7 @@
 //! What has to be asked of Rally before anything is written: the workspace, its types, and objects by their names.
 //! Everything is asked for in bulk.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -147,11 +147,7 @@ impl Rally<'_> {
         repository: &str,
         revisions: &[String],
     ) -> Result<(HashMap<String, String>, Refused<String>), super::Error> {
-        let term = |revision: &String| Query::equal("Revision", revision);
-        let (rows, refused) = bulk::ask(&self.portion, revisions, term, |any| {
-            let query = Query::equal("SCMRepository", repository).and(any);
-            self.client.query("/changeset", Some(&query), "ObjectID,Revision")
-        })?;
+        let (rows, refused) = self.changeset_rows(repository, revisions)?;
         let mut found = HashMap::new();
         for row in &rows {
             if let Some(revision) = row["Revision"].as_str() {
@@ -159,6 +155,31 @@ impl Rally<'_> {
             }
         }
         Ok((found, refused))
+    }
+
+    /// Returns which of the revisions the repository has more than once.
+    pub(crate) fn doubles(&self, repository: &str, revisions: &[String]) -> Result<Vec<String>, super::Error> {
+        let (rows, _) = self.changeset_rows(repository, revisions)?;
+        let (mut seen, mut doubles) = (HashSet::new(), BTreeSet::new());
+        for revision in rows.iter().filter_map(|row| row["Revision"].as_str()) {
+            if !seen.insert(revision) {
+                doubles.insert(revision.to_owned());
+            }
+        }
+        Ok(doubles.into_iter().collect())
+    }
+
+    fn changeset_rows(
+        &self,
+        repository: &str,
+        revisions: &[String],
+    ) -> Result<(Vec<Value>, Refused<String>), super::Error> {
+        let term = |revision: &String| Query::equal("Revision", revision);
+        let ask = |any| {
+            let query = Query::equal("SCMRepository", repository).and(any);
+            self.client.query("/changeset", Some(&query), "ObjectID,Revision")
+        };
+        Ok(bulk::ask(&self.portion, revisions, term, ask)?)
     }
 
     /// Returns the paths of the Changes that these Changesets have, by Changeset.

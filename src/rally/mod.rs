@@ -13,12 +13,14 @@ mod users;
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::artifact::FormattedId;
 use crate::changeset::Changeset;
 use crate::config;
 use crate::links::LinkTemplates;
+use crate::permits::Fleet;
 use crate::queue::{self, WorkQueue};
 use crate::time::Time;
 use crate::wsapi::{self, Client, Write};
@@ -30,7 +32,7 @@ pub(crate) use body::posted_path;
 pub(crate) use bulk::{Portion, Refused};
 pub(crate) use error::Error;
 pub(crate) use lookup::{ArtifactType, Workspace, artifact_types, workspace};
-pub(crate) use repository::{find_repository, project};
+pub(crate) use repository::{find_repository, posted_name, project};
 pub(crate) use states::{Allowed, state_names, state_update};
 pub(crate) use users::Author;
 
@@ -43,19 +45,30 @@ const AT_WORK: u32 = 10;
 const LONGEST_REQUEST: Duration = Duration::from_secs(300);
 
 /// What the configuration says about Rally.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Settings<'c> {
     pub rally: &'c config::Rally,
     pub repository: &'c config::Repository,
     pub authors: &'c config::Authors,
+    /// The fleet with which permits are shared, if there is one.
+    pub fleet: Option<&'c Arc<dyn Fleet>>,
 }
 
-impl Settings<'_> {
+impl<'c> Settings<'c> {
+    /// Takes them from a configuration.
+    pub(crate) fn of(config: &'c config::Config) -> Self {
+        Settings { rally: &config.rally, repository: &config.repository, authors: &config.authors, fleet: None }
+    }
+
+    /// Returns how long a look-up may miss the effect of a request of so many writes.
+    pub(crate) fn at_work(&self, writes: usize) -> Duration {
+        let more_time = Duration::from_secs(writes as u64 - 1);
+        (self.rally.timeout * AT_WORK + more_time).min(LONGEST_REQUEST) + self.rally.read_lag
+    }
+
     /// Returns until when a look-up may miss the effect of a request of so many writes that is sent now.
     pub(crate) fn sent_now(&self, writes: usize, now: Time) -> Time {
-        let more_time = Duration::from_secs(writes as u64 - 1);
-        let at_work = (self.rally.timeout * AT_WORK + more_time).min(LONGEST_REQUEST);
-        now + at_work + self.rally.read_lag
+        now + self.at_work(writes)
     }
 
     /// Returns until when a look-up may miss the effect of a write that ended with this error.
@@ -109,6 +122,9 @@ impl<'c> Rally<'c> {
         let authors = Authors::new(settings.authors)?;
         let answers = Answers::of(settings.rally, &access);
         let mut client = Client::new(settings.rally, access);
+        if let Some(fleet) = settings.fleet {
+            client = client.join(fleet);
+        }
         let scope = format!("{} {name}", settings.rally.server);
         let known = know_workspace(&mut client, &answers, queue, &scope, &name, now);
         if known.as_ref().is_err_and(Error::needs_person) {

@@ -8,7 +8,7 @@ use crate::config::{Repository, ScmType};
 use crate::queue::WorkQueue;
 use crate::text::cut;
 use crate::time::Time;
-use crate::wsapi::{Client, MAX_SHORT_TEXT, Write};
+use crate::wsapi::{self, Client, MAX_SHORT_TEXT, Write};
 
 /// The kind in the cache that holds the SCMRepository, by its name.
 const REPOSITORY: &str = "repository";
@@ -76,7 +76,8 @@ impl Rally<'_> {
             body["Projects"] = projects.iter().map(|project| json!({"_ref": project})).collect();
         }
         // What is noted begins now, so nothing may be waited for after it.
-        self.client.permits().reserve();
+        let not_sent = |reason| wsapi::Error::NotSent { request: "POST /scmrepository/create".into(), reason };
+        self.client.permits().reserve(self.client.timeout()).map_err(not_sent)?;
         self.note_unsettled(queue, settings.sent_now(1, now()), now())?;
         match self.client.write(&Write { path: "/scmrepository/create".into(), body: json!({"SCMRepository": body}) }) {
             Ok(created) => {
@@ -153,6 +154,6 @@ pub(crate) fn project(client: &Client, name: &str) -> Result<String, Error> {
 }
 
 /// Returns the repository's name as Rally can hold it.
-fn posted_name(name: &str) -> &str {
+pub(crate) fn posted_name(name: &str) -> &str {
     cut(name, MAX_SHORT_TEXT)
 }

@@ -26,7 +26,7 @@ use states::StateRefs;
 const PER_TRANSACTION: usize = 500;
 const SIZE_OF_TRANSACTION: usize = 8 * 1024 * 1024;
 /// What the seen tips of [`Walked::Commits`] are about.
-const EVERYTHING: &str = "all refs";
+pub(crate) const EVERYTHING: &str = "all refs";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -61,6 +61,8 @@ pub(crate) enum Unfinished {
     Busy,
     /// The deadline passed while commits were read.
     OutOfTime,
+    /// Nothing was recorded here before, and only the ledger can tell what other servers have recorded.
+    OthersUnknown,
 }
 
 impl Unfinished {
@@ -76,12 +78,15 @@ pub(crate) struct Rules {
     state_refs: StateRefs,
     /// Where Changesets go: what was delivered there is not recorded again.
     destination: String,
+    /// Whether other servers may have recorded commits of the same repository.
+    has_ledger: bool,
 }
 
 impl Rules {
     pub(crate) fn new(config: &Config, destination: String) -> Self {
         let (policy, watched) = (config.commits.policy(), config.commits.watched());
-        Rules { policy, watched, state_refs: StateRefs::of(&config.state), destination }
+        let has_ledger = config.queue.store.is_some();
+        Rules { policy, watched, state_refs: StateRefs::of(&config.state), destination, has_ledger }
     }
 
     /// Returns the changeset of a commit that is to be posted.
@@ -109,6 +114,9 @@ impl<'r> Recorder<'r> {
         let Some(_claim) = self.claim(deadline)? else { return Ok(Unfinished::Busy.recorded()) };
         let (updates, pushes) = self.updates(refs)?;
         if !self.queue.is_initialised()? {
+            if self.rules.has_ledger && !self.queue.has_own_history()? {
+                return Ok(Unfinished::OthersUnknown.recorded());
+            }
             // The first run, without `install`: what was there before these pushes counts as seen.
             let before = updates.tips_before(&|_| true)?;
             self.queue.add_seen_tips(Walked::Commits, &before, EVERYTHING)?;

@@ -134,6 +134,14 @@ impl Repository {
         }
     }
 
+    /// Tells whether it has any of these tips. Where they are counted, another repository may have the same.
+    pub(crate) fn has_any(&self, tips: &[Tip]) -> bool {
+        match self {
+            Repository::Git(git) => tips.iter().any(|tip| git.has(tip)),
+            Repository::Listed(_) => !tips.is_empty(),
+        }
+    }
+
     /// Returns the full name of the branch on which people expect finished work.
     pub(crate) fn main_branch(&self) -> Option<String> {
         match self {

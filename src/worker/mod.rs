@@ -1,25 +1,35 @@
 //! Records what is left over, delivers what is due, waits, and begins again: the only module that joins recording and
 //! delivery.
 //!
+//! Where many servers share a ledger, what is queued is forwarded there ([`forward`]), and delivered from there ([`fleet`]).
+//!
 //! One process at a time delivers for a repository, and one at most waits in the background: a second one leaves at
 //! once, and the first one does what the second would have done.
 
+mod fleet;
+mod forward;
+mod ledgers;
 mod schedule;
 mod service;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Deadline, now};
-use crate::config::{self, Config, Level};
+use crate::config::{self, Config, Level, StoreAccess};
 use crate::deliver::{Delivery, Event, Observer, Pace, Settings};
 use crate::queue::{self, Claim, Claimed, LOOK, Mark, Outcome, Pause, Queue, WorkQueue};
 use crate::record::{self, Recorded, Recorder, Reporter, Rules};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
 use crate::vcs::{Kind, Refs, Repository};
-use crate::{deliver, rally};
+use crate::{deliver, permits, rally};
+use forward::Left;
 
+pub(crate) use fleet::{Fleet, Identity};
+pub(crate) use forward::Forwarder;
+pub(crate) use ledgers::{Ledgers, destination};
 pub(crate) use service::Service;
 
 /// How often a waiting process looks whether a push has brought something new.
@@ -29,6 +39,8 @@ const BUSY: Duration = Duration::from_secs(1);
 /// A push that is younger than this is left alone: its hook may still be recording it and must report to the pusher.
 /// Hooks stop after some two seconds.
 const HOOKS_TIME: Duration = Duration::from_millis(2_500);
+/// How long a ledger that is away is left alone.
+const LEDGER_AWAY: Duration = Duration::from_secs(5);
 /// The same where hooks only keep what they are told: the client has its answer by then.
 const BRIEF_HOOKS_TIME: Duration = Duration::from_millis(300);
 
@@ -83,6 +95,8 @@ pub(crate) struct Report {
     pub last_error: Option<String>,
     /// Whether there are pushes whose commits could not be recorded.
     pub unrecorded: bool,
+    /// Whether what is queued could not be forwarded to the ledger.
+    pub unforwarded: bool,
 }
 
 impl Report {
@@ -118,6 +132,9 @@ impl Report {
 /// Works on one repository.
 pub(crate) struct Worker<'w> {
     pub repo_dir: &'w Path,
+    pub ledgers: &'w Ledgers,
+    /// Who delivers, for the ledger.
+    pub identity: &'w Identity,
     pub queue: &'w mut Queue,
     /// The claim on waiting, where it was made before.
     pub waiting: Option<Claimed>,
@@ -133,7 +150,7 @@ pub(crate) struct Worker<'w> {
     pub is_stopped: &'w dyn Fn() -> bool,
 }
 
-impl Worker<'_> {
+impl<'w> Worker<'w> {
     /// Works as long as this mode does.
     pub(crate) fn run(&mut self, mode: Mode, report: &mut Report) -> Result<(), Error> {
         let mut pace = Pace::new(&self.config.rally);
@@ -216,24 +233,84 @@ impl Worker<'_> {
         if self.queue.mark()?.is_none() {
             return Ok(None);
         }
-        let hooks_end = self.record_rest(mode, report)?;
-        let pause = self.queue.pause(now())?;
-        if !mode.is_by_itself() || pause.is_none_or(|pause| pause.until <= now()) {
-            report.paused = None;
-            self.deliver(pace, report)?;
-        }
-        self.queue.tidy(now() - rally::ANSWERS_KEPT)?;
-        // Nobody is kept from delivering while this process only waits.
-        drop(claim);
-        let due = self.queue.next_due(now())?;
-        let next = next_round(mode, due, self.queue.pause(now())?.as_ref(), now(), self.config.rally.read_lag);
+        let access = self.config.queue.store_access()?;
+        let hooks_end = self.record_rest(mode, access.as_ref(), report)?;
+        let next = match &access {
+            Some(access) => {
+                let next = self.deliver_by_ledger(access, mode, report)?;
+                self.queue.tidy(now() - rally::ANSWERS_KEPT)?;
+                next
+            }
+            None => {
+                self.queue.take_back()?;
+                let pause = self.queue.pause(now())?;
+                if !mode.is_by_itself() || pause.is_none_or(|pause| pause.until <= now()) {
+                    report.paused = None;
+                    self.deliver(pace, report)?;
+                }
+                self.queue.tidy(now() - rally::ANSWERS_KEPT)?;
+                // Nobody is kept from delivering while this process only waits.
+                drop(claim);
+                let due = self.queue.next_due(now())?;
+                next_round(mode, due, self.queue.pause(now())?.as_ref(), now(), self.config.rally.read_lag)
+            }
+        };
         Ok(next.into_iter().chain(hooks_end).min())
+    }
+
+    /// Forwards what is queued and, if a person or a timer asks for it, delivers this repository's part of the ledger.
+    /// Returns when to go on, if this mode does.
+    fn deliver_by_ledger(
+        &mut self,
+        access: &StoreAccess,
+        mode: Mode,
+        report: &mut Report,
+    ) -> Result<Option<Time>, Error> {
+        let config = self.config.clone();
+        let forwarder = self.forwarder(&config, access);
+        report.unforwarded = false;
+        report.paused = None;
+        let observe = &mut |event: &Event| {
+            report.note(event);
+            (self.observe)(event);
+        };
+        let done = forwarder.forward(self.queue, mode != Mode::Background, observe).and_then(|()| match mode {
+            Mode::Background | Mode::Turn => Ok(None),
+            Mode::Once | Mode::UntilClear | Mode::Wait => forwarder.deliver(self.identity, observe, self.is_stopped),
+        });
+        let is_waited_for = matches!(mode, Mode::Turn | Mode::Wait);
+        match done {
+            Ok(None) => Ok(None),
+            Ok(Some(left)) => {
+                report.busy = left.is_busy && mode == Mode::Once;
+                Ok(next_of_ledger(mode, &left, report.paused.as_ref(), now(), self.config.rally.read_lag))
+            }
+            Err(queue::Error::Ledger(error)) => {
+                report.unforwarded = true;
+                report.last_error = Some(with_causes(&error));
+                Ok(is_waited_for.then(|| now() + LEDGER_AWAY))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn forwarder<'f>(&self, config: &'f Config, access: &'f StoreAccess) -> Forwarder<'f>
+    where
+        'w: 'f,
+    {
+        let Worker { repo_dir, ledgers, identity, .. } = *self;
+        Forwarder { repo_dir, config, access, ledgers, host: &identity.host }
     }
 
     /// Records what a hook had no time for. If that fails the delivery of the rest goes on.
     ///
     /// In the background, pushes whose hooks are still at work are left to these; returns when that will be over.
-    fn record_rest(&mut self, mode: Mode, report: &mut Report) -> Result<Option<Time>, Error> {
+    fn record_rest(
+        &mut self,
+        mode: Mode,
+        access: Option<&StoreAccess>,
+        report: &mut Report,
+    ) -> Result<Option<Time>, Error> {
         let pushes = self.queue.pushes()?;
         let hooks_time = match Kind::of(self.repo_dir) {
             Kind::Git => HOOKS_TIME,
@@ -249,11 +326,13 @@ impl Worker<'_> {
             return Ok(None);
         }
         let rules = Rules::new(&self.config, self.config.destination());
-        let recorded =
-            Repository::open(self.repo_dir, &self.config).map_err(record::Error::from).and_then(|repository| {
-                let (queue, report) = (&mut *self.queue, self.report);
-                Recorder { repository: &repository, queue, rules: &rules, report }.record(Refs::Pushed, None)
-            });
+        let config = self.config.clone();
+        let forwarder = access.map(|access| self.forwarder(&config, access));
+        let recorded = Repository::open(self.repo_dir, &config).map_err(record::Error::from).and_then(|repository| {
+            let (queue, report) = (&mut *self.queue, self.report);
+            forwarder.map_or(Ok(false), |forwarder| forwarder.learn_history(&repository, queue))?;
+            Recorder { repository: &repository, queue, rules: &rules, report }.record(Refs::Pushed, None)
+        });
         match recorded {
             // The lines of the hooks tell only what these had recorded themselves.
             Ok(recorded) => {
@@ -263,16 +342,23 @@ impl Worker<'_> {
             }
             Err(error) => {
                 report.unrecorded = true;
+                // That is told once, by what is forwarded.
+                let is_ledger_away = matches!(error, record::Error::Queue(queue::Error::Ledger(_)));
                 let error = format!("cannot record the commits of a push: {}", with_causes(&error));
-                (self.report)(Level::Error, &error);
+                if !is_ledger_away {
+                    (self.report)(Level::Error, &error);
+                }
                 report.last_error = Some(error);
+                if is_ledger_away && matches!(mode, Mode::Turn | Mode::Wait) {
+                    return Ok(Some(now() + LEDGER_AWAY));
+                }
             }
         }
         Ok(None)
     }
 
     fn deliver(&mut self, pace: &mut Pace, report: &mut Report) -> Result<(), Error> {
-        let settings = settings(&self.config);
+        let settings = settings(&self.config, None);
         let observe = &mut |event: &Event| {
             report.note(event);
             (self.observe)(event);
@@ -294,8 +380,19 @@ fn next_round(mode: Mode, due: Option<Time>, pause: Option<&Pause>, now: Time, l
     }
 }
 
-fn settings(config: &Config) -> Settings<'_> {
-    let rally = rally::Settings { rally: &config.rally, repository: &config.repository, authors: &config.authors };
+/// Returns when a mode goes on that delivers from the ledger.
+fn next_of_ledger(mode: Mode, left: &Left, pause: Option<&Pause>, now: Time, lag: Duration) -> Option<Time> {
+    let due = left.due_in.map(|due| now + due.max(if left.is_busy { BUSY } else { Duration::ZERO }));
+    next_round(mode, due, pause, now, lag)
+}
+
+/// Returns how long Rally may be at work on a request.
+fn at_work(config: &Config) -> Duration {
+    rally::Settings::of(config).at_work(1)
+}
+
+fn settings<'c>(config: &'c Config, fleet: Option<&'c Arc<dyn permits::Fleet>>) -> Settings<'c> {
+    let rally = rally::Settings { fleet, ..rally::Settings::of(config) };
     let policy = config.commits.policy();
     deliver::Settings {
         rally,
@@ -318,7 +415,7 @@ mod tests {
     }
 
     fn pause(needs_person: bool) -> Pause {
-        Pause { until: at(500), since: at(0), attempts: 1, error: String::new(), needs_person }
+        Pause { until: at(500), since: at(0), attempts: 1, error: String::new(), needs_person, is_outage: false }
     }
 
     fn next(mode: Mode, due: i64, pause: Option<&Pause>) -> Option<Time> {

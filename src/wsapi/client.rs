@@ -15,7 +15,7 @@ use super::{Error, Query, Verdict};
 use crate::clock::Deadline;
 use crate::config::{Access, Credentials, Rally};
 use crate::http::excerpt;
-use crate::permits::Permits;
+use crate::permits::{Fleet, Permits};
 
 /// Rows asked for at once; a page of 200 works everywhere (docs/wsapi.md, 4.1).
 const PAGE_SIZE: usize = 200;
@@ -61,6 +61,12 @@ impl Client {
             takes_no_form: AtomicBool::new(false),
             takes_null_project: Mutex::default(),
         }
+    }
+
+    /// Shares permits and locks with a fleet instead of this host.
+    pub(crate) fn join(mut self, fleet: &Arc<dyn Fleet>) -> Self {
+        self.permits = Arc::new(Permits::of_fleet(Arc::clone(fleet)));
+        self
     }
 
     /// Sets the workspace that all further requests are about.

@@ -16,6 +16,8 @@ pub(crate) enum Error {
     Setup(String),
     #[error("cannot reach {server} for {request}: {reason}")]
     Connect { server: String, request: String, reason: String },
+    #[error("{request} was not sent: {reason}")]
+    NotSent { request: String, reason: String },
     #[error("{request} was not answered within {}", humantime::format_duration(*.after))]
     Timeout { request: String, after: Duration },
     #[error("the connection broke during {request}: {reason}")]
@@ -61,7 +63,9 @@ impl Error {
         match self {
             Error::KeyRefused { .. } => Verdict::Refused,
             // A lack of files or memory passes.
-            Error::Setup(_) | Error::Connect { .. } | Error::NotWsapi { .. } => Verdict::Unavailable,
+            Error::Setup(_) | Error::Connect { .. } | Error::NotSent { .. } | Error::NotWsapi { .. } => {
+                Verdict::Unavailable
+            }
             Error::Timeout { .. } | Error::LongQuery { .. } => Verdict::TooLarge,
             Error::Broken { .. } | Error::OddBatch(_) => Verdict::Retry,
             Error::Status { code, .. } => status_verdict(*code),
@@ -80,7 +84,7 @@ impl Error {
     /// Tells whether the write certainly did not take place.
     pub(crate) fn is_without_effect(&self) -> bool {
         match self {
-            Error::Setup(_) | Error::Connect { .. } | Error::LongQuery { .. } => true,
+            Error::Setup(_) | Error::Connect { .. } | Error::NotSent { .. } | Error::LongQuery { .. } => true,
             Error::Status { code, .. } => matches!(code, 300..=399 | 401 | 403 | 404 | 405 | 407 | 413 | 429),
             Error::Rejected { .. } => self.is_about_batch_itself(),
             _ => false,

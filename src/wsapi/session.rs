@@ -110,9 +110,10 @@ impl Session {
             Credentials::ApiKey(key) => request.header(HeaderName::from_static("zsessionid"), sensitive(key.expose())?),
             Credentials::Basic { username, password } => request.basic_auth(username, Some(password.expose())),
         };
-        let _permit = self.permits.take();
         // A whole batch may take longer than a single call (docs/wsapi.md, 6.1).
         let timeout = self.timeout + Duration::from_secs(entries as u64 - 1);
+        let not_sent = |reason| Error::NotSent { request: name.to_owned(), reason };
+        let _permit = self.permits.take(timeout).map_err(not_sent)?;
         let deadline = Deadline::after(timeout);
         let response = request.timeout(timeout).send().map_err(|error| self.transport_error(name, &error, timeout))?;
         let status = response.status();

@@ -18,6 +18,8 @@ mod credentials;
 mod dead_letters;
 mod delivery;
 mod doctor;
+mod fleet;
+mod fleet_faults;
 mod formats;
 mod history;
 mod hook;

@@ -103,6 +103,11 @@ impl Repository {
         Ok(new)
     }
 
+    /// Tells whether the commit of a tip is there.
+    pub(crate) fn has(&self, tip: &Tip) -> bool {
+        Dated::from_tip(tip).is_some_and(|dated| self.objects.peel(dated.id).is_ok_and(|found| found.is_some()))
+    }
+
     /// Returns the names of the refs that hold commits which no seen tip reaches.
     pub(crate) fn refs_behind(
         &self,

@@ -1,0 +1,290 @@
+//! `rally-hook status --fleet`: what all servers have forwarded to the ledger, who delivers it, and what is wrong.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::status_table::{age, laid_out};
+use super::store::{common, with_ledger};
+use super::{Ended, Error, prometheus, whole_seconds, write_out};
+use crate::cli::{self, Place};
+use crate::messages::tell;
+use crate::process;
+use crate::queue::{Destination, DestinationStatus, FleetStatus, WorkerStatus};
+use crate::text::{json_safe, plural, printable};
+use crate::time::Time;
+use crate::worker::Ledgers;
+
+/// The version of the JSON object.
+const SCHEMA: u32 = 1;
+const HEADINGS: [&str; 7] = ["REPOSITORY", "QUEUED", "OLDEST", "FAILED", "DELIVERED", "LAST", ""];
+
+pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
+    let (_, access) = common(place)?;
+    let ledgers = Ledgers::default();
+    let fleet = with_ledger(&ledgers, &access, |session| session.fleet(None))?;
+    let ledger = ledgers.ledger(&access).map(|ledger| ledger.place().to_owned()).unwrap_or_default();
+    let shown = Shown { fleet, ledger, max_age: arguments.max_age };
+    let text = match arguments {
+        cli::Status { json: true, .. } => shown.json(),
+        cli::Status { prometheus: true, .. } => shown.figures(),
+        _ => shown.text(),
+    };
+    write_out(text.as_bytes())?;
+    let trouble = shown.trouble();
+    if !arguments.json && !arguments.prometheus {
+        trouble.iter().for_each(|trouble| tell(trouble));
+    }
+    Ok(Ended::done_if(trouble.is_empty()))
+}
+
+struct Shown {
+    fleet: FleetStatus,
+    ledger: String,
+    max_age: Option<Duration>,
+}
+
+/// A host from which repositories forward.
+#[derive(Default)]
+struct Server<'s> {
+    repositories: usize,
+    forwarded_at: Option<Time>,
+    worker: Option<&'s WorkerStatus>,
+}
+
+impl Shown {
+    fn servers(&self) -> BTreeMap<&str, Server<'_>> {
+        let mut servers: BTreeMap<&str, Server> = BTreeMap::new();
+        for origin in self.fleet.destinations.values().flat_map(|status| &status.origins) {
+            let server = servers.entry(&origin.host).or_default();
+            server.repositories += 1;
+            server.forwarded_at = server.forwarded_at.max(Some(origin.forwarded_at));
+        }
+        for worker in &self.fleet.workers {
+            let server = servers.entry(&worker.host).or_default();
+            let is_later = server.worker.is_none_or(|known| known.seen_at < worker.seen_at);
+            server.worker = if is_later { Some(worker) } else { server.worker };
+        }
+        servers
+    }
+
+    /// Tells whether nothing has been heard of a server's worker, so that what is queued there may not be forwarded.
+    fn lags(&self, server: &Server) -> bool {
+        server.worker.is_some_and(|worker| worker.is_gone(self.fleet.now))
+    }
+
+    /// Says what a person has to act on.
+    fn trouble(&self) -> Vec<String> {
+        let FleetStatus { now, destinations, workers, hold, .. } = &self.fleet;
+        let mut trouble = Vec::new();
+        let sum = |number: fn(&DestinationStatus) -> i64| destinations.values().map(number).sum::<i64>();
+        if sum(|status| status.failed) > 0 {
+            let letters = plural(sum(|status| status.failed), "dead letter");
+            trouble
+                .push(format!("{letters}: `rally-hook status --repo DIR` says why, on a server with the repository"));
+        }
+        let pauses =
+            destinations.values().filter_map(|status| status.pause.as_ref()).filter(|pause| pause.needs_person);
+        let mut errors: Vec<&str> = pauses.map(|pause| pause.error.as_str()).collect();
+        errors.dedup();
+        trouble.extend(errors.into_iter().map(|error| format!("delivery stops until somebody acts: {error}")));
+        if sum(|status| status.doubles) > 0 {
+            let doubles = plural(sum(|status| status.doubles), "commit");
+            trouble.push(format!("Rally has {doubles} twice; the workers' logs name them (event=doubled)"));
+        }
+        for worker in workers.iter().filter(|worker| worker.is_gone(*now)) {
+            let silent = whole_seconds(now.since(worker.seen_at));
+            trouble.push(format!("the worker on {} has not been heard of for {silent}", worker.host));
+        }
+        let waits = sum(|status| status.pending + status.state_requests) > 0;
+        if waits && !workers.iter().any(|worker| !worker.is_gone(*now)) {
+            trouble.push("no worker delivers what is queued; start `rally-hook worker` on a server".into());
+        }
+        let oldest = destinations.values().filter_map(|status| status.oldest_pending).min();
+        let too_old =
+            oldest.map(|oldest| now.since(oldest)).filter(|age| self.max_age.is_some_and(|limit| *age > limit));
+        trouble.extend(too_old.map(|age| format!("something has waited for {}", whole_seconds(age))));
+        if let (Some(hold), true) = (hold, waits) {
+            trouble
+                .push(format!("nothing is delivered until {hold}, because the ledger was restored or has failed over"));
+        }
+        trouble
+    }
+
+    fn text(&self) -> String {
+        let FleetStatus { now, destinations, permits_in_use, .. } = &self.fleet;
+        let mut text = format!("ledger     {}, {} under way\n", self.ledger, plural(*permits_in_use, "request"));
+        for (host, server) in self.servers() {
+            let worker = match server.worker {
+                None => "no worker".to_owned(),
+                Some(worker) if worker.is_gone(*now) => {
+                    format!("its worker was last heard of {} ago", self.ago(worker.seen_at))
+                }
+                Some(worker) => format!("a worker of version {}", worker.version),
+            };
+            let last =
+                server.forwarded_at.map_or(String::new(), |at| format!(", the last forwarded {} ago", self.ago(at)));
+            let repositories = plural(server.repositories, "repository");
+            let _ = writeln!(text, "server     {}: {repositories}{last}; {worker}", printable(host));
+        }
+        let checked: i64 = destinations.values().map(|status| status.checked).sum();
+        let doubles: i64 = destinations.values().map(|status| status.doubles).sum();
+        if checked > 0 {
+            let _ = writeln!(
+                text,
+                "takeovers  {} looked up again, {doubles} of them twice in Rally",
+                plural(checked, "commit")
+            );
+        }
+        let mut lines = vec![HEADINGS.map(str::to_owned)];
+        lines.extend(destinations.iter().map(|(destination, status)| self.line(destination, status)));
+        text + "\n" + &laid_out(&lines, process::terminal_width())
+    }
+
+    fn ago(&self, time: Time) -> String {
+        age(time, self.fleet.now)
+    }
+
+    fn line(&self, destination: &Destination, status: &DestinationStatus) -> [String; 7] {
+        let Destination { workspace, repository, .. } = destination;
+        let since = |time: Option<Time>| time.map(|time| self.ago(time)).unwrap_or_default();
+        let note = match &status.pause {
+            Some(pause) => printable(&pause.error).into_owned(),
+            None => status.last_error.as_deref().map(|error| printable(error).into_owned()).unwrap_or_default(),
+        };
+        [
+            printable(&format!("{repository} ({workspace})")).into_owned(),
+            status.pending.to_string(),
+            since(status.oldest_pending),
+            status.failed.to_string(),
+            (status.delivered + status.existed).to_string(),
+            since(status.last_delivery),
+            note,
+        ]
+    }
+
+    fn json(&self) -> String {
+        let FleetStatus { now, destinations, workers, permits_in_use, hold } = &self.fleet;
+        let date = |time: Option<Time>| time.map(|time| time.to_string());
+        let repository = |(destination, status): (&Destination, &DestinationStatus)| {
+            let origin = |host: &str, repository: &str, web: &Option<String>, at: Time| json!({"host": host, "repository": repository, "web": web, "forwarded_at": at.to_string()});
+            let origins: Vec<Value> = status
+                .origins
+                .iter()
+                .map(|from| origin(&from.host, &from.repository, &from.web, from.forwarded_at))
+                .collect();
+            json!({
+                "server": destination.server, "workspace": destination.workspace, "name": destination.repository,
+                "pending": status.pending, "failed": status.failed, "delivered": status.delivered,
+                "existed": status.existed, "unlinked": status.unlinked, "pending_state_changes": status.state_requests,
+                "oldest_pending": date(status.oldest_pending), "last_delivery": date(status.last_delivery),
+                "last_error": status.last_error, "worker": status.is_held, "requests": status.requests,
+                "paused": status.pause.as_ref().map(|pause| json!({
+                    "since": pause.since.to_string(), "until": pause.until.to_string(), "reason": pause.error,
+                    "needs_person": pause.needs_person,
+                })),
+                "dead_letters": status.dead_letters, "checked": status.checked, "doubles": status.doubles,
+                "origins": origins,
+            })
+        };
+        let worker = |worker: &WorkerStatus| {
+            json!({
+                "id": worker.id, "host": worker.host, "version": worker.version,
+                "started_at": worker.started_at.to_string(), "seen_at": worker.seen_at.to_string(),
+                "gone": worker.is_gone(*now),
+            })
+        };
+        let server = |(host, server): (&str, Server)| {
+            json!({
+                "host": host, "repositories": server.repositories, "forwarded_at": date(server.forwarded_at),
+                "worker_seen_at": date(server.worker.map(|worker| worker.seen_at)), "lags": self.lags(&server),
+            })
+        };
+        let total = |number: fn(&DestinationStatus) -> i64| destinations.values().map(number).sum::<i64>();
+        let object = json!({
+            "schema": SCHEMA,
+            "ledger": self.ledger,
+            "pending": total(|status| status.pending),
+            "failed": total(|status| status.failed),
+            "delivered": total(|status| status.delivered),
+            "existed": total(|status| status.existed),
+            "unlinked": total(|status| status.unlinked),
+            "checked": total(|status| status.checked),
+            "doubles": total(|status| status.doubles),
+            "permits_in_use": permits_in_use,
+            "held_until": date(*hold),
+            "servers": self.servers().into_iter().map(server).collect::<Vec<_>>(),
+            "workers": workers.iter().map(worker).collect::<Vec<_>>(),
+            "repositories": destinations.iter().map(repository).collect::<Vec<_>>(),
+            "trouble": self.trouble(),
+        });
+        json_safe(&format!("{object}\n")).into_owned()
+    }
+
+    fn figures(&self) -> String {
+        let FleetStatus { now, destinations, workers, permits_in_use, .. } = &self.fleet;
+        let mut text = String::new();
+        let seconds = |time: Time| time.millis() as f64 / 1000.0;
+        type Figure = (&'static str, &'static str, &'static str, fn(&DestinationStatus, Time) -> Option<f64>);
+        let figures: [Figure; 8] = [
+            ("pending", "gauge", "Commits that wait in the ledger.", |status, _| Some(status.pending as f64)),
+            (
+                "oldest_age_seconds",
+                "gauge",
+                "How long the oldest of them has waited; 0 if none does.",
+                |status, now| Some(status.oldest_pending.map_or(0.0, |oldest| now.since(oldest).as_secs_f64())),
+            ),
+            ("failed", "gauge", "Dead letters: commits that wait for a person.", |status, _| {
+                Some(status.failed as f64)
+            }),
+            ("delivered_total", "counter", "Commits that were posted.", |status, _| Some(status.delivered as f64)),
+            ("unlinked_total", "counter", "Commits that name no artifact that Rally has.", |status, _| {
+                Some(status.unlinked as f64)
+            }),
+            ("requests_total", "counter", "Requests that deliveries have sent to Rally.", |status, _| {
+                Some(status.requests as f64)
+            }),
+            ("checked_total", "counter", "Commits that were looked up again after a takeover.", |status, _| {
+                Some(status.checked as f64)
+            }),
+            ("doubles_total", "counter", "Of these, commits that Rally has twice.", |status, _| {
+                Some(status.doubles as f64)
+            }),
+        ];
+        for (name, kind, help, value) in figures {
+            let _ = writeln!(text, "# HELP rally_hook_fleet_{name} {help}\n# TYPE rally_hook_fleet_{name} {kind}");
+            for (destination, status) in destinations {
+                let (repository, workspace) =
+                    (prometheus::label(&destination.repository), prometheus::label(&destination.workspace));
+                if let Some(value) = value(status, *now) {
+                    let labels = format!("repository=\"{repository}\",workspace=\"{workspace}\"");
+                    let _ = writeln!(text, "rally_hook_fleet_{name}{{{labels}}} {value}");
+                }
+            }
+        }
+        let gone = workers.iter().filter(|worker| worker.is_gone(*now)).count();
+        let all = [
+            ("permits_in_use", "Requests to Rally at this moment, of all workers.", *permits_in_use as f64),
+            ("workers", "Workers that were heard of in the last minute.", (workers.len() - gone) as f64),
+            ("workers_gone", "Workers that were not, and have not ended.", gone as f64),
+        ];
+        for (name, help, value) in all {
+            let _ = writeln!(
+                text,
+                "# HELP rally_hook_fleet_{name} {help}\n# TYPE rally_hook_fleet_{name} gauge\nrally_hook_fleet_{name} {value}"
+            );
+        }
+        text += "# HELP rally_hook_fleet_forwarded_timestamp_seconds When a server last forwarded something.\n\
+                 # TYPE rally_hook_fleet_forwarded_timestamp_seconds gauge\n";
+        for (host, server) in self.servers() {
+            if let Some(at) = server.forwarded_at {
+                let host = prometheus::label(host);
+                let _ =
+                    writeln!(text, "rally_hook_fleet_forwarded_timestamp_seconds{{host=\"{host}\"}} {}", seconds(at));
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,237 @@
+//! Takes in what a repository's queue forwards.
+
+use tokio_postgres::types::Type;
+
+use super::connection::{Connection, Parameter};
+use super::{Destination, LedgerError, Session, tips, without_nul};
+use crate::queue::outbox::{Parcel, Receipt, Waiting, WaitingState};
+use crate::time::Time;
+
+/// A queue that forwards, and whose it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin<'o> {
+    /// Tells the queue from all others.
+    pub id: &'o str,
+    pub host: &'o str,
+    /// The repository's directory.
+    pub git_dir: &'o str,
+    /// The address of its web page, where the configuration has one.
+    pub web: Option<&'o str>,
+    /// How many of its parcels were taken in, as far as it knows.
+    pub position: i64,
+    /// What its clock says.
+    pub now: Time,
+}
+
+/// What became of a parcel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is in, as the one with this number.
+    In(i64),
+    /// The ledger lacks parcels that came before: it was set back.
+    Behind,
+}
+
+/// A row of a changeset that is not done is as good as the one that comes, unless one of them knows more: what was sent, or
+/// what is to be posted.
+const PUT_CHANGESETS: &str = "\
+    WITH given AS (
+        SELECT * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bool[], $6::bigint[], $7::bigint[], $8::bigint[],
+                             $9::text[], $10::text[], $11::bool[], $12::bigint[], $13::text[])
+            AS given (revision, json, recorded, dead, attempts, first, next, error, ref, existed, settles, made)),
+    put AS (
+        INSERT INTO changeset (destination, revision, state, recorded_at, entered_at, attempts, first_attempt, next_attempt,
+                               last_error, rally_ref, existed, settles_at, made)
+        SELECT $1, revision, CASE WHEN dead THEN 'dead' ELSE 'pending' END, recorded, now_ms(), attempts::integer, first, next,
+               error, ref, existed, settles, made
+        FROM given
+        ON CONFLICT (destination, revision) DO UPDATE SET
+            state = CASE WHEN changeset.state = 'unlinked' OR changeset.state = 'dead'
+                              AND NOT EXISTS (SELECT FROM facts WHERE facts.changeset = changeset.id)
+                         THEN excluded.state ELSE changeset.state END,
+            next_attempt = least(changeset.next_attempt, excluded.next_attempt),
+            rally_ref = coalesce(changeset.rally_ref, excluded.rally_ref),
+            existed = changeset.existed OR excluded.existed,
+            settles_at = greatest(changeset.settles_at, excluded.settles_at),
+            made = CASE WHEN changeset.rally_ref IS NULL THEN excluded.made ELSE changeset.made END,
+            done_at = NULL
+        WHERE changeset.state IN ('pending', 'dead', 'unlinked')
+        RETURNING id, revision)
+    INSERT INTO facts SELECT id, json FROM put JOIN given USING (revision) WHERE json IS NOT NULL
+    ON CONFLICT (changeset) DO UPDATE SET json = excluded.json";
+
+const WITHDRAW: &str = "\
+    DELETE FROM changeset WHERE destination = $1 AND revision = ANY($2) AND state IN ('pending', 'dead')
+        AND rally_ref IS NULL AND settles_at IS NULL";
+
+/// What is done is done, whoever knows it.
+const PUT_RECEIPTS: &str = "\
+    WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) AS given (revision, outcome, ref, at)),
+    put AS (
+        INSERT INTO changeset (destination, revision, state, recorded_at, entered_at, next_attempt, rally_ref, done_at)
+        SELECT $1, revision, outcome, at, now_ms(), at, ref, at FROM given
+        ON CONFLICT (destination, revision) DO UPDATE SET state = excluded.state, rally_ref = excluded.rally_ref,
+            done_at = excluded.done_at, last_error = NULL, settles_at = NULL, made = NULL
+        WHERE changeset.state IN ('pending', 'dead') AND excluded.state <> 'unlinked'
+        RETURNING id)
+    DELETE FROM facts USING put WHERE changeset = put.id";
+
+const PUT_STATES: &str = "\
+    INSERT INTO state_request (destination, revision, json, attempts, first_attempt, next_attempt, done)
+    SELECT $1, revision, json, attempts::integer, first, next, done
+    FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bool[])
+        AS given (revision, json, attempts, first, next, done)
+    ON CONFLICT (destination, revision) DO NOTHING";
+
+impl Session {
+    /// Returns how many parcels of a queue were taken in.
+    pub(crate) fn position(&self, origin: &str) -> Result<i64, LedgerError> {
+        let row = self.connection.first("SELECT position FROM origin WHERE id = $1", &[(&origin, Type::TEXT)])?;
+        Ok(row.map_or(0, |row| row.get("position")))
+    }
+
+    /// Returns which of these queues have had more parcels taken in than the ledger has, of those with their numbers.
+    pub(crate) fn set_back(&self, origins: &[(String, i64)]) -> Result<Vec<String>, LedgerError> {
+        let (ids, positions): (Vec<&str>, Vec<i64>) =
+            origins.iter().map(|(id, position)| (id.as_str(), *position)).unzip();
+        let rows = self.connection.query(
+            "SELECT given.id FROM unnest($1::text[], $2::bigint[]) AS given (id, position) LEFT JOIN origin USING (id) \
+             WHERE coalesce(origin.position, 0) < given.position",
+            &[(&ids, Type::TEXT_ARRAY), (&positions, Type::INT8_ARRAY)],
+        )?;
+        Ok(rows.iter().map(|row| row.get("id")).collect())
+    }
+
+    /// Takes in a parcel, all of it in one transaction. What the ledger has already is left as it is.
+    pub(crate) fn forward(
+        &self,
+        destination: &Destination,
+        settings: &str,
+        origin: &Origin,
+        parcel: &Parcel,
+    ) -> Result<Taken, LedgerError> {
+        self.connection.transaction(|tx| {
+            let (id, ahead) = enter_destination(tx, destination, settings, origin.now)?;
+            let position = enter_origin(tx, id, origin)?;
+            if position < origin.position {
+                return Ok(Taken::Behind);
+            }
+            put_receipts(tx, id, &parcel.receipts, ahead)?;
+            put_changesets(tx, id, &parcel.changesets, ahead)?;
+            put_states(tx, id, &parcel.states, ahead)?;
+            tips::put(tx, id, parcel)?;
+            tx.execute(
+                "UPDATE origin SET position = $2 WHERE id = $1",
+                &[(&origin.id, Type::TEXT), (&(position + 1), Type::INT8)],
+            )?;
+            if parcel.changesets.iter().any(|waiting| !waiting.is_dead)
+                || parcel.states.iter().any(|state| !state.is_done)
+            {
+                tx.execute(
+                    "UPDATE destination SET due_at = least(due_at, now_ms()) WHERE id = $1",
+                    &[(&id, Type::INT8)],
+                )?;
+            }
+            Ok(Taken::In(position + 1))
+        })
+    }
+}
+
+/// Finds or makes the row of a destination, and locks it. Returns its number, and by how much the database's clock is ahead
+/// of this one, in milliseconds.
+fn enter_destination(
+    tx: &Connection,
+    destination: &Destination,
+    settings: &str,
+    now: Time,
+) -> Result<(i64, i64), LedgerError> {
+    let Destination { server, workspace, repository } = destination;
+    let row = tx.first(
+        "INSERT INTO destination (server, workspace, repository, settings) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (server, workspace, repository) DO UPDATE SET settings = $4 RETURNING id, now_ms() AS now",
+        &[(server, Type::TEXT), (workspace, Type::TEXT), (repository, Type::TEXT), (&settings, Type::TEXT)],
+    )?;
+    let row = row.expect("it is there now");
+    Ok((row.get("id"), row.get::<_, i64>("now") - now.millis()))
+}
+
+fn enter_origin(tx: &Connection, destination: i64, origin: &Origin) -> Result<i64, LedgerError> {
+    let row = tx.first(
+        "INSERT INTO origin (id, destination, host, git_dir, web, position, forwarded_at) \
+         VALUES ($1, $2, $3, $4, $5, 0, now_ms()) ON CONFLICT (id) DO UPDATE SET destination = $2, host = $3, git_dir = $4, \
+         web = $5, forwarded_at = now_ms() RETURNING position",
+        &[
+            (&origin.id, Type::TEXT),
+            (&destination, Type::INT8),
+            (&without_nul(origin.host), Type::TEXT),
+            (&without_nul(origin.git_dir), Type::TEXT),
+            (&origin.web.map(without_nul), Type::TEXT),
+        ],
+    )?;
+    Ok(row.expect("it is there now").get("position"))
+}
+
+fn put_changesets(tx: &Connection, destination: i64, all: &[Waiting], ahead: i64) -> Result<(), LedgerError> {
+    let (withdrawn, given): (Vec<&Waiting>, Vec<&Waiting>) =
+        all.iter().partition(|waiting| waiting.facts.as_deref() == Some(""));
+    if !withdrawn.is_empty() {
+        let revisions: Vec<&str> = withdrawn.iter().map(|waiting| waiting.revision.as_str()).collect();
+        tx.execute(WITHDRAW, &[(&destination, Type::INT8), (&revisions, Type::TEXT_ARRAY)])?;
+    }
+    if given.is_empty() {
+        return Ok(());
+    }
+    let there = |time: Time| time.millis() + ahead;
+    // 0 is no time, but stands for a Changeset that was found in Rally.
+    let settles = |waiting: &&Waiting| waiting.settles_at.map(|at| if at.millis() == 0 { 0 } else { there(at) });
+    let text = |column: fn(&Waiting) -> Option<&str>| -> Vec<Option<String>> {
+        given.iter().map(|waiting| column(waiting).map(without_nul)).collect()
+    };
+    let parameters: [Parameter; 13] = [
+        (&destination, Type::INT8),
+        (&text(|waiting| Some(&waiting.revision)), Type::TEXT_ARRAY),
+        (&text(|waiting| waiting.facts.as_deref()), Type::TEXT_ARRAY),
+        (&given.iter().map(|waiting| there(waiting.recorded_at)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+        (&given.iter().map(|waiting| waiting.is_dead).collect::<Vec<_>>(), Type::BOOL_ARRAY),
+        (&given.iter().map(|waiting| i64::from(waiting.attempts)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+        (&given.iter().map(|waiting| waiting.first_attempt.map(there)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+        (&given.iter().map(|waiting| there(waiting.next_attempt)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+        (&text(|waiting| waiting.last_error.as_deref()), Type::TEXT_ARRAY),
+        (&text(|waiting| waiting.rally_ref.as_deref()), Type::TEXT_ARRAY),
+        (&given.iter().map(|waiting| waiting.existed).collect::<Vec<_>>(), Type::BOOL_ARRAY),
+        (&given.iter().map(settles).collect::<Vec<_>>(), Type::INT8_ARRAY),
+        (&text(|waiting| Some(&waiting.made)), Type::TEXT_ARRAY),
+    ];
+    tx.execute(PUT_CHANGESETS, &parameters).map(drop)
+}
+
+fn put_receipts(tx: &Connection, destination: i64, receipts: &[Receipt], ahead: i64) -> Result<(), LedgerError> {
+    if receipts.is_empty() {
+        return Ok(());
+    }
+    let parameters: [Parameter; 5] = [
+        (&destination, Type::INT8),
+        (&receipts.iter().map(|receipt| receipt.revision.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+        (&receipts.iter().map(|receipt| receipt.outcome.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+        (&receipts.iter().map(|receipt| receipt.rally_ref.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+        (&receipts.iter().map(|receipt| receipt.at.millis() + ahead).collect::<Vec<_>>(), Type::INT8_ARRAY),
+    ];
+    tx.execute(PUT_RECEIPTS, &parameters).map(drop)
+}
+
+fn put_states(tx: &Connection, destination: i64, states: &[WaitingState], ahead: i64) -> Result<(), LedgerError> {
+    if states.is_empty() {
+        return Ok(());
+    }
+    let there = |time: Time| time.millis() + ahead;
+    let parameters: [Parameter; 7] = [
+        (&destination, Type::INT8),
+        (&states.iter().map(|state| state.revision.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+        (&states.iter().map(|state| without_nul(&state.json)).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+        (&states.iter().map(|state| i64::from(state.attempts)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+        (&states.iter().map(|state| state.first_attempt.map(there)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+        (&states.iter().map(|state| there(state.next_attempt)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+        (&states.iter().map(|state| state.is_done).collect::<Vec<_>>(), Type::BOOL_ARRAY),
+    ];
+    tx.execute(PUT_STATES, &parameters).map(drop)
+}

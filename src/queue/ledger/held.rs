@@ -1,0 +1,572 @@
+//! A destination that a worker holds: what is due there, and what becomes of it.
+//!
+//! Each note is one transaction that first checks the token of the claim. A worker that was stopped for longer than its
+//! lease may find that another one has the destination: then it notes nothing more, and [`Lease`] keeps it from sending.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::connection::{Common, Connection, Parameter};
+use super::{Destination, LedgerError, Session, millis, without_nul};
+use crate::clock::Deadline;
+use crate::queue::delivery::{column_of, parse_made, writes_of};
+use crate::queue::{Attempts, Entry, Error, Outcome, Pause, StateEntry, WorkQueue};
+use crate::time::Time;
+
+/// Longer keys are remembered for as long as the destination is held: an index of PostgreSQL takes no longer ones.
+const LONGEST_KEY: usize = 1000;
+/// How long answers are kept.
+const ANSWERS_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Takes the destination that has been due longest, unless the account's server is down: nobody else holds it, or the lease
+/// of who did is over.
+const CLAIM: &str = "\
+    UPDATE destination SET holder = $1, token = token + 1, lease_until = now_ms() + $2 FROM (
+        SELECT id, holder AS holder_before FROM destination
+        WHERE server = $3 AND ($5::bigint IS NULL AND due_at <= now_ms() OR id = $5) AND lease_until <= now_ms()
+          AND NOT EXISTS (SELECT FROM pause WHERE account = $4 AND $5::bigint IS NULL
+                          AND (until > now_ms() OR probe_until > now_ms()))
+          AND NOT EXISTS (SELECT FROM meta WHERE key = 'hold' AND value::bigint > now_ms())
+        ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS due
+    WHERE destination.id = due.id
+    RETURNING destination.*, holder_before, now_ms() AS now";
+
+const DUE: &str = "\
+    SELECT * FROM (
+        SELECT changeset.*, json, sum(octet_length(json)) OVER (ORDER BY id) - octet_length(json) AS before
+        FROM changeset JOIN facts ON changeset = id
+        WHERE destination = $1 AND state = 'pending' AND next_attempt <= $2 ORDER BY id LIMIT $3) AS due
+    WHERE before <= $4 ORDER BY id";
+
+const SAVE: &str = "\
+    UPDATE changeset SET state = CASE WHEN given.dead THEN 'dead' ELSE 'pending' END, attempts = given.attempts::integer,
+        first_attempt = given.first, next_attempt = given.next, last_error = given.error, rally_ref = given.ref,
+        existed = given.existed, settles_at = given.settles, made = given.made
+    FROM unnest($2::bigint[], $3::bool[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::bool[],
+                $10::bigint[], $11::text[]) AS given (id, dead, attempts, first, next, error, ref, existed, settles, made)
+    WHERE changeset.id = given.id AND destination = $1 AND state IN ('pending', 'dead')";
+
+const FINISH: &str = "\
+    WITH given AS (SELECT * FROM unnest($2::bigint[], $3::text[], $4::text[]) AS given (id, outcome, ref)),
+         gone AS (DELETE FROM facts USING given WHERE changeset = given.id)
+    UPDATE changeset SET state = given.outcome, rally_ref = given.ref, done_at = $5, attempts = 0, first_attempt = NULL,
+        last_error = NULL, settles_at = NULL, made = NULL, check_at = CASE WHEN check_at IS NULL THEN NULL ELSE $6 END
+    FROM given WHERE changeset.id = given.id AND destination = $1";
+
+/// When something is due at the destination.
+const NEXT_DUE: &str = "\
+    SELECT min(at) FROM (
+        SELECT min(next_attempt) AS at FROM changeset WHERE destination = $1 AND state = 'pending'
+        UNION ALL SELECT min(next_attempt) FROM state_request WHERE destination = $1 AND NOT done
+        UNION ALL SELECT min(check_at) FROM changeset WHERE destination = $1 AND check_at IS NOT NULL
+                  AND state NOT IN ('pending', 'dead')) AS due";
+
+/// How long a claim is good for, as this process knows it.
+pub(super) struct Lease {
+    length: Duration,
+    valid: Mutex<Deadline>,
+    is_lost: AtomicBool,
+}
+
+impl Lease {
+    /// Returns how much of it is left.
+    pub(super) fn left(&self) -> Duration {
+        if self.is_lost.load(Ordering::Relaxed) {
+            Duration::ZERO
+        } else {
+            self.valid.lock().expect("no holder panics").left()
+        }
+    }
+
+    pub(super) fn length(&self) -> Duration {
+        self.length
+    }
+}
+
+/// A destination that this worker holds.
+pub(crate) struct Held<'s> {
+    session: &'s Session,
+    pub destination: Destination,
+    /// How its changesets are posted.
+    pub settings: String,
+    id: i64,
+    token: i64,
+    account: String,
+    lease: Arc<Lease>,
+    /// How long Rally may be at work on what was sent.
+    settled_by: Duration,
+    renewal: JoinHandle<()>,
+    /// By how much the database's clock is ahead of ours, in milliseconds.
+    ahead: i64,
+    pause: Option<Pause>,
+    /// What is remembered; only who holds the destination writes it.
+    cache: HashMap<(String, String), (String, Time)>,
+}
+
+impl Session {
+    /// Claims a destination of this server that is due, or the one that is named. `settled_by` is how long Rally may be at
+    /// work on what is sent.
+    pub(crate) fn claim(
+        &self,
+        worker: &str,
+        account: &str,
+        server: &str,
+        only: Option<&Destination>,
+        lease: Duration,
+        settled_by: Duration,
+    ) -> Result<Option<Held<'_>>, LedgerError> {
+        let id = match only {
+            Some(destination) => match self.id_of(destination)? {
+                Some(id) => Some(id),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        let valid = Deadline::after(lease);
+        let parameters: [Parameter; 5] = [
+            (&worker, Type::TEXT),
+            (&millis(lease), Type::INT8),
+            (&server, Type::TEXT),
+            (&account, Type::TEXT),
+            (&id, Type::INT8),
+        ];
+        let Some(row) = self.connection.first(CLAIM, &parameters)? else { return Ok(None) };
+        let lease = Arc::new(Lease { length: lease, valid: Mutex::new(valid), is_lost: AtomicBool::new(false) });
+        let (id, token) = (row.get("id"), row.get("token"));
+        let renewal = self.connection_driver().spawn(renew(Arc::clone(&self.common), Arc::clone(&lease), id, token));
+        let now: i64 = row.get("now");
+        let mut held = Held {
+            session: self,
+            destination: destination_of(&row),
+            settings: row.get("settings"),
+            id,
+            token,
+            account: account.to_owned(),
+            lease,
+            settled_by,
+            renewal,
+            ahead: now - crate::clock::now().millis(),
+            pause: row.get::<_, Option<String>>("pause").and_then(|json| serde_json::from_str(&json).ok()),
+            cache: HashMap::new(),
+        };
+        // Who had it before has not given it back.
+        if row.get::<_, Option<String>>("holder_before").is_some() {
+            held.note_takeover()?;
+        }
+        held.load()?;
+        // Others wait until one has found out whether the server is back.
+        if only.is_none() && held.is_outage() && !held.takes_probe()? {
+            held.release()?;
+            return Ok(None);
+        }
+        Ok(Some(held))
+    }
+
+    /// Returns in what time something is due at a destination, if anything waits.
+    pub(crate) fn due_in(&self, destination: &Destination) -> Result<Option<Duration>, LedgerError> {
+        let Some(id) = self.id_of(destination)? else { return Ok(None) };
+        let sql = format!("SELECT ({NEXT_DUE}) - now_ms() AS due_in");
+        let row = self.connection.first(&sql, &[(&id, Type::INT8)])?;
+        let due_in: Option<i64> = row.and_then(|row| row.get("due_in"));
+        Ok(due_in.map(|millis| Duration::from_millis(millis.max(0).unsigned_abs())))
+    }
+
+    pub(super) fn id_of(&self, destination: &Destination) -> Result<Option<i64>, LedgerError> {
+        let Destination { server, workspace, repository } = destination;
+        let row = self.connection.first(
+            "SELECT id FROM destination WHERE server = $1 AND workspace = $2 AND repository = $3",
+            &[(server, Type::TEXT), (workspace, Type::TEXT), (repository, Type::TEXT)],
+        )?;
+        Ok(row.map(|row| row.get("id")))
+    }
+
+    fn connection_driver(&self) -> &tokio::runtime::Handle {
+        self.common.driver.handle()
+    }
+
+    pub(super) fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+}
+
+pub(super) fn destination_of(row: &Row) -> Destination {
+    Destination { server: row.get("server"), workspace: row.get("workspace"), repository: row.get("repository") }
+}
+
+/// Renews a lease for as long as the process lives and the database answers.
+async fn renew(common: Arc<Common>, lease: Arc<Lease>, id: i64, token: i64) {
+    loop {
+        tokio::time::sleep(lease.length / 3).await;
+        let valid = Deadline::after(lease.length);
+        let renewed = common
+            .execute(
+                "UPDATE destination SET lease_until = now_ms() + $3 WHERE id = $1 AND token = $2 AND holder IS NOT NULL",
+                &[(&id, Type::INT8), (&token, Type::INT8), (&millis(lease.length), Type::INT8)],
+            )
+            .await;
+        match renewed {
+            Ok(0) => return lease.is_lost.store(true, Ordering::Relaxed),
+            Ok(_) => *lease.valid.lock().expect("no holder panics") = valid,
+            // There is still time for another attempt.
+            Err(_) => {}
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
+
+impl Held<'_> {
+    pub(super) fn lease(&self) -> &Arc<Lease> {
+        &self.lease
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        self.session
+    }
+
+    pub(super) fn account(&self) -> &str {
+        &self.account
+    }
+
+    /// Returns the time by the database's clock.
+    pub(crate) fn clock(&self) -> impl Fn() -> Time + use<> {
+        let ahead = self.ahead;
+        move || Time::from_millis(crate::clock::now().millis() + ahead)
+    }
+
+    fn connection(&self) -> &Connection {
+        &self.session.connection
+    }
+
+    /// Reads what is remembered, and whether the server is known to be down.
+    fn load(&mut self) -> Result<(), LedgerError> {
+        let since = self.clock()() - ANSWERS_KEPT;
+        let parameters: [Parameter; 2] = [(&self.id, Type::INT8), (&since.millis(), Type::INT8)];
+        self.connection().execute("DELETE FROM cache WHERE destination = $1 AND at < $2", &parameters)?;
+        let rows = self.connection().query("SELECT * FROM cache WHERE destination = $1", &parameters[..1])?;
+        let answer =
+            |row: &Row| ((row.get("kind"), row.get("key")), (row.get("value"), Time::from_millis(row.get("at"))));
+        self.cache = rows.iter().map(answer).collect();
+        let outage =
+            self.connection().first("SELECT json FROM pause WHERE account = $1", &[(&self.account, Type::TEXT)])?;
+        if let Some(outage) = outage.and_then(|row| serde_json::from_str(row.get("json")).ok()) {
+            self.pause = Some(outage);
+        }
+        Ok(())
+    }
+
+    fn is_outage(&self) -> bool {
+        self.pause.as_ref().is_some_and(|pause| pause.is_outage)
+    }
+
+    /// Takes it upon this worker to find out whether the server is back.
+    fn takes_probe(&self) -> Result<bool, LedgerError> {
+        let taken = self.connection().execute(
+            "UPDATE pause SET probe_until = now_ms() + $2 WHERE account = $1 AND probe_until <= now_ms()",
+            &[(&self.account, Type::TEXT), (&millis(self.lease.length), Type::INT8)],
+        )?;
+        Ok(taken > 0)
+    }
+
+    /// Has those looked up again whose writes the holder before may have sent and not noted.
+    fn note_takeover(&self) -> Result<(), LedgerError> {
+        self.note(|tx| {
+            tx.execute(
+                "UPDATE changeset SET check_at = now_ms() WHERE destination = $1 AND state = 'pending' \
+                 AND settles_at IS NOT NULL",
+                &[(&self.id, Type::INT8)],
+            )
+            .map(drop)
+        })
+    }
+
+    /// Returns the revisions that are to be looked up again now, because another worker may have posted them too.
+    pub(crate) fn to_check(&self) -> Result<Vec<String>, LedgerError> {
+        let rows = self.connection().query(
+            "SELECT revision FROM changeset WHERE destination = $1 AND check_at <= now_ms() \
+             AND state NOT IN ('pending', 'dead') LIMIT 500",
+            &[(&self.id, Type::INT8)],
+        )?;
+        Ok(rows.iter().map(|row| row.get("revision")).collect())
+    }
+
+    /// Notes that these were looked up, and how many of them Rally has twice.
+    pub(crate) fn note_checked(&self, revisions: &[String], doubles: usize) -> Result<(), LedgerError> {
+        self.note(|tx| {
+            tx.execute(
+                "UPDATE changeset SET check_at = NULL WHERE destination = $1 AND revision = ANY($2)",
+                &[(&self.id, Type::INT8), (&revisions, Type::TEXT_ARRAY)],
+            )?;
+            tx.execute(
+                "UPDATE destination SET checked = checked + $2, doubles = doubles + $3 WHERE id = $1",
+                &[(&self.id, Type::INT8), (&(revisions.len() as i64), Type::INT8), (&(doubles as i64), Type::INT8)],
+            )
+            .map(drop)
+        })
+    }
+
+    /// Ends the claim, and says when the destination is due next.
+    pub(crate) fn release(&self) -> Result<(), LedgerError> {
+        // Also where the server is down: then one that had no part in that is the first to find out whether it is back.
+        let pause = self.pause.as_ref().map_or(0, |pause| pause.until.millis());
+        self.note(|tx| {
+            let next: Option<i64> = tx.first(NEXT_DUE, &[(&self.id, Type::INT8)])?.and_then(|row| row.get(0));
+            tx.execute(
+                "UPDATE destination SET holder = NULL, lease_until = 0, due_at = greatest($2, $3) WHERE id = $1",
+                &[(&self.id, Type::INT8), (&next, Type::INT8), (&next.map(|_| pause), Type::INT8)],
+            )
+            .map(drop)
+        })
+    }
+
+    /// Does something in a transaction, if this worker still holds the destination, and renews the lease.
+    fn note<T>(&self, work: impl FnOnce(&Connection) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        let lease = millis(self.lease.length);
+        self.connection().transaction(|tx| {
+            let is_ours = tx.execute(
+                "UPDATE destination SET lease_until = greatest(lease_until, now_ms() + $3) WHERE id = $1 AND token = $2",
+                &[(&self.id, Type::INT8), (&self.token, Type::INT8), (&lease, Type::INT8)],
+            )?;
+            if is_ours == 0 {
+                self.lease.is_lost.store(true, Ordering::Relaxed);
+                return Err(LedgerError::Lost(self.destination.repository.clone()));
+            }
+            work(tx)
+        })
+    }
+
+    fn count(&mut self, column: &str, by: i64) -> Result<(), Error> {
+        let sql = format!("UPDATE destination SET {column} = {column} + $2 WHERE id = $1");
+        Ok(self.note(|tx| tx.execute(&sql, &[(&self.id, Type::INT8), (&by, Type::INT8)]).map(drop))?)
+    }
+}
+
+impl WorkQueue for Held<'_> {
+    fn due(&self, now: Time, limit: usize, max_bytes: usize) -> Result<Vec<Entry>, Error> {
+        let parameters: [Parameter; 4] = [
+            (&self.id, Type::INT8),
+            (&now.millis(), Type::INT8),
+            (&(limit as i64), Type::INT8),
+            (&(max_bytes as i64), Type::INT8),
+        ];
+        Ok(self.connection().query(DUE, &parameters)?.iter().map(entry).collect::<Result<_, _>>()?)
+    }
+
+    fn due_state_requests(&self, now: Time, limit: usize) -> Result<Vec<StateEntry>, Error> {
+        let rows = self.connection().query(
+            "SELECT *, NULL AS last_error FROM state_request WHERE destination = $1 AND NOT done AND next_attempt <= $2 \
+             ORDER BY id LIMIT $3",
+            &[(&self.id, Type::INT8), (&now.millis(), Type::INT8), (&(limit as i64), Type::INT8)],
+        )?;
+        let entry = |row: &Row| {
+            let unreadable = |_| LedgerError::Unreadable { revision: row.get("revision") };
+            let request = serde_json::from_str(row.get("json")).map_err(unreadable)?;
+            Ok(StateEntry { id: row.get("id"), request, attempts: attempts(row) })
+        };
+        Ok(rows.iter().map(entry).collect::<Result<_, LedgerError>>()?)
+    }
+
+    fn save(&mut self, entries: &[&Entry]) -> Result<(), Error> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        // Rows are locked in one order: transactions of forwarders do the same.
+        let entries: Vec<&Entry> =
+            entries.iter().map(|entry| (entry.id, *entry)).collect::<BTreeMap<_, _>>().into_values().collect();
+        let all = |entry: &&Entry| (entry.attempts.clone(), entry.writes);
+        let attempts: Vec<(Attempts, _)> = entries.iter().map(all).collect();
+        let made = |entry: &&Entry| serde_json::to_string(&entry.made).expect("numbers become JSON");
+        let parameters: [Parameter; 11] = [
+            (&self.id, Type::INT8),
+            (&entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&attempts.iter().map(|(attempts, _)| attempts.is_over).collect::<Vec<_>>(), Type::BOOL_ARRAY),
+            (&attempts.iter().map(|(attempts, _)| i64::from(attempts.failed)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (
+                &attempts.iter().map(|(attempts, _)| attempts.first.map(Time::millis)).collect::<Vec<_>>(),
+                Type::INT8_ARRAY,
+            ),
+            (&attempts.iter().map(|(attempts, _)| attempts.next.millis()).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (
+                &attempts
+                    .iter()
+                    .map(|(attempts, _)| attempts.last_error.as_deref().map(without_nul))
+                    .collect::<Vec<_>>(),
+                Type::TEXT_ARRAY,
+            ),
+            (&entries.iter().map(|entry| entry.rally_ref.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&entries.iter().map(|entry| entry.existed).collect::<Vec<_>>(), Type::BOOL_ARRAY),
+            (
+                &attempts.iter().map(|(_, writes)| column_of(*writes).map(Time::millis)).collect::<Vec<_>>(),
+                Type::INT8_ARRAY,
+            ),
+            (&entries.iter().map(made).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+        ];
+        Ok(self.note(|tx| tx.execute(SAVE, &parameters).map(drop))?)
+    }
+
+    fn count_unknown_authors(&mut self, by: i64) -> Result<(), Error> {
+        self.count("unknown_authors", by)
+    }
+
+    fn count_requests(&mut self, by: i64) -> Result<(), Error> {
+        self.count("requests", by)
+    }
+
+    fn finish(&mut self, done: &[(&Entry, Outcome)], _destination: &str, now: Time) -> Result<(), Error> {
+        if done.is_empty() {
+            return Ok(());
+        }
+        let parameters: [Parameter; 6] = [
+            (&self.id, Type::INT8),
+            (&done.iter().map(|(entry, _)| entry.id).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&done.iter().map(|(_, outcome)| outcome.name()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&done.iter().map(|(entry, _)| entry.rally_ref.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&now.millis(), Type::INT8),
+            (&(now + self.settled_by).millis(), Type::INT8),
+        ];
+        Ok(self.note(|tx| tx.execute(FINISH, &parameters).map(drop))?)
+    }
+
+    fn save_state_requests(&mut self, entries: &[StateEntry]) -> Result<(), Error> {
+        let columns = |entry: &StateEntry| entry.attempts.clone();
+        let attempts: Vec<Attempts> = entries.iter().map(columns).collect();
+        let parameters: [Parameter; 6] = [
+            (&self.id, Type::INT8),
+            (&entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&attempts.iter().map(|attempts| attempts.is_over).collect::<Vec<_>>(), Type::BOOL_ARRAY),
+            (&attempts.iter().map(|attempts| i64::from(attempts.failed)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&attempts.iter().map(|attempts| attempts.first.map(Time::millis)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&attempts.iter().map(|attempts| attempts.next.millis()).collect::<Vec<_>>(), Type::INT8_ARRAY),
+        ];
+        Ok(self.note(|tx| {
+            tx.execute(
+                "UPDATE state_request SET done = given.done, json = CASE WHEN given.done THEN '' ELSE json END, \
+                 attempts = given.attempts::integer, first_attempt = given.first, next_attempt = given.next \
+                 FROM unnest($2::bigint[], $3::bool[], $4::bigint[], $5::bigint[], $6::bigint[]) \
+                 AS given (id, done, attempts, first, next) WHERE state_request.id = given.id AND destination = $1",
+                &parameters,
+            )
+            .map(drop)
+        })?)
+    }
+
+    fn give_up(&mut self, waiting_since_before: Time, reason: &str) -> Result<Vec<String>, Error> {
+        Ok(self.note(|tx| {
+            let rows = tx.query(
+                "UPDATE changeset SET state = 'dead', last_error = $3 WHERE destination = $1 AND state = 'pending' \
+                 AND greatest(entered_at, coalesce(first_attempt, 0)) < $2 RETURNING revision",
+                &[
+                    (&self.id, Type::INT8),
+                    (&waiting_since_before.millis(), Type::INT8),
+                    (&without_nul(reason), Type::TEXT),
+                ],
+            )?;
+            Ok(rows.iter().map(|row| row.get("revision")).collect())
+        })?)
+    }
+
+    fn pause(&self, _now: Time) -> Result<Option<Pause>, Error> {
+        Ok(self.pause.clone())
+    }
+
+    fn set_pause(&mut self, pause: Option<&Pause>) -> Result<(), Error> {
+        let json = |pause: &Pause| without_nul(&serde_json::to_string(pause).expect("plain data becomes JSON"));
+        let own = pause.filter(|pause| !pause.is_outage).map(json);
+        self.note(|tx| {
+            tx.execute(
+                "UPDATE destination SET pause = $2 WHERE id = $1",
+                &[(&self.id, Type::INT8), (&own, Type::TEXT)],
+            )?;
+            let account: Parameter = (&self.account, Type::TEXT);
+            match pause.filter(|pause| pause.is_outage) {
+                Some(outage) => tx.execute(
+                    "INSERT INTO pause (account, json, until) VALUES ($1, $2, $3) \
+                     ON CONFLICT (account) DO UPDATE SET json = $2, until = $3, probe_until = 0",
+                    &[account, (&json(outage), Type::TEXT), (&outage.until.millis(), Type::INT8)],
+                ),
+                None => tx.execute("DELETE FROM pause WHERE account = $1", &[account]),
+            }
+            .map(drop)
+        })?;
+        self.pause = pause.cloned();
+        Ok(())
+    }
+
+    fn cached(&self, kind: &str, key: &str, since: Time) -> Result<Option<String>, Error> {
+        let answer = self.cache.get(&(kind.to_owned(), key.to_owned()));
+        Ok(answer.filter(|(_, at)| *at >= since).map(|(value, _)| value.clone()))
+    }
+
+    fn remember(&mut self, kind: &str, answers: &[(String, String)], now: Time) -> Result<(), Error> {
+        let to_keep: BTreeMap<String, String> = answers
+            .iter()
+            .filter(|(key, _)| key.len() <= LONGEST_KEY)
+            .map(|(key, value)| (without_nul(key), without_nul(value)))
+            .collect();
+        let parameters: [Parameter; 5] = [
+            (&self.id, Type::INT8),
+            (&kind, Type::TEXT),
+            (&to_keep.keys().collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&to_keep.values().collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&now.millis(), Type::INT8),
+        ];
+        self.note(|tx| {
+            tx.execute(
+                "INSERT INTO cache SELECT $1, $2, key, value, $5 FROM unnest($3::text[], $4::text[]) AS given (key, value) \
+                 ON CONFLICT (destination, kind, key) DO UPDATE SET value = excluded.value, at = excluded.at",
+                &parameters,
+            )
+            .map(drop)
+        })?;
+        let answers = answers.iter().map(|(key, value)| ((kind.to_owned(), key.clone()), (value.clone(), now)));
+        self.cache.extend(answers);
+        Ok(())
+    }
+
+    fn forget(&mut self, kind: &str, key: Option<&str>) -> Result<(), Error> {
+        self.note(|tx| {
+            tx.execute(
+                "DELETE FROM cache WHERE destination = $1 AND kind = $2 AND key = coalesce($3, key)",
+                &[(&self.id, Type::INT8), (&kind, Type::TEXT), (&key.map(without_nul), Type::TEXT)],
+            )
+            .map(drop)
+        })?;
+        self.cache.retain(|(of_kind, of_key), _| of_kind != kind || key.is_some_and(|key| key != of_key));
+        Ok(())
+    }
+}
+
+fn entry(row: &Row) -> Result<Entry, LedgerError> {
+    let unreadable = |_| LedgerError::Unreadable { revision: row.get("revision") };
+    let time = |column: &str| row.get::<_, Option<i64>>(column).map(Time::from_millis);
+    Ok(Entry {
+        id: row.get("id"),
+        changeset: serde_json::from_str(row.get("json")).map_err(unreadable)?,
+        recorded_at: Time::from_millis(row.get("recorded_at")),
+        attempts: attempts(row),
+        rally_ref: row.get("rally_ref"),
+        existed: row.get("existed"),
+        writes: writes_of(time("settles_at")),
+        made: parse_made(row.get("made")),
+    })
+}
+
+fn attempts(row: &Row) -> Attempts {
+    Attempts {
+        failed: row.get::<_, i32>("attempts").unsigned_abs(),
+        first: row.get::<_, Option<i64>>("first_attempt").map(Time::from_millis),
+        next: Time::from_millis(row.get("next_attempt")),
+        last_error: row.get("last_error"),
+        is_over: false,
+    }
+}

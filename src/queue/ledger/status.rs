@@ -1,0 +1,256 @@
+//! Numbers and reasons for `rally-hook status`, and what workers tell of themselves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::connection::Parameter;
+use super::held::destination_of;
+use super::{Destination, LedgerError, Session, millis};
+use crate::queue::{DeadLetter, Pause};
+use crate::time::Time;
+
+/// If no worker was at work for longer, that time does not count against `retry_for`.
+const GAP: Duration = Duration::from_secs(60);
+/// How long a worker that tells nothing is shown.
+const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What the ledger has of one destination.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DestinationStatus {
+    pub pending: i64,
+    pub failed: i64,
+    pub delivered: i64,
+    pub existed: i64,
+    pub unlinked: i64,
+    pub state_requests: i64,
+    pub oldest_pending: Option<Time>,
+    pub next_attempt: Option<Time>,
+    pub unclear: i64,
+    pub unclear_until: Option<Time>,
+    pub last_delivery: Option<Time>,
+    pub last_error: Option<String>,
+    pub pause: Option<Pause>,
+    pub requests: i64,
+    pub unknown_authors: i64,
+    pub dead_letters: Vec<DeadLetter>,
+    /// Whether a worker holds it, and whether one tells that it is there.
+    pub is_held: bool,
+    pub has_worker: bool,
+    /// Changesets that were looked up again after another worker took over, and those of them that Rally has twice.
+    pub checked: i64,
+    pub doubles: i64,
+    /// The repositories that forward to it.
+    pub origins: Vec<OriginStatus>,
+}
+
+/// A repository that forwards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct OriginStatus {
+    pub host: String,
+    pub repository: String,
+    pub web: Option<String>,
+    pub forwarded_at: Time,
+}
+
+/// A worker, as it tells of itself.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct WorkerStatus {
+    pub id: String,
+    pub host: String,
+    pub version: String,
+    pub started_at: Time,
+    pub seen_at: Time,
+}
+
+/// What the ledger has of all.
+#[derive(Debug, Clone)]
+pub(crate) struct FleetStatus {
+    /// By the database's clock.
+    pub now: Time,
+    pub destinations: BTreeMap<Destination, DestinationStatus>,
+    pub workers: Vec<WorkerStatus>,
+    pub permits_in_use: i64,
+    /// Until when nothing is claimed, because the database is another one than before.
+    pub hold: Option<Time>,
+}
+
+const CHANGESETS: &str = "\
+    SELECT destination, count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILTER (WHERE state = 'dead') AS failed,
+        count(*) FILTER (WHERE state = 'delivered') AS delivered, count(*) FILTER (WHERE state = 'existed') AS existed,
+        count(*) FILTER (WHERE state = 'unlinked') AS unlinked, max(done_at) FILTER (WHERE state = 'delivered') AS last_delivery,
+        min(recorded_at) FILTER (WHERE state = 'pending') AS oldest, min(next_attempt) FILTER (WHERE state = 'pending') AS next,
+        count(*) FILTER (WHERE state = 'pending' AND settles_at > now_ms()) AS unclear,
+        max(settles_at) FILTER (WHERE state = 'pending') AS unclear_until,
+        (array_agg(last_error ORDER BY state DESC, id DESC) FILTER (WHERE last_error IS NOT NULL AND state IN ('pending', 'dead')))[1]
+            AS last_error
+    FROM changeset WHERE $1::bigint IS NULL OR destination = $1 GROUP BY destination";
+
+impl Session {
+    /// Returns how all destinations stand, or the one that is named.
+    pub(crate) fn fleet(&self, only: Option<&Destination>) -> Result<FleetStatus, LedgerError> {
+        let id = only.map(|only| self.id_of(only)).transpose()?.map(|id| id.unwrap_or(-1));
+        let only: [Parameter; 1] = [(&id, Type::INT8)];
+        let db = &self.connection;
+        let mut known: BTreeMap<i64, (Destination, DestinationStatus)> = BTreeMap::new();
+        for row in db.query("SELECT *, lease_until > now_ms() AND holder IS NOT NULL AS is_held FROM destination WHERE $1::bigint IS NULL OR id = $1", &only)? {
+            known.insert(row.get("id"), (destination_of(&row), of_destination(&row)));
+        }
+        for row in db.query(CHANGESETS, &only)? {
+            if let Some((_, status)) = known.get_mut(&row.get("destination")) {
+                add_changesets(status, &row);
+            }
+        }
+        for row in db.query(
+            "SELECT destination, count(*) AS count, min(next_attempt) AS next FROM state_request \
+             WHERE NOT done AND ($1::bigint IS NULL OR destination = $1) GROUP BY destination",
+            &only,
+        )? {
+            if let Some((_, status)) = known.get_mut(&row.get("destination")) {
+                status.state_requests = row.get("count");
+                status.next_attempt = [status.next_attempt, time(&row, "next")].into_iter().flatten().min();
+            }
+        }
+        for row in db.query(
+            "SELECT destination, revision, coalesce(last_error, '') AS reason FROM changeset \
+             WHERE state = 'dead' AND ($1::bigint IS NULL OR destination = $1) ORDER BY id",
+            &only,
+        )? {
+            if let Some((_, status)) = known.get_mut(&row.get("destination")) {
+                status.dead_letters.push(DeadLetter { revision: row.get("revision"), reason: row.get("reason") });
+            }
+        }
+        for row in
+            db.query("SELECT * FROM origin WHERE $1::bigint IS NULL OR destination = $1 ORDER BY host, git_dir", &only)?
+        {
+            if let Some((_, status)) = known.get_mut(&row.get("destination")) {
+                status.origins.push(origin(&row));
+            }
+        }
+        self.add_common(known)
+    }
+
+    /// Adds what concerns all destinations.
+    fn add_common(&self, known: BTreeMap<i64, (Destination, DestinationStatus)>) -> Result<FleetStatus, LedgerError> {
+        let db = &self.connection;
+        let row = db
+            .first(
+                "SELECT now_ms() AS now, (SELECT count(*) FROM permit WHERE lease_until > now_ms()) AS permits, \
+                 (SELECT value::bigint FROM meta WHERE key = 'hold') AS hold, (SELECT json FROM pause ORDER BY until DESC LIMIT 1) \
+                 AS outage",
+                &[],
+            )?
+            .expect("a row");
+        let now = Time::from_millis(row.get("now"));
+        let outage: Option<Pause> =
+            row.get::<_, Option<String>>("outage").and_then(|json| serde_json::from_str(&json).ok());
+        let workers: Vec<WorkerStatus> =
+            db.query("SELECT * FROM worker ORDER BY host, started_at", &[])?.iter().map(worker).collect();
+        let has_worker = workers.iter().any(|worker| !worker.is_gone(now));
+        let destinations = known.into_values().map(|(destination, mut status)| {
+            status.has_worker = has_worker;
+            status.pause = status.pause.or_else(|| outage.clone());
+            if let Some(pause) = &status.pause {
+                status.next_attempt = status.next_attempt.map(|next| next.max(pause.until));
+            }
+            (destination, status)
+        });
+        Ok(FleetStatus {
+            now,
+            destinations: destinations.collect(),
+            workers,
+            permits_in_use: row.get("permits"),
+            hold: time(&row, "hold").filter(|hold| *hold > now),
+        })
+    }
+
+    /// Tells that a worker is there. Time in which none was, or the database, does not count against `retry_for`.
+    pub(crate) fn tell(&self, id: &str, host: &str, version: &str) -> Result<(), LedgerError> {
+        self.connection.transaction(|tx| {
+            let row = tx.first("SELECT now_ms() - value::bigint AS gap FROM meta WHERE key = 'alive' FOR UPDATE", &[])?;
+            let gap: i64 = row.map_or(0, |row| row.get("gap"));
+            if gap > millis(GAP) {
+                for table in ["changeset", "state_request"] {
+                    let left = if table == "changeset" { "state = 'pending'" } else { "NOT done" };
+                    let sql = format!(
+                        "UPDATE {table} SET first_attempt = first_attempt + $1 WHERE first_attempt IS NOT NULL AND {left}"
+                    );
+                    tx.execute(&sql, &[(&gap, Type::INT8)])?;
+                }
+                tx.execute("UPDATE changeset SET entered_at = entered_at + $1 WHERE state = 'pending'", &[(&gap, Type::INT8)])?;
+            }
+            tx.execute("UPDATE meta SET value = now_ms()::text WHERE key = 'alive'", &[])?;
+            tx.execute(
+                "INSERT INTO worker VALUES ($1, $2, $3, now_ms(), now_ms()) ON CONFLICT (id) DO UPDATE SET seen_at = now_ms()",
+                &[(&id, Type::TEXT), (&host, Type::TEXT), (&version, Type::TEXT)],
+            )?;
+            tx.execute("DELETE FROM worker WHERE seen_at < now_ms() - $1", &[(&millis(REMEMBERED), Type::INT8)])?;
+            tx.execute("DELETE FROM artifact_lock WHERE lease_until < now_ms()", &[]).map(drop)
+        })
+    }
+
+    /// Tells that a worker has ended.
+    pub(crate) fn take_leave(&self, id: &str) -> Result<(), LedgerError> {
+        self.connection.execute("DELETE FROM worker WHERE id = $1", &[(&id, Type::TEXT)]).map(drop)
+    }
+}
+
+impl WorkerStatus {
+    /// Tells whether nothing was heard of it for so long that it is stopped, dead or cut off.
+    pub(crate) fn is_gone(&self, now: Time) -> bool {
+        now.since(self.seen_at) > GAP
+    }
+}
+
+fn time(row: &Row, column: &str) -> Option<Time> {
+    row.get::<_, Option<i64>>(column).map(Time::from_millis)
+}
+
+fn of_destination(row: &Row) -> DestinationStatus {
+    let pause = row.get::<_, Option<String>>("pause").and_then(|json| serde_json::from_str::<Pause>(&json).ok());
+    DestinationStatus {
+        pause,
+        requests: row.get("requests"),
+        unknown_authors: row.get("unknown_authors"),
+        checked: row.get("checked"),
+        doubles: row.get("doubles"),
+        is_held: row.get("is_held"),
+        ..DestinationStatus::default()
+    }
+}
+
+fn add_changesets(status: &mut DestinationStatus, row: &Row) {
+    status.pending = row.get("pending");
+    status.failed = row.get("failed");
+    status.delivered = row.get("delivered");
+    status.existed = row.get("existed");
+    status.unlinked = row.get("unlinked");
+    status.last_delivery = time(row, "last_delivery");
+    status.oldest_pending = time(row, "oldest");
+    status.next_attempt = time(row, "next");
+    status.unclear = row.get("unclear");
+    status.unclear_until = time(row, "unclear_until").filter(|_| status.unclear > 0);
+    status.last_error = row.get("last_error");
+}
+
+fn origin(row: &Row) -> OriginStatus {
+    OriginStatus {
+        host: row.get("host"),
+        repository: row.get("git_dir"),
+        web: row.get("web"),
+        forwarded_at: Time::from_millis(row.get("forwarded_at")),
+    }
+}
+
+fn worker(row: &Row) -> WorkerStatus {
+    WorkerStatus {
+        id: row.get("id"),
+        host: row.get("host"),
+        version: row.get("version"),
+        started_at: Time::from_millis(row.get("started_at")),
+        seen_at: Time::from_millis(row.get("seen_at")),
+    }
+}

@@ -1,0 +1,376 @@
+//! What a repository's queue forwards to the ledger, where there is one, and what it keeps of that.
+//!
+//! What the ledger has taken in leaves the queue, but is kept for some days: the database may lose the last of what it had
+//! committed, in a failover or a restore. The ledger counts the parcels of each queue, and so do we; if its count is behind
+//! ours, what it lacks is sent again. It takes in each revision once.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use super::{Error, Queue, Walked, count, meta, set_meta};
+use crate::commit::Tip;
+use crate::time::{CommitTime, Time};
+
+/// How long what was forwarded is kept.
+const KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
+/// How many changesets, and how many of other things, one transaction of the ledger takes in.
+const LARGEST: i64 = 500;
+/// And about how much text, in bytes: a message and a list of paths may have megabytes.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+const POSITION: &str = "ledger position";
+/// Up to which revision receipts were forwarded, in their order.
+const RECEIPTS_TO: &str = "receipts forwarded to";
+/// Follows all revisions.
+const ALL: &str = "~";
+
+/// A changeset as it is forwarded: with all that the queue knows of it. Times are those of this host's clock.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Waiting {
+    pub revision: String,
+    /// What is to be posted, as JSON; `None` if the commit cannot be read; empty if it is not to be posted any more.
+    pub facts: Option<String>,
+    pub recorded_at: Time,
+    pub is_dead: bool,
+    pub attempts: u32,
+    pub first_attempt: Option<Time>,
+    pub next_attempt: Time,
+    pub last_error: Option<String>,
+    pub rally_ref: Option<String>,
+    pub existed: bool,
+    pub settles_at: Option<Time>,
+    pub made: String,
+}
+
+/// A request for state changes as it is forwarded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct WaitingState {
+    pub revision: String,
+    pub json: String,
+    pub attempts: u32,
+    pub first_attempt: Option<Time>,
+    pub next_attempt: Time,
+    pub is_done: bool,
+}
+
+/// What is done with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Receipt {
+    pub revision: String,
+    pub outcome: String,
+    pub rally_ref: Option<String>,
+    pub at: Time,
+}
+
+/// A tip up to which everything has been recorded.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SeenTip {
+    pub walked: Walked,
+    pub tip: Tip,
+    pub is_covered: bool,
+}
+
+/// What one transaction of the ledger takes in.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Parcel {
+    pub changesets: Vec<Waiting>,
+    pub states: Vec<WaitingState>,
+    pub receipts: Vec<Receipt>,
+    /// Only once all changesets up to them are forwarded.
+    pub tips: Vec<SeenTip>,
+    /// What tips have been marked as seen for.
+    pub scopes: Vec<(Walked, String)>,
+    receipts_to: Option<String>,
+}
+
+impl Parcel {
+    fn is_empty(&self) -> bool {
+        self.changesets.is_empty() && self.states.is_empty() && self.receipts.is_empty() && self.tips.is_empty()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Changeset,
+    State,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Changeset => "changeset",
+            Kind::State => "state",
+        }
+    }
+}
+
+impl Queue {
+    /// Returns what tells this queue from all others.
+    pub(crate) fn id(&self) -> &str {
+        self.home().id()
+    }
+
+    /// Returns how many parcels the ledger has taken in, as far as is known here.
+    pub(crate) fn position(&self) -> Result<i64, Error> {
+        self.read(|db| Ok(meta(db, POSITION)?.unwrap_or(0)))
+    }
+
+    /// Returns the next of what is to be forwarded, if there is anything. Receipts are those of this destination.
+    pub(crate) fn parcel(&self, destination: &str) -> Result<Option<Parcel>, Error> {
+        self.read(|db| {
+            // One moment of the database: a tip stands for changesets that are read here too.
+            let snapshot = db.unchecked_transaction()?;
+            let parcel = read_parcel(&snapshot, destination)?;
+            Ok((!parcel.is_empty()).then_some(parcel))
+        })
+    }
+
+    /// Notes that the ledger has taken in a parcel. What was changed since it was read stays to be forwarded.
+    pub(crate) fn note_forwarded(&mut self, parcel: &Parcel, position: i64, now: Time) -> Result<(), Error> {
+        self.write(|tx| {
+            for waiting in &parcel.changesets {
+                let json = serde_json::to_string(waiting).expect("plain data becomes JSON");
+                keep(tx, Kind::Changeset, &waiting.revision, &json, position, now)?;
+                let left = tx
+                    .prepare_cached(
+                        "DELETE FROM changeset WHERE revision = ?1 AND NOT EXISTS \
+                         (SELECT 1 FROM facts WHERE changeset = id AND json <> coalesce(?2, ''))",
+                    )?
+                    .execute(params![waiting.revision, waiting.facts])?;
+                count(tx, "recorded", -(left as i64))?;
+            }
+            for waiting in &parcel.states {
+                let json = serde_json::to_string(waiting).expect("plain data becomes JSON");
+                keep(tx, Kind::State, &waiting.revision, &json, position, now)?;
+                tx.prepare_cached("DELETE FROM state_request WHERE revision = ?1")?.execute([&waiting.revision])?;
+            }
+            for SeenTip { walked, tip, is_covered } in &parcel.tips {
+                tx.prepare_cached("UPDATE seen_tip SET forwarded = 1 WHERE walked = ?1 AND id = ?2 AND covered = ?3")?
+                    .execute(params![walked.name(), tip.id, is_covered])?;
+            }
+            if let Some(to) = &parcel.receipts_to {
+                set_meta(tx, RECEIPTS_TO, to)?;
+            }
+            set_meta(tx, POSITION, &position.to_string())
+        })
+    }
+
+    /// Has all forwarded again that the ledger took in after its parcel of this number.
+    pub(crate) fn forward_again(&mut self, after: i64) -> Result<(), Error> {
+        self.write(|tx| {
+            tx.execute("UPDATE forwarded SET position = 0 WHERE position > ?1", [after])?;
+            tx.execute("UPDATE seen_tip SET forwarded = 0", [])?;
+            tx.execute("DELETE FROM meta WHERE key = ?1", [RECEIPTS_TO])?;
+            set_meta(tx, POSITION, &after.to_string())
+        })
+    }
+
+    /// Takes back what was forwarded: there is no ledger any more. Rally has most of it, and is asked before anything is
+    /// posted. Returns how many changesets that are.
+    pub(crate) fn take_back(&mut self) -> Result<usize, Error> {
+        if self.position()? == 0 {
+            return Ok(0);
+        }
+        self.write(|tx| {
+            let mut changesets = 0;
+            for json in kept(tx, Kind::Changeset, "position >= 0")? {
+                // What was withdrawn stays so.
+                let Ok(waiting) = serde_json::from_str::<Waiting>(&json) else { continue };
+                if waiting.facts.as_deref() != Some("") {
+                    changesets += usize::from(insert(tx, &waiting)?);
+                }
+            }
+            for json in kept(tx, Kind::State, "position >= 0")? {
+                let Ok(WaitingState { revision, json, attempts, first_attempt, next_attempt, is_done }) =
+                    serde_json::from_str(&json)
+                else {
+                    continue;
+                };
+                // The ledger has made the changes that it was given time for; to make one twice could undo a person's.
+                tx.execute(
+                    "INSERT OR IGNORE INTO state_request (revision, json, attempts, first_attempt, next_attempt, done) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    params![revision, json, attempts, first_attempt, next_attempt, is_done],
+                )?;
+            }
+            tx.execute("DELETE FROM forwarded", [])?;
+            tx.execute("UPDATE seen_tip SET forwarded = 0", [])?;
+            tx.execute("DELETE FROM meta WHERE key IN (?1, ?2)", [RECEIPTS_TO, POSITION])?;
+            Ok(changesets)
+        })
+    }
+
+    /// Drops what was forwarded so long ago that no database has lost it unnoticed.
+    pub(crate) fn tidy_outbox(&mut self, now: Time) -> Result<(), Error> {
+        self.write(|tx| tx.execute("DELETE FROM forwarded WHERE position > 0 AND at < ?1", [now - KEPT]).map(drop))
+    }
+
+    /// Has a commit that was forwarded taken out of the ledger again, unless something of it was sent.
+    pub(super) fn withdraw_forwarded(tx: &Transaction, revision: &str) -> rusqlite::Result<()> {
+        let json: Option<String> = tx
+            .query_row("SELECT json FROM forwarded WHERE kind = 'changeset' AND revision = ?1", [revision], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        let Some(mut waiting) = json.and_then(|json| serde_json::from_str::<Waiting>(&json).ok()) else {
+            return Ok(());
+        };
+        waiting.facts = Some(String::new());
+        let json = serde_json::to_string(&waiting).expect("plain data becomes JSON");
+        tx.execute(
+            "UPDATE forwarded SET json = ?2, position = 0 WHERE kind = 'changeset' AND revision = ?1",
+            [revision, &json],
+        )
+        .map(drop)
+    }
+}
+
+fn keep(tx: &Transaction, kind: Kind, revision: &str, json: &str, position: i64, now: Time) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT OR REPLACE INTO forwarded VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![kind.name(), revision, json, position, now])
+        .map(drop)
+}
+
+/// Returns what is kept of one kind, where this holds.
+fn kept(db: &Connection, kind: Kind, condition: &str) -> rusqlite::Result<Vec<String>> {
+    let mut select = db
+        .prepare(&format!("SELECT json FROM forwarded WHERE kind = ?1 AND {condition} ORDER BY rowid LIMIT 1000000"))?;
+    let rows = select.query_map([kind.name()], |row| row.get(0))?;
+    rows.collect()
+}
+
+fn read_parcel(db: &Connection, destination: &str) -> rusqlite::Result<Parcel> {
+    let mut parcel = Parcel { scopes: scopes(db)?, ..Parcel::default() };
+    read_receipts(db, destination, &mut parcel)?;
+    let again = db
+        .prepare("SELECT json FROM forwarded WHERE position = 0 ORDER BY rowid LIMIT ?1")?
+        .query_map([LARGEST], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
+    for json in &again {
+        if let Ok(waiting) = serde_json::from_str(json) {
+            parcel.changesets.push(waiting);
+        } else if let Ok(waiting) = serde_json::from_str(json) {
+            parcel.states.push(waiting);
+        }
+    }
+    let all_changesets = again.len() < LARGEST as usize && read_changesets(db, &mut parcel)?;
+    let mut states = db.prepare("SELECT * FROM state_request ORDER BY id LIMIT ?1")?;
+    let rows = states.query_map([LARGEST], |row| {
+        Ok(WaitingState {
+            revision: row.get("revision")?,
+            json: row.get("json")?,
+            attempts: row.get("attempts")?,
+            first_attempt: row.get("first_attempt")?,
+            next_attempt: row.get("next_attempt")?,
+            is_done: row.get("done")?,
+        })
+    })?;
+    let before = parcel.states.len();
+    for row in rows {
+        parcel.states.push(row?);
+    }
+    if all_changesets && parcel.states.len() - before < LARGEST as usize {
+        parcel.tips = tips(db)?;
+    }
+    Ok(parcel)
+}
+
+fn scopes(db: &Connection) -> rusqlite::Result<Vec<(Walked, String)>> {
+    let scope = |walked: Walked| Ok(meta::<String>(db, walked.scope_key())?.map(|scope| (walked, scope)));
+    let scopes: rusqlite::Result<Vec<Option<_>>> = [Walked::Commits, Walked::States].into_iter().map(scope).collect();
+    Ok(scopes?.into_iter().flatten().collect())
+}
+
+fn read_receipts(db: &Connection, destination: &str, parcel: &mut Parcel) -> rusqlite::Result<()> {
+    let from: String = meta(db, RECEIPTS_TO)?.unwrap_or_default();
+    if from == ALL {
+        return Ok(());
+    }
+    let mut select =
+        db.prepare("SELECT * FROM receipt WHERE revision > ?1 AND destination IN (?2, '') ORDER BY revision LIMIT ?3")?;
+    let rows = select.query_map(params![from, destination, LARGEST], |row| {
+        Ok(Receipt {
+            revision: row.get("revision")?,
+            outcome: row.get("outcome")?,
+            rally_ref: row.get("rally_ref")?,
+            at: row.get("at")?,
+        })
+    })?;
+    parcel.receipts = rows.collect::<rusqlite::Result<_>>()?;
+    let last = parcel.receipts.last().filter(|_| parcel.receipts.len() == LARGEST as usize);
+    parcel.receipts_to = Some(last.map_or_else(|| ALL.to_owned(), |receipt| receipt.revision.clone()));
+    Ok(())
+}
+
+/// Returns whether these are all that there are.
+fn read_changesets(db: &Connection, parcel: &mut Parcel) -> rusqlite::Result<bool> {
+    let mut select = db.prepare("SELECT * FROM changeset LEFT JOIN facts ON changeset = id ORDER BY id LIMIT ?1")?;
+    let mut rows = select.query([LARGEST])?;
+    let (mut number, mut bytes) = (0, 0);
+    while let Some(row) = rows.next()? {
+        let waiting = waiting(row)?;
+        (number, bytes) = (number + 1, bytes + waiting.facts.as_ref().map_or(0, String::len));
+        parcel.changesets.push(waiting);
+        if bytes > MAX_BYTES {
+            return Ok(false);
+        }
+    }
+    Ok(number < LARGEST)
+}
+
+fn waiting(row: &Row) -> rusqlite::Result<Waiting> {
+    Ok(Waiting {
+        revision: row.get("revision")?,
+        facts: row.get("json")?,
+        recorded_at: row.get("recorded_at")?,
+        is_dead: row.get("dead")?,
+        attempts: row.get("attempts")?,
+        first_attempt: row.get("first_attempt")?,
+        next_attempt: row.get("next_attempt")?,
+        last_error: row.get("last_error")?,
+        rally_ref: row.get("rally_ref")?,
+        existed: row.get("existed")?,
+        settles_at: row.get("settles_at")?,
+        made: row.get("made")?,
+    })
+}
+
+fn insert(tx: &Transaction, waiting: &Waiting) -> rusqlite::Result<bool> {
+    let inserted = tx.execute(
+        "INSERT OR IGNORE INTO changeset (revision, recorded_at, dead, attempts, first_attempt, next_attempt, last_error, \
+         rally_ref, existed, settles_at, made) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 \
+         WHERE NOT EXISTS (SELECT 1 FROM receipt WHERE revision = ?1)",
+        params![
+            waiting.revision,
+            waiting.recorded_at,
+            waiting.is_dead,
+            waiting.attempts,
+            waiting.first_attempt,
+            waiting.next_attempt,
+            waiting.last_error,
+            waiting.rally_ref,
+            waiting.existed,
+            waiting.settles_at,
+            waiting.made
+        ],
+    )?;
+    if inserted > 0 {
+        if let Some(facts) = &waiting.facts {
+            tx.execute("INSERT INTO facts VALUES (?1, ?2)", params![tx.last_insert_rowid(), facts])?;
+        }
+        count(tx, "recorded", 1)?;
+    }
+    Ok(inserted > 0)
+}
+
+fn tips(db: &Connection) -> rusqlite::Result<Vec<SeenTip>> {
+    let mut select = db.prepare("SELECT * FROM seen_tip WHERE forwarded = 0")?;
+    let rows = select.query_map([], |row| {
+        let walked: String = row.get("walked")?;
+        let walked = if walked == Walked::States.name() { Walked::States } else { Walked::Commits };
+        let tip = Tip { id: row.get("id")?, time: row.get::<_, CommitTime>("time")? };
+        Ok(SeenTip { walked, tip, is_covered: row.get("covered")? })
+    })?;
+    rows.collect()
+}

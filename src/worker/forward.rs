@@ -1,0 +1,133 @@
+//! Hands what a repository's queue holds over to the ledger, and asks it what other servers have recorded.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::at_work;
+use super::fleet::{self, Identity};
+use super::ledgers::{Ledgers, destination};
+use crate::clock::now;
+use crate::config::{Config, StoreAccess};
+use crate::deliver::{Event, Observer};
+use crate::queue::{self, Origin, Queue, Session, Taken, WorkQueue};
+use crate::record::EVERYTHING;
+use crate::text::with_causes;
+use crate::vcs::Repository;
+
+/// What is left of a repository in the ledger.
+pub(super) struct Left {
+    /// Another worker delivers it, or it is too early.
+    pub is_busy: bool,
+    /// In what time something is due, if anything waits.
+    pub due_in: Option<Duration>,
+}
+
+/// A repository, with what is needed to forward from it.
+pub(crate) struct Forwarder<'f> {
+    pub repo_dir: &'f Path,
+    pub config: &'f Config,
+    pub access: &'f StoreAccess,
+    pub ledgers: &'f Ledgers,
+    /// What this host is called.
+    pub host: &'f str,
+}
+
+impl Forwarder<'_> {
+    /// Forwards all that the queue holds. If `checks`, also finds out whether the ledger has lost what it had taken in.
+    pub(super) fn forward(&self, queue: &mut Queue, checks: bool, observe: Observer) -> Result<(), queue::Error> {
+        let from = self.config.destination();
+        if queue.parcel(&from)?.is_none() && !(checks && queue.position()? > 0) {
+            return Ok(());
+        }
+        let forwarded = self.ledgers.with(self.access, |session| self.send(session, queue, &from, observe));
+        let error = forwarded.as_ref().err().map(|error| with_causes(error));
+        if let Some(error) = error.as_ref().filter(|_| queue.ledger_contact().is_ok_and(|last| last.error != error)) {
+            observe(&Event::LedgerAway { error });
+        }
+        queue.note_ledger_contact(now(), error.as_deref())?;
+        forwarded?;
+        // It is of the time before there was a ledger.
+        if queue.pause(now())?.is_some() {
+            queue.set_pause(None)?;
+        }
+        queue.tidy_outbox(now())
+    }
+
+    fn send(&self, session: &Session, queue: &mut Queue, from: &str, observe: Observer) -> Result<(), queue::Error> {
+        session.settle(at_work(self.config))?;
+        let settings = serde_json::to_string(&self.config.posting()).expect("plain data becomes JSON");
+        let mut commits = 0;
+        loop {
+            let (id, position) = (queue.id().to_owned(), queue.position()?);
+            let there = session.position(&id)?;
+            if there < position {
+                session.hold(at_work(self.config))?;
+                observe(&Event::LedgerSetBack);
+                queue.forward_again(there)?;
+                continue;
+            }
+            let Some(parcel) = queue.parcel(from)? else { break };
+            let origin = Origin {
+                id: &id,
+                host: self.host,
+                git_dir: &self.repo_dir.to_string_lossy(),
+                web: self.config.repository.web.as_deref(),
+                position,
+                now: now(),
+            };
+            match session.forward(&destination(self.config), &settings, &origin, &parcel)? {
+                Taken::In(position) => queue.note_forwarded(&parcel, position, now())?,
+                // Somebody restored it just now.
+                Taken::Behind => continue,
+            }
+            commits += parcel.changesets.len();
+        }
+        if commits > 0 {
+            observe(&Event::Forwarded { commits });
+        }
+        Ok(())
+    }
+
+    /// Delivers what the ledger has of this repository. Returns what is left, unless this host has no credentials for Rally:
+    /// then other workers do it.
+    pub(super) fn deliver(
+        &self,
+        identity: &Identity,
+        observe: Observer,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Option<Left>, queue::Error> {
+        if self.config.rally.account_name().is_err() {
+            return Ok(None);
+        }
+        self.ledgers.with(self.access, |session| {
+            let is_busy = match fleet::deliver_one(session, self.config, identity, observe, is_stopped) {
+                Ok(is_busy) => is_busy,
+                Err(fleet::Error::Queue(error)) => return Err(error),
+                // The credentials were there just now.
+                Err(fleet::Error::Config(_)) => return Ok(None),
+            };
+            let due_in = session.due_in(&destination(self.config))?;
+            Ok(Some(Left { is_busy: is_busy && due_in.is_some(), due_in }))
+        })
+    }
+
+    /// Asks the ledger what other servers have recorded of a repository of which this one has recorded nothing: a replica
+    /// that takes over must not take for history what was pushed and not recorded. Returns whether they have.
+    pub(crate) fn learn_history(&self, repository: &Repository, queue: &mut Queue) -> Result<bool, queue::Error> {
+        if queue.is_initialised()? || queue.has_own_history()? {
+            return Ok(false);
+        }
+        let seen = self.ledgers.with(self.access, |session| session.seen(&destination(self.config)))?;
+        let walks = seen.map(|seen| seen.walks).unwrap_or_default();
+        // Another repository of that name has another history.
+        if !walks.iter().any(|(_, _, tips)| repository.has_any(tips)) {
+            queue.note_own_history()?;
+            return Ok(false);
+        }
+        for (walked, scope, tips) in walks {
+            let scope = if walked == queue::Walked::Commits { EVERYTHING } else { &scope };
+            queue.add_seen_tips(walked, &tips, scope)?;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,308 @@
+//! Many servers with one ledger: each commit is posted once, whichever servers saw it.
+
+use std::net::TcpListener;
+
+use serde_json::Value;
+
+use crate::support::fault::{errors, status};
+use crate::support::fleet::{Fleet, SHORT};
+use crate::support::postgres::{PgBouncer, ROLE};
+use crate::support::process::{deliverers, wait_for};
+use crate::support::{git, ran};
+
+const ALL: [usize; 3] = [0, 1, 2];
+
+/// Waits until the servers have forwarded all, and what their hooks have started has ended.
+fn wait_until_forwarded(fleet: &Fleet, hosts: &[usize]) {
+    for host in hosts {
+        wait_for("all to be forwarded", || {
+            let ran = fleet.run(*host, &["status", "--json"]);
+            ran.stdout.lines().all(|line| {
+                let status: Value = serde_json::from_str(line).expect("JSON");
+                status["ledger"]["unforwarded"] == 0 && status["unread_pushes"] == 0
+            })
+        });
+        wait_for("no process", || fleet.hosts[*host].git_dirs.iter().all(|git_dir| deliverers(git_dir).is_empty()));
+    }
+}
+
+#[test]
+fn what_two_servers_receive_at_once_is_posted_once() {
+    let Some(fleet) = Fleet::new(2, 3, SHORT) else { return };
+    let _workers = [fleet.worker(0), fleet.worker(1)];
+    let first = fleet.commit("US1: both");
+    fleet.push(&first, &[0, 1], &ALL);
+    let second = fleet.commit("US2: both");
+    fleet.push(&second, &[0, 1], &ALL);
+    fleet.wait_for_delivery(&[&first, &second], &ALL);
+    let requests = fleet.server.rally.requests();
+    let creates = requests.iter().filter(|request| request.path == "/scmrepository/create").count();
+    assert_eq!(creates, 3, "one SCMRepository each");
+}
+
+#[test]
+fn a_hook_only_forwards_and_its_process_ends() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
+    assert_eq!(fleet.postgres.sql("SELECT revision, state FROM changeset"), format!("{revision}|pending"));
+    assert!(fleet.server.rally.requests().is_empty(), "a worker is to ask Rally");
+    let ran = fleet.run(0, &["status"]);
+    assert!(ran.stdout.contains("no process") || !ran.success, "{ran:?}");
+}
+
+#[test]
+fn a_person_delivers_without_a_worker() {
+    let Some(fleet) = Fleet::new(2, 1, SHORT) else { return };
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0, 1], &[0]);
+    wait_until_forwarded(&fleet, &[0, 1]);
+    let ran = fleet.run_in(1, 0, &["deliver", "--wait"]).succeeds();
+    assert!(ran.stderr.contains("1 commit delivered"), "{ran:?}");
+    fleet.assert_delivered(&[&revision], &[0]);
+    let status: Value =
+        serde_json::from_str(&fleet.run_in(0, 0, &["status", "--json"]).succeeds().stdout).expect("JSON");
+    assert_eq!(
+        (&status["delivered"], &status["pending"]),
+        (&Value::from(1), &Value::from(0)),
+        "the other server knows"
+    );
+}
+
+#[test]
+fn a_database_that_is_down_holds_up_no_push_and_all_catches_up() {
+    let Some(fleet) = Fleet::new(2, 3, SHORT) else { return };
+    let _workers = [fleet.worker(0), fleet.worker(1)];
+    let first = fleet.commit("US1");
+    fleet.push(&first, &[0, 1], &ALL);
+    fleet.wait_for_delivery(&[&first], &ALL);
+    fleet.postgres.down();
+    let second = fleet.commit("US2");
+    fleet.push(&second, &[0], &ALL);
+    wait_for("status to say so", || {
+        let ran = fleet.run_in(0, 0, &["status"]);
+        !ran.success
+            && ran.stdout.contains("1 commit not forwarded")
+            && ran.stdout.contains("cannot reach the ledger at 127.0.0.1")
+    });
+    assert_eq!(fleet.server.changesets().len(), 3);
+    fleet.postgres.up();
+    fleet.wait_for_delivery(&[&first, &second], &ALL);
+}
+
+#[test]
+fn a_listener_that_never_answers_holds_up_no_push() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("it is bound").port();
+    fleet.configure(0, Some(&format!("postgres://{ROLE}@127.0.0.1:{port}/ledger")));
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &[0]);
+    let ran = fleet.run_in(0, 0, &["deliver"]).fails_with(1);
+    assert!(ran.stderr.contains("did not answer within"), "{ran:?}");
+    fleet.configure(0, Some(&fleet.postgres.url()));
+    fleet.run_in(0, 0, &["deliver", "--wait"]).succeeds();
+    fleet.assert_delivered(&[&revision], &[0]);
+}
+
+#[test]
+fn a_new_replica_takes_nothing_for_history_that_was_not_recorded() {
+    let Some(mut fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let first = fleet.commit("US1: recorded by the old primary");
+    fleet.push(&first, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
+    // Its hook does not run any more, and then another server takes over, with a copy of the repository only.
+    let hooks = fleet.hosts[0].git_dirs[0].join("hooks");
+    std::fs::rename(&hooks, hooks.with_extension("off")).expect("it is there");
+    let missed = fleet.commit("US2: missed");
+    fleet.push(&missed, &[0], &[0]);
+    let new = fleet.add_host(1);
+    let (from, to) = (fleet.hosts[0].git_dirs[0].display().to_string(), fleet.hosts[new].git_dirs[0].clone());
+    git(&to, &["fetch", "--quiet", &from, "+refs/*:refs/*"]);
+    let ran = fleet.run(new, &["install"]).succeeds();
+    assert!(ran.stderr.contains("other servers have recorded commits"), "{ran:?}");
+    let last = fleet.commit("US3: on the new primary");
+    fleet.push(&last, &[new], &[0]);
+    fleet.run(new, &["deliver"]);
+    fleet.wait_for_delivery(&[&first, &missed, &last], &[0]);
+}
+
+#[test]
+fn a_replica_without_install_asks_before_its_first_push_is_recorded() {
+    let Some(mut fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let old = fleet.clone.commit("US7: history", &[("a", Some("1")), ("b", Some("1"))]);
+    // It is there before the hook of a server that has another repository of this name is asked.
+    fleet.push(&old, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
+    let new = fleet.add_host(1);
+    let (from, to) = (fleet.hosts[0].git_dirs[0].display().to_string(), fleet.hosts[new].git_dirs[0].clone());
+    git(&to, &["fetch", "--quiet", &from, "+refs/*:refs/*"]);
+    // Only its hook is there, as a host copies it.
+    fleet.run(new, &["install"]).succeeds();
+    std::fs::remove_dir_all(to.join("rally-hook")).expect("its state");
+    let _ = std::fs::remove_file(to.join("rally-hook.queue"));
+    let missed = fleet.commit("US1: arrived by replication");
+    git(&to, &["fetch", "--quiet", &fleet.clone.path.display().to_string(), &format!("{missed}:refs/heads/main")]);
+    let last = fleet.commit("US2: pushed");
+    fleet.push(&last, &[new], &[0]);
+    wait_until_forwarded(&fleet, &[new]);
+    fleet.run(new, &["deliver"]);
+    fleet.wait_for_delivery(&[&old, &missed, &last], &[0]);
+}
+
+#[test]
+fn to_the_fleet_and_back_everything_is_delivered_once() {
+    let Some(fleet) = Fleet::without_hook(1, 1, SHORT, "") else { return };
+    fleet.configure(0, None);
+    fleet.install();
+    let git_dir = fleet.hosts[0].git_dirs[0].clone();
+    let mut revisions = Vec::new();
+    let queue_commits = |revisions: &mut Vec<String>, count: usize| {
+        let from = revisions.len();
+        revisions.extend((0..count).map(|number| fleet.commit(&format!("US{} {}", number % 9 + 1, from + number))));
+        // One process at a time: what it is to deliver waits.
+        fleet.server.rally.settings(|settings| settings.latency = std::time::Duration::ZERO);
+        fleet.push(revisions.last().expect("some"), &[0], &[0]);
+    };
+    queue_commits(&mut revisions, 60);
+    let all: Vec<&str> = revisions.iter().map(String::as_str).collect();
+    fleet.wait_for_delivery(&all, &[0]);
+    wait_for("no process", || deliverers(&git_dir).is_empty());
+    // Rally is down, so that these wait.
+    fleet.server.fail_all(status(503));
+    queue_commits(&mut revisions, 60);
+    fleet.migrate();
+    fleet.configure(0, Some(&fleet.postgres.url()));
+    let _ = fleet.run(0, &["deliver"]);
+    let state = || fleet.postgres.sql("SELECT state, count(*) FROM changeset GROUP BY state ORDER BY state");
+    wait_for("all in the ledger", || {
+        let _ = fleet.run(0, &["deliver"]);
+        state() == "delivered|60\npending|60"
+    });
+    fleet.server.rally.clear_faults();
+    // Half of it through the fleet, the rest after the way back.
+    let worker = fleet.worker(0);
+    fleet.server.rally.wait_until("some of them", |world| world.changesets().len() > 70);
+    drop(worker);
+    wait_for("leases to end", || {
+        fleet.postgres.sql("SELECT count(*) FROM destination WHERE lease_until > now_ms()") == "0"
+    });
+    fleet.configure(0, None);
+    fleet.run(0, &["deliver"]);
+    wait_for("all to be delivered", || fleet.run_in(0, 0, &["deliver", "--wait"]).success);
+    let all: Vec<&str> = revisions.iter().map(String::as_str).collect();
+    fleet.wait_for_delivery(&all, &[0]);
+    let status: Value =
+        serde_json::from_str(&fleet.run_in(0, 0, &["status", "--json"]).succeeds().stdout).expect("JSON");
+    assert_eq!((&status["pending"], &status["failed"]), (&Value::from(0), &Value::from(0)));
+}
+
+#[test]
+fn a_restore_from_before_is_noticed_and_what_it_lost_is_forwarded_again() {
+    let Some(fleet) = Fleet::new(2, 3, SHORT) else { return };
+    let first = fleet.commit("US1");
+    fleet.push(&first, &[0, 1], &ALL);
+    wait_until_forwarded(&fleet, &[0, 1]);
+    let yesterday = fleet.postgres.dump();
+    {
+        let _worker = fleet.worker(0);
+        let second = fleet.commit("US2");
+        fleet.push(&second, &[0], &ALL);
+        fleet.wait_for_delivery(&[&first, &second], &ALL);
+        let third = fleet.commit("US3");
+        fleet.push(&third, &[1], &ALL);
+        wait_until_forwarded(&fleet, &[1]);
+        fleet.postgres.restore(&yesterday);
+        let _other = fleet.worker(1);
+        fleet.wait_for_delivery(&[&first, &second, &third], &ALL);
+        wait_for("the ledger to have all again", || {
+            fleet.postgres.sql("SELECT count(*) FROM changeset WHERE state IN ('delivered', 'existed')") == "9"
+        });
+    }
+    fleet.assert_delivered(&[&first, &head(&fleet, 1), &head(&fleet, 0)], &ALL);
+}
+
+/// Returns the commit so many before the clone's last one.
+fn head(fleet: &Fleet, before: usize) -> String {
+    fleet.clone.git(&["rev-parse", &format!("HEAD~{before}")]).trim().to_owned()
+}
+
+#[test]
+fn pgbouncer_may_give_each_transaction_another_connection() {
+    let Some(fleet) = Fleet::new(2, 3, SHORT) else { return };
+    let Some(bouncer) = PgBouncer::start(&fleet.postgres) else { return };
+    fleet.configure_all(Some(&bouncer.url()));
+    let _workers = [fleet.worker(0), fleet.worker(1)];
+    let revisions = [1, 2, 3].map(|number| {
+        let revision = fleet.commit(&format!("US{number}"));
+        fleet.push(&revision, &[0, 1], &ALL);
+        revision
+    });
+    fleet.wait_for_delivery(&revisions.each_ref().map(String::as_str), &ALL);
+}
+
+#[test]
+fn dead_letters_of_the_ledger_are_shown_retried_and_forgotten_from_any_server() {
+    let Some(fleet) = Fleet::new(2, 1, SHORT) else { return };
+    fleet.server.fail_all_with("/changeset/create", "US1", errors("Validation error: Changeset.Message is not for us"));
+    fleet.server.fail_all_with("/batch", "US1", errors("Validation error: Changeset.Message is not for us"));
+    let first = fleet.commit("US1");
+    fleet.push(&first, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
+    fleet.run(0, &["deliver"]).fails_with(1);
+    let ran = fleet.run_in(1, 0, &["status"]).fails_with(1);
+    assert!(ran.stdout.contains("failed     1") && ran.stdout.contains(&first), "{ran:?}");
+    fleet.server.rally.clear_faults();
+    fleet.run_in(1, 0, &["retry", &first[..8]]).succeeds();
+    fleet.assert_delivered(&[&first], &[0]);
+}
+
+#[test]
+fn no_secret_is_in_the_database() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
+    fleet.run(0, &["deliver"]);
+    fleet.wait_for_delivery(&[&revision], &[0]);
+    let dump = fleet.postgres.dump();
+    let key = std::fs::read_to_string(fleet.server.git_dir.join("api-key")).expect("the key");
+    assert!(dump.contains(&revision) && !dump.contains(key.trim()), "the key is in the dump");
+}
+
+#[test]
+fn the_fleet_is_shown_to_people_to_programs_and_to_prometheus() {
+    let Some(fleet) = Fleet::new(2, 2, SHORT) else { return };
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0, 1], &[0, 1]);
+    wait_until_forwarded(&fleet, &[0, 1]);
+    let fleet_status = fleet.status();
+    assert_eq!((&fleet_status["pending"], &fleet_status["schema"]), (&Value::from(2), &Value::from(1)));
+    let worker = fleet.worker(0);
+    fleet.wait_for_delivery(&[&revision], &[0, 1]);
+    wait_for("the ledger to know", || {
+        fleet.status()["delivered"] == 2 && fleet.status()["workers"].as_array().is_some_and(|all| all.len() == 1)
+    });
+    let text = ran(fleet.plain(0, &["status", "--fleet"])).succeeds().stdout;
+    assert!(text.contains("repo1 (Acme)") && text.contains("a worker of version"), "{text}");
+    let figures = ran(fleet.plain(0, &["status", "--fleet", "--prometheus"])).succeeds().stdout;
+    assert!(
+        figures.contains("rally_hook_fleet_delivered_total{repository=\"repo0\",workspace=\"Acme\"} 1"),
+        "{figures}"
+    );
+    worker.end();
+    assert_eq!(fleet.status()["workers"], Value::Array(Vec::new()), "it has taken its leave");
+}
+
+#[test]
+fn a_newer_ledger_and_one_without_tables_are_refused_with_what_to_do() {
+    let Some(fleet) = Fleet::without_hook(1, 1, SHORT, "") else { return };
+    let ran = ran(fleet.plain(0, &["status", "--fleet"])).fails_with(1);
+    assert!(ran.stderr.contains("is no ledger yet; run `rally-hook store migrate`"), "{ran:?}");
+    fleet.migrate();
+    fleet.migrate();
+    fleet.postgres.sql("UPDATE meta SET value = '99' WHERE key = 'version'");
+    let ran = crate::support::ran(fleet.plain(0, &["status", "--fleet"])).fails_with(1);
+    assert!(ran.stderr.contains("newer rally-hook (version 99"), "{ran:?}");
+}
