@@ -1,6 +1,6 @@
 //! `rally-hook status --fleet`: what all servers have forwarded to the ledger, who delivers it, and what is wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -99,9 +99,14 @@ impl Shown {
             trouble.push(format!("the worker on {} has not been heard of for {silent}", worker.host));
         }
         let waits = sum(|status| status.pending + status.state_requests) > 0;
-        if waits && !workers.iter().any(|worker| !worker.is_gone(*now)) {
-            trouble.push("no worker delivers what is queued; start `rally-hook worker` on a server".into());
-        }
+        let unattended: BTreeSet<&str> = destinations
+            .iter()
+            .filter(|(_, status)| status.pending + status.state_requests > 0 && !status.has_worker)
+            .map(|(destination, _)| destination.server.as_str())
+            .collect();
+        trouble.extend(unattended.iter().map(|server| {
+            format!("no worker delivers what is queued for {server}; start `rally-hook worker` with credentials for it")
+        }));
         let oldest = destinations.values().filter_map(|status| status.oldest_pending).min();
         let too_old =
             oldest.map(|oldest| now.since(oldest)).filter(|age| self.max_age.is_some_and(|limit| *age > limit));
@@ -121,6 +126,9 @@ impl Shown {
                 None => "no worker".to_owned(),
                 Some(worker) if worker.is_gone(*now) => {
                     format!("its worker was last heard of {} ago", self.ago(worker.seen_at))
+                }
+                Some(worker) if worker.server.is_none() => {
+                    format!("a worker of version {} that only forwards: it has no credentials", worker.version)
                 }
                 Some(worker) => format!("a worker of version {}", worker.version),
             };
@@ -191,7 +199,7 @@ impl Shown {
         };
         let worker = |worker: &WorkerStatus| {
             json!({
-                "id": worker.id, "host": worker.host, "version": worker.version,
+                "id": worker.id, "host": worker.host, "version": worker.version, "server": worker.server,
                 "started_at": worker.started_at.to_string(), "seen_at": worker.seen_at.to_string(),
                 "gone": worker.is_gone(*now),
             })

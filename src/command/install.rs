@@ -72,9 +72,11 @@ fn install_one(place: &Place, advice: &mut BTreeSet<&str>) -> Result<Ended, Erro
         tell(&format!("moved the queue from {} to {}", from.display(), to.display()));
     }
     let mut site = Site::with_config(repo_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;
-    advice.insert(mark_seen(&site)?);
     if config.is_ok() {
         site.settle_name(&mut Store::new(site.state.clone(), PATIENCE), None)?;
+    }
+    advice.insert(mark_seen(&site)?);
+    if config.is_ok() {
         tell(&format!("this repository {}", Naming::of(&site.config, &site.home).text()));
     }
     hooks::put(&repo_dir, config_file.as_deref())?;
@@ -116,6 +118,10 @@ fn mark_seen(site: &Site) -> Result<&'static str, Error> {
         }
     }
     site.mark_all_seen()?;
+    // Another server that takes over is to know from where this one has recorded.
+    if let Err(error) = site.forward() {
+        tell(&format!("the ledger is told of this repository later: {}", with_causes(&error)));
+    }
     Ok("the history that is there now counts as seen: it is not posted, unless you run `rally-hook backfill --all`")
 }
 

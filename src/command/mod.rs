@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use crate::cli::{Cli, Command, Place};
 use crate::clock::now;
-use crate::config::{self as configuration, Config, Level};
+use crate::config::{self as configuration, Config, Level, StoreAccess};
 use crate::environment::variable;
 use crate::files::Owners;
 use crate::log::Log;
@@ -258,16 +258,19 @@ impl Site {
     /// Returns whether they have.
     fn learn_history(&self) -> Result<bool, Error> {
         let Some(access) = self.config.queue.store_access()? else { return Ok(false) };
-        let host = process::host_name();
-        let forwarder = Forwarder {
-            repo_dir: &self.repo_dir,
-            config: &self.config,
-            access: &access,
-            ledgers: &self.ledgers,
-            host: &host,
-        };
         let repository = self.repository()?;
-        self.with_queue(|queue| Ok(forwarder.learn_history(&repository, queue)?))
+        self.with_queue(|queue| Ok(self.forwarder(&access).learn_history(&repository, queue)?))
+    }
+
+    /// Forwards what the queue holds to the ledger, if there is one.
+    fn forward(&self) -> Result<(), Error> {
+        let Some(access) = self.config.queue.store_access()? else { return Ok(()) };
+        self.with_queue(|queue| Ok(self.forwarder(&access).forward(queue, false, &mut |_| ())?))
+    }
+
+    fn forwarder<'s>(&'s self, access: &'s StoreAccess) -> Forwarder<'s> {
+        let Site { repo_dir, config, ledgers, .. } = self;
+        Forwarder { repo_dir, config, access, ledgers, host: process::host_name() }
     }
 
     /// Does some recording. What cannot be read is told on stderr and in the log.

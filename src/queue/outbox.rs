@@ -169,7 +169,8 @@ impl Queue {
     /// Takes back what was forwarded: there is no ledger any more. Rally has most of it, and is asked before anything is
     /// posted. Returns how many changesets that are.
     pub(crate) fn take_back(&mut self) -> Result<usize, Error> {
-        if self.position()? == 0 {
+        let is_any = "SELECT EXISTS (SELECT 1 FROM forwarded) OR EXISTS (SELECT 1 FROM meta WHERE key = ?1)";
+        if !self.read(|db| db.prepare_cached(is_any)?.query_row([POSITION], |row| row.get(0)))? {
             return Ok(0);
         }
         self.write(|tx| {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::ledgers::{Ledgers, destination};
 use super::{at_work, settings};
-use crate::clock::Deadline;
+use crate::clock::{Deadline, now};
 use crate::config::{self, Config, Level, Posting};
 use crate::deliver::{self, Delivery, Event, Pace};
-use crate::queue::{self, Destination, Held, Ledger, LedgerError, Session, WorkQueue};
+use crate::queue::{self, Destination, Held, Ledger, LedgerError, Session, WorkQueue, WorkerStatus};
 use crate::text::with_causes;
 
 /// How often the ledger is asked for something that is due, where nothing was.
@@ -161,8 +161,18 @@ impl<'f> Fleet<'f> {
         if session.is_none() {
             *session = Some(self.ledgers.ledger(&access)?.connect()?);
         }
-        let Identity { id, host } = &self.identity;
-        Ok(session.as_ref().expect("it is open").tell(id, host, env!("CARGO_PKG_VERSION"))?)
+        let Identity { id, host } = self.identity.clone();
+        let server = config.rally.account_name().is_ok().then(|| config.rally.server.clone());
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let (started_at, seen_at) = (now(), now());
+        Ok(session.as_ref().expect("it is open").tell(&WorkerStatus {
+            id,
+            host,
+            version,
+            server,
+            started_at,
+            seen_at,
+        })?)
     }
 
     fn tell_once(&self, error: String) {

@@ -29,12 +29,12 @@ pub(crate) struct Forwarder<'f> {
     pub access: &'f StoreAccess,
     pub ledgers: &'f Ledgers,
     /// What this host is called.
-    pub host: &'f str,
+    pub host: String,
 }
 
 impl Forwarder<'_> {
     /// Forwards all that the queue holds. If `checks`, also finds out whether the ledger has lost what it had taken in.
-    pub(super) fn forward(&self, queue: &mut Queue, checks: bool, observe: Observer) -> Result<(), queue::Error> {
+    pub(crate) fn forward(&self, queue: &mut Queue, checks: bool, observe: Observer) -> Result<(), queue::Error> {
         let from = self.config.destination();
         if queue.parcel(&from)?.is_none() && !(checks && queue.position()? > 0) {
             return Ok(());
@@ -69,7 +69,7 @@ impl Forwarder<'_> {
             let Some(parcel) = queue.parcel(from)? else { break };
             let origin = Origin {
                 id: &id,
-                host: self.host,
+                host: &self.host,
                 git_dir: &self.repo_dir.to_string_lossy(),
                 web: self.config.repository.web.as_deref(),
                 position,

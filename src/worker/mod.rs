@@ -299,7 +299,7 @@ impl<'w> Worker<'w> {
         'w: 'f,
     {
         let Worker { repo_dir, ledgers, identity, .. } = *self;
-        Forwarder { repo_dir, config, access, ledgers, host: &identity.host }
+        Forwarder { repo_dir, config, access, ledgers, host: identity.host.clone() }
     }
 
     /// Records what a hook had no time for. If that fails the delivery of the rest goes on.

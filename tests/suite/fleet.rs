@@ -99,8 +99,10 @@ fn a_listener_that_never_answers_holds_up_no_push() {
     fleet.configure(0, Some(&format!("postgres://{ROLE}@127.0.0.1:{port}/ledger")));
     let revision = fleet.commit("US1");
     fleet.push(&revision, &[0], &[0]);
-    let ran = fleet.run_in(0, 0, &["deliver"]).fails_with(1);
-    assert!(ran.stderr.contains("did not answer within"), "{ran:?}");
+    wait_for("it to be given up", || {
+        let ran = fleet.run_in(0, 0, &["deliver"]);
+        ran.code == Some(1) && ran.stderr.contains("did not answer within")
+    });
     fleet.configure(0, Some(&fleet.postgres.url()));
     fleet.run_in(0, 0, &["deliver", "--wait"]).succeeds();
     fleet.assert_delivered(&[&revision], &[0]);
@@ -305,4 +307,100 @@ fn a_newer_ledger_and_one_without_tables_are_refused_with_what_to_do() {
     fleet.postgres.sql("UPDATE meta SET value = '99' WHERE key = 'version'");
     let ran = crate::support::ran(fleet.plain(0, &["status", "--fleet"])).fails_with(1);
     assert!(ran.stderr.contains("newer rally-hook (version 99"), "{ran:?}");
+}
+
+#[test]
+fn the_doctor_looks_at_the_ledger() {
+    let Some(fleet) = Fleet::new(2, 1, SHORT) else { return };
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0, 1], &[0]);
+    wait_until_forwarded(&fleet, &[0, 1]);
+    let ran = fleet.run_in(0, 0, &["doctor"]);
+    assert!(ran.stdout.contains("no worker delivers from it"), "{ran:?}");
+    let _worker = fleet.worker(1);
+    wait_for("the worker", || fleet.status()["workers"].as_array().is_some_and(|workers| !workers.is_empty()));
+    let ran = fleet.run_in(0, 0, &["doctor"]);
+    assert!(ran.stdout.contains("2 repositories of the fleet so far forward to repo0"), "{ran:?}");
+    fleet.postgres.sql("REVOKE UPDATE ON changeset FROM rally_hook");
+    let ran = fleet.run_in(0, 0, &["doctor"]);
+    assert!(ran.stdout.contains("this role may not use its tables"), "{ran:?}");
+    fleet.postgres.sql("GRANT UPDATE ON changeset TO rally_hook; ALTER DATABASE ledger SET synchronous_commit = off");
+    let ran = fleet.run_in(0, 0, &["doctor"]);
+    assert!(ran.stdout.contains("synchronous_commit is off"), "{ran:?}");
+}
+
+#[test]
+fn a_repository_may_not_name_a_ledger_of_its_own() {
+    let Some(fleet) = Fleet::without_hook(1, 1, SHORT, "") else { return };
+    let file = fleet.hosts[0].git_dirs[0].join("rally-hook.toml");
+    std::fs::write(&file, "queue.store = \"postgres://elsewhere.example/ledger\"").expect("it can be written");
+    let mut status = crate::support::hermetic(crate::support::program());
+    status.args(["config", "--repo"]).arg(&fleet.hosts[0].git_dirs[0]);
+    let ran = ran(status).fails_with(2);
+    assert!(ran.stderr.contains("does not say where queues lie"), "{ran:?}");
+}
+
+#[test]
+fn another_server_of_rally_has_workers_of_its_own() {
+    let Some(fleet) = Fleet::new(2, 1, SHORT) else { return };
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
+    // A worker for another server leaves it alone, and does not count as one.
+    let config = std::fs::read_to_string(&fleet.hosts[1].config).expect("it is there");
+    let other = config.replace(&fleet.server.rally.url(), "http://127.0.0.1:9");
+    fleet.server.write_private("host1.toml", &other);
+    let _worker = fleet.worker(1);
+    wait_for("the worker", || fleet.status()["workers"].as_array().is_some_and(|workers| !workers.is_empty()));
+    let ran = fleet.run_in(0, 0, &["status"]).fails_with(1);
+    assert!(ran.stdout.contains("no process is at work on it"), "{ran:?}");
+    fleet.server.rally.wait_for_quiet();
+    assert!(fleet.server.changesets().is_empty());
+}
+
+#[test]
+fn one_outage_is_found_out_by_one_worker_and_not_by_each_repository() {
+    let Some(fleet) = Fleet::new(1, 8, SHORT) else { return };
+    let all: Vec<usize> = (0..8).collect();
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &all);
+    wait_until_forwarded(&fleet, &[0]);
+    fleet.server.fail_all(status(503));
+    let _worker = fleet.worker(0);
+    wait_for("the outage to be known", || fleet.postgres.sql("SELECT count(*) FROM pause") == "1");
+    fleet.server.rally.wait_for_requests("some probes", |log| log.len() >= 12);
+    // Eight lanes begin at once; from then on there is one request for each attempt.
+    let attempts: u32 = fleet.postgres.sql("SELECT json::json->>'attempts' FROM pause").parse().expect("a number");
+    assert!(attempts >= 3, "{attempts} attempts, {} requests", fleet.server.rally.requests().len());
+    fleet.server.rally.clear_faults();
+    fleet.wait_for_delivery(&[&revision], &all);
+}
+
+#[test]
+fn a_message_that_is_edited_or_withdrawn_before_it_is_posted_counts_as_it_is_now() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let Some(svn) = crate::support::subversion::Subversion::without_hooks("payments") else { return };
+    svn.configure(&format!("{}store = {:?}\n", crate::support::DELIVER_LATER, fleet.postgres.url()));
+    let named = svn.git_dir.join("rally-hook.toml");
+    let config = std::fs::read_to_string(&named).expect("it is there");
+    std::fs::remove_file(&named).expect("it is there");
+    let config = svn.write_private("fleet.toml", &config);
+    let run = |arguments: &[&str]| {
+        let mut command = svn.command(arguments);
+        command.arg("--config").arg(&config);
+        ran(command)
+    };
+    run(&["install"]).succeeds();
+    let edited = svn.commit("US1: first", &["mkdir", "trunk/a"]);
+    let withdrawn = svn.commit("US2: not meant", &["mkdir", "trunk/b"]);
+    svn.fail_all(status(503));
+    let _ = run(&["deliver"]);
+    assert_eq!(fleet.postgres.sql("SELECT count(*) FROM changeset WHERE state = 'pending'"), "2");
+    svn.rally.clear_faults();
+    svn.set_revision_property(edited, "svn:log", "US3: edited");
+    svn.set_revision_property(withdrawn, "svn:log", "nothing");
+    run(&["deliver", "--wait"]).succeeds();
+    let held = svn.changesets();
+    assert_eq!(held.len(), 1, "{held:?}");
+    assert_eq!(held[0].artifacts, ["US3"]);
 }

@@ -1,5 +1,6 @@
 //! `rally-hook doctor`: is everything in place, and what is to be done where it is not.
 
+mod ledger;
 mod local;
 mod probe;
 mod rally;
@@ -80,6 +81,15 @@ fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Er
         doctor.say("name", local::name(naming, &repo_dir, &config, config_file.flatten().as_deref()))?;
         doctor.say("refs", look(local::refs))?;
         doctor.say("log", look(local::log))?;
+        if config.queue.store.is_some() {
+            // With the name under which the repository is posted.
+            let known = config.clone();
+            let check = move |repo_dir: &Path| {
+                Site::with_config(repo_dir.to_owned(), known)
+                    .map_or_else(|error| wrong(&error), |site| ledger::ledger(&site))
+            };
+            doctor.say("ledger", in_time(&repo_dir, check))?;
+        }
         doctor.say("authors", local::authors(&config))?;
         doctor.rally(&config, probes)?;
     }

@@ -39,9 +39,9 @@ const CLAIM: &str = "\
 
 const DUE: &str = "\
     SELECT * FROM (
-        SELECT changeset.*, json, sum(octet_length(json)) OVER (ORDER BY id) - octet_length(json) AS before
-        FROM changeset JOIN facts ON changeset = id
-        WHERE destination = $1 AND state = 'pending' AND next_attempt <= $2 ORDER BY id LIMIT $3) AS due
+        SELECT *, sum(octet_length(json)) OVER (ORDER BY id) - octet_length(json) AS before FROM (
+            SELECT changeset.*, json FROM changeset JOIN facts ON changeset = id
+            WHERE destination = $1 AND state = 'pending' AND next_attempt <= $2 ORDER BY id LIMIT $3) AS first) AS due
     WHERE before <= $4 ORDER BY id";
 
 const SAVE: &str = "\

@@ -133,6 +133,7 @@ CREATE TABLE worker (
     id         text PRIMARY KEY,
     host       text   NOT NULL,
     version    text   NOT NULL,
+    server     text,                            -- that it delivers to; null: it has no credentials, and only forwards
     started_at bigint NOT NULL,
     seen_at    bigint NOT NULL
 );

@@ -62,8 +62,21 @@ pub(crate) struct WorkerStatus {
     pub id: String,
     pub host: String,
     pub version: String,
+    /// The server that it delivers to; `None` if it only forwards.
+    pub server: Option<String>,
     pub started_at: Time,
     pub seen_at: Time,
+}
+
+/// What decides whether a ledger can be relied on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LedgerHealth {
+    /// By its clock.
+    pub now: Time,
+    /// The setting of that name.
+    pub synchronous_commit: String,
+    /// Whether this role may write to its tables.
+    pub may_write: bool,
 }
 
 /// What the ledger has of all.
@@ -133,6 +146,24 @@ impl Session {
         self.add_common(known)
     }
 
+    pub(crate) fn health(&self) -> Result<LedgerHealth, LedgerError> {
+        let row = self
+            .connection
+            .first(
+                "SELECT now_ms() AS now, current_setting('synchronous_commit') AS synchronous_commit, \
+                 bool_and(has_table_privilege(name, 'INSERT') AND has_table_privilege(name, 'UPDATE') \
+                 AND has_table_privilege(name, 'DELETE')) AS may_write \
+                 FROM unnest(ARRAY['changeset', 'facts', 'destination', 'origin', 'seen_tip', 'permit']) AS name",
+                &[],
+            )?
+            .expect("a row");
+        Ok(LedgerHealth {
+            now: Time::from_millis(row.get("now")),
+            synchronous_commit: row.get("synchronous_commit"),
+            may_write: row.get("may_write"),
+        })
+    }
+
     /// Adds what concerns all destinations.
     fn add_common(&self, known: BTreeMap<i64, (Destination, DestinationStatus)>) -> Result<FleetStatus, LedgerError> {
         let db = &self.connection;
@@ -149,9 +180,10 @@ impl Session {
             row.get::<_, Option<String>>("outage").and_then(|json| serde_json::from_str(&json).ok());
         let workers: Vec<WorkerStatus> =
             db.query("SELECT * FROM worker ORDER BY host, started_at", &[])?.iter().map(worker).collect();
-        let has_worker = workers.iter().any(|worker| !worker.is_gone(now));
         let destinations = known.into_values().map(|(destination, mut status)| {
-            status.has_worker = has_worker;
+            status.has_worker = workers
+                .iter()
+                .any(|worker| !worker.is_gone(now) && worker.server.as_ref() == Some(&destination.server));
             status.pause = status.pause.or_else(|| outage.clone());
             if let Some(pause) = &status.pause {
                 status.next_attempt = status.next_attempt.map(|next| next.max(pause.until));
@@ -168,7 +200,7 @@ impl Session {
     }
 
     /// Tells that a worker is there. Time in which none was, or the database, does not count against `retry_for`.
-    pub(crate) fn tell(&self, id: &str, host: &str, version: &str) -> Result<(), LedgerError> {
+    pub(crate) fn tell(&self, worker: &WorkerStatus) -> Result<(), LedgerError> {
         self.connection.transaction(|tx| {
             let row = tx.first("SELECT now_ms() - value::bigint AS gap FROM meta WHERE key = 'alive' FOR UPDATE", &[])?;
             let gap: i64 = row.map_or(0, |row| row.get("gap"));
@@ -184,8 +216,14 @@ impl Session {
             }
             tx.execute("UPDATE meta SET value = now_ms()::text WHERE key = 'alive'", &[])?;
             tx.execute(
-                "INSERT INTO worker VALUES ($1, $2, $3, now_ms(), now_ms()) ON CONFLICT (id) DO UPDATE SET seen_at = now_ms()",
-                &[(&id, Type::TEXT), (&host, Type::TEXT), (&version, Type::TEXT)],
+                "INSERT INTO worker VALUES ($1, $2, $3, $4, now_ms(), now_ms()) ON CONFLICT (id) DO UPDATE SET server = $4, \
+                 seen_at = now_ms()",
+                &[
+                    (&worker.id, Type::TEXT),
+                    (&worker.host, Type::TEXT),
+                    (&worker.version, Type::TEXT),
+                    (&worker.server, Type::TEXT),
+                ],
             )?;
             tx.execute("DELETE FROM worker WHERE seen_at < now_ms() - $1", &[(&millis(REMEMBERED), Type::INT8)])?;
             tx.execute("DELETE FROM artifact_lock WHERE lease_until < now_ms()", &[]).map(drop)
@@ -250,6 +288,7 @@ fn worker(row: &Row) -> WorkerStatus {
         id: row.get("id"),
         host: row.get("host"),
         version: row.get("version"),
+        server: row.get("server"),
         started_at: Time::from_millis(row.get("started_at")),
         seen_at: Time::from_millis(row.get("seen_at")),
     }
