@@ -129,10 +129,12 @@ Examples:
     #[command(after_help = "\
 For many repositories: set deliver = \"later\", and no push starts a process. It
 notices each push, records what missed hooks left out, and takes in new
-repositories by itself. It ends when it is asked to (SIGTERM).
+repositories by itself. It ends when it is asked to (SIGTERM). Where queue.store
+names a ledger, it forwards what is queued to it, and delivers from it.
 
 Examples:
-  rally-hook worker --all-repos /srv/git")]
+  rally-hook worker --all-repos /srv/git
+  rally-hook worker                         # only from the ledger")]
     Worker(Worker),
     /// Record commits on watched refs that no hook recorded
     #[command(after_help = "\
@@ -308,9 +310,9 @@ pub(crate) struct Deliver {
 
 #[derive(Debug, Args)]
 pub(crate) struct Worker {
-    /// The directory below which the repositories lie
+    /// The directory below which the repositories lie; may be left out where queue.store names a ledger
     #[arg(long, value_name = "DIR")]
-    pub all_repos: PathBuf,
+    pub all_repos: Option<PathBuf>,
     /// How often to look for new repositories, and for what hooks missed
     #[arg(long, value_name = "DURATION", default_value = "40s", value_parser = humantime::parse_duration)]
     pub every: Duration,

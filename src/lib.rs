@@ -11,7 +11,7 @@
 //! * [`vcs`]: what a repository answers: which commits are new, what one says and changes, what a range means.
 //! * [`changeset`]: a commit and the policy make what is to be posted.
 //! * [`record`]: from events to the queue. The only place in which repositories and the queue meet.
-//! * [`queue`]: the durable state.
+//! * [`queue`]: the durable state; with the ledger that many servers share.
 //! * [`deliver`]: what is due, and what becomes of it.
 //! * [`rally`]: Rally's objects, with the cache of look-ups.
 //! * [`wsapi`]: authentication, queries, batches and the API's errors.

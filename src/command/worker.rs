@@ -15,7 +15,7 @@ use super::deliver::turn;
 use super::fleet::Deliverers;
 use super::many::{Which, found, is_served, repositories};
 use super::poll::Polls;
-use super::{Ended, Error, RECORD, Site, state_base, state_dir};
+use super::{Ended, Error, RECORD, Site, state_base, state_dir, store};
 use crate::cli::{self, Place};
 use crate::clock::{Deadline, now};
 use crate::config::{Config, Level, StoreAccess};
@@ -38,8 +38,12 @@ const POLLS_BUSY: Duration = Duration::from_secs(1);
 
 pub(super) fn run(place: &Place, arguments: &cli::Worker) -> Result<Ended, Error> {
     // Tells a mistyped directory at once.
-    let root = &arguments.all_repos;
-    found(place, root, Which::All)?;
+    let root = arguments.all_repos.as_deref();
+    match root {
+        Some(root) => drop(found(place, root, Which::All)?),
+        // It delivers for other servers only.
+        None => drop(store::common(place)?),
+    }
     process::allow_many_files();
     let termination = process::wait_for_termination().map_err(Error::Notices)?;
     let notices = Notices::new(termination).map_err(Error::Notices)?;
@@ -269,7 +273,8 @@ impl Watched {
 
 /// The main thread.
 struct Watcher<'w> {
-    root: &'w Path,
+    /// `None` if it delivers for other servers only.
+    root: Option<&'w Path>,
     lanes: &'w Lanes<'w>,
     notices: Notices,
     repositories: HashMap<PathBuf, Watched>,
@@ -284,7 +289,9 @@ impl Watcher<'_> {
         prepare();
         self.look_at_all();
         let count = plural(self.repositories.len(), "repository");
-        tell(&format!("delivering for {count} below {}", self.root.display()));
+        if let Some(root) = self.root {
+            tell(&format!("delivering for {count} below {}", root.display()));
+        }
         tell_service_manager(&format!("READY=1\nSTATUS={count}"));
         let mut next_round = Deadline::after(self.lanes.every);
         while !process::is_terminated() {
@@ -311,8 +318,13 @@ impl Watcher<'_> {
 
     /// Finds new repositories, and what no notice tells of.
     fn look_at_all(&mut self) {
-        let repo_dirs: BTreeSet<PathBuf> =
-            repositories(self.root).into_iter().filter(|repo_dir| is_served(repo_dir)).collect();
+        let repo_dirs: BTreeSet<PathBuf> = self
+            .root
+            .map(repositories)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|repo_dir| is_served(repo_dir))
+            .collect();
         self.repositories.retain(|repo_dir, _| repo_dirs.contains(repo_dir));
         for repo_dir in &repo_dirs {
             if !self.repositories.contains_key(repo_dir)

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::support::fault::{errors, status};
 use crate::support::fleet::{Fleet, SHORT};
 use crate::support::postgres::{PgBouncer, ROLE};
-use crate::support::process::{deliverers, wait_for};
+use crate::support::process::{Service, deliverers, wait_for};
 use crate::support::{git, ran};
 
 const ALL: [usize; 3] = [0, 1, 2];
@@ -403,4 +403,20 @@ fn a_message_that_is_edited_or_withdrawn_before_it_is_posted_counts_as_it_is_now
     let held = svn.changesets();
     assert_eq!(held.len(), 1, "{held:?}");
     assert_eq!(held[0].artifacts, ["US3"]);
+}
+
+#[test]
+fn a_worker_without_repositories_delivers_for_other_servers() {
+    let Some(fleet) = Fleet::new(1, 2, SHORT) else { return };
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &[0, 1]);
+    wait_until_forwarded(&fleet, &[0]);
+    let worker = Service::start(fleet.plain(0, &["worker"]));
+    fleet.wait_for_delivery(&[&revision], &[0, 1]);
+    worker.end();
+    let without = fleet.server.write_private("without.toml", "[rally]\nworkspace = \"Acme\"\n");
+    let mut command = crate::support::hermetic(crate::support::program());
+    command.args(["worker", "--config"]).arg(without);
+    let ran = ran(command).fails_with(2);
+    assert!(ran.stderr.contains("names no ledger"), "{ran:?}");
 }
