@@ -2,7 +2,7 @@
 //!
 //! Each comparison runs both sides in turn for several rounds and prints their medians. Times of this machine mean
 //! little elsewhere; the ratios are what is promised. `--only=start`, `push`, `history`, `wide`, `delivery`, `many`,
-//! `svn` or `hg` runs a part; `--program=PATH` measures another build. With `--small` everything is done on little data, and the
+//! `svn`, `hg` or `ledger` runs a part; `--program=PATH` measures another build. With `--small` everything is done on little data, and the
 //! run fails if a ratio is off by more than a factor of three.
 
 #![expect(unsafe_code, reason = "wait4 tells what a child used")]
@@ -12,9 +12,12 @@
 mod common;
 mod delivery;
 mod history;
+mod ledger;
 mod many;
 mod measure;
 mod mercurial;
+#[path = "../common/postgres.rs"]
+mod postgres;
 mod push;
 mod subversion;
 
@@ -44,7 +47,7 @@ fn main() -> Result<ExitCode> {
     let program = arguments.iter().find_map(|argument| argument.strip_prefix("--program=")).map(PathBuf::from);
     let plan = Plan { program: program.map_or_else(build_program, Ok)?, small, repository };
     let mut table = Table::default();
-    let parts: [(&str, Measure); 8] = [
+    let parts: [(&str, Measure); 9] = [
         ("start", push::start_up),
         ("push", push::pushes),
         ("history", history::read),
@@ -53,6 +56,7 @@ fn main() -> Result<ExitCode> {
         ("many", many::many),
         ("svn", subversion::subversion),
         ("hg", mercurial::mercurial),
+        ("ledger", ledger::ledger),
     ];
     let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only="));
     for (_, measure) in parts.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {

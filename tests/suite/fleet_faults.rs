@@ -138,7 +138,8 @@ fn what_a_standby_had_not_received_is_forwarded_again_after_a_failover() {
     let standby = Postgres::standby_of(&fleet.postgres);
     let both = format!(
         "postgres://{ROLE}@127.0.0.1:{},127.0.0.1:{}/ledger?target_session_attrs=read-write",
-        fleet.postgres.port, standby.port
+        fleet.postgres.port(),
+        standby.port()
     );
     fleet.configure_all(Some(&both));
     let first = fleet.commit("US1");
