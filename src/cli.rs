@@ -11,9 +11,9 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 #[command(name = "rally-hook", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = "\
 As hook of a repository of Git, Subversion or Mercurial, it queues the new
-commits that mention artifacts such as US123 on disk. A process in the background
-delivers them to Rally, and retries. To begin, write /etc/rally-hook/config.toml
-(`rally-hook man rally-hook.toml` explains every key).
+commits that mention artifacts such as US123 on disk. A background process
+delivers them to Rally, and retries. To begin, write
+/etc/rally-hook/config.toml (see `rally-hook man rally-hook.toml`).
 
 Examples:
   rally-hook install --repo /srv/git/payments.git    # then push as usual
@@ -214,8 +214,8 @@ Examples:
     Doctor(Doctor),
     /// Prepare the database that many servers share
     #[command(after_help = "\
-The configuration's queue.store names the database. Other commands need no
-rights to change its tables.
+The configuration's queue.store names the database. Other commands do not need
+the right to create or alter tables.
 
 Examples:
   rally-hook store migrate --config /root/migrate.toml --grant rally_hook")]
@@ -339,7 +339,7 @@ pub(crate) struct Status {
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub max_age: Option<Duration>,
     /// Show what all servers have forwarded to the ledger, and who delivers it (see queue.store)
-    #[arg(long, conflicts_with = "all_repos")]
+    #[arg(long, conflicts_with_all = ["all_repos", "repo"])]
     pub fleet: bool,
     #[command(flatten)]
     pub many: Many,

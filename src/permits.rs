@@ -29,24 +29,24 @@ const MOST_PERMITS: usize = 12;
 const MOST_ARTIFACTS: usize = 50;
 
 /// What all who use an account share where more than this host does: the fleet that shares a ledger.
-pub(crate) trait Fleet: Send + Sync {
+pub(crate) trait FleetPermits: Send + Sync {
     /// Waits for a permit to send a request, which is over after this time.
     ///
     /// # Errors
     /// If nothing may be sent any more, with the reason.
-    fn permit(&self, lasts: Duration) -> Result<Held, String>;
+    fn permit(&self, lasts: Duration) -> Result<Guard, String>;
 
     /// Waits until no other request writes to these artifacts; not for ever, because a conflict is retried.
-    fn lock_artifacts(&self, ids: &[&str]) -> Option<Held>;
+    fn lock_artifacts(&self, ids: &[&str]) -> Option<Guard>;
 }
 
 /// What is given back when it is dropped.
-pub(crate) type Held = Box<dyn Send>;
+pub(crate) type Guard = Box<dyn Send>;
 
 /// What is shared with the processes that use the same account.
 pub(crate) struct Permits {
     shared: Option<Shared>,
-    fleet: Option<Arc<dyn Fleet>>,
+    fleet: Option<Arc<dyn FleetPermits>>,
     refused: Vec<Error>,
     limit: usize,
     reserved: Mutex<Option<Permit>>,
@@ -61,7 +61,7 @@ struct Shared {
 }
 
 /// Allows one request for as long as it lives.
-pub(crate) struct Permit(#[expect(dead_code, reason = "dropping it gives it back")] Option<Held>);
+pub(crate) struct Permit(#[expect(dead_code, reason = "dropping it gives it back")] Option<Guard>);
 
 /// Keeps others from the same thing for as long as it lives.
 struct Lock {
@@ -87,7 +87,7 @@ impl Permits {
     }
 
     /// Shares with a fleet instead of this host.
-    pub(crate) fn of_fleet(fleet: Arc<dyn Fleet>) -> Self {
+    pub(crate) fn of_fleet(fleet: Arc<dyn FleetPermits>) -> Self {
         let (reserved, taken) = (Mutex::default(), AtomicI64::new(0));
         Permits { shared: None, fleet: Some(fleet), refused: Vec::new(), limit: 0, reserved, taken }
     }
@@ -143,11 +143,11 @@ impl Permits {
             return fleet.permit(lasts).map(|held| Permit(Some(held)));
         }
         let file = self.shared.as_ref().and_then(|shared| shared.permit(self.limit).ok());
-        Ok(Permit(file.map(|file| Box::new(file) as Held)))
+        Ok(Permit(file.map(|file| Box::new(file) as Guard)))
     }
 
     /// Waits until no other request writes to these artifacts. To be called before a permit is taken.
-    pub(crate) fn lock_artifacts<'r>(&self, refs: impl Iterator<Item = &'r str>) -> Vec<Held> {
+    pub(crate) fn lock_artifacts<'r>(&self, refs: impl Iterator<Item = &'r str>) -> Vec<Guard> {
         // All take them in one order, so that no two wait for each other.
         let ids: BTreeSet<&str> = refs.filter_map(|rally_ref| rally_ref.rsplit('/').next()).collect();
         let ids: Vec<&str> = ids.into_iter().take(MOST_ARTIFACTS).collect();
@@ -155,7 +155,7 @@ impl Permits {
             (Some(fleet), _) if !ids.is_empty() => fleet.lock_artifacts(&ids).into_iter().collect(),
             (None, Some(shared)) => {
                 let lock = |id: &&str| shared.lock(&shared.name(&format!("artifact-{id}"))).ok();
-                ids.iter().filter_map(lock).map(|lock| Box::new(lock) as Held).collect()
+                ids.iter().filter_map(lock).map(|lock| Box::new(lock) as Guard).collect()
             }
             _ => Vec::new(),
         }
@@ -163,7 +163,7 @@ impl Permits {
 
     /// Waits until no other process looks for the SCMRepository that this text stands for, or creates it, whatever its
     /// account is. To be called before a permit is taken. In a fleet, who holds the destination is alone with it.
-    pub(crate) fn lock_repository(&self, repository: &str) -> Option<Held> {
+    pub(crate) fn lock_repository(&self, repository: &str) -> Option<Guard> {
         let lock = self.shared.as_ref()?.lock(&format!("{:016x}-scmrepository", hash(repository))).ok()?;
         Some(Box::new(lock))
     }

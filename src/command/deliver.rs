@@ -190,6 +190,9 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     }
     tell(&parts.join(", "));
     let reason = report.paused.as_ref().map(|pause| &pause.error).or(report.last_error.as_ref());
+    if let Some(why) = report.left_to_others.filter(|_| is_queued) {
+        tell(why);
+    }
     let is_told = is_queued || report.dead > 0 || report.unrecorded || report.unforwarded;
     if let Some(reason) = reason.filter(|_| is_told) {
         tell(reason);
@@ -197,7 +200,7 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     if status.unclear > 0 {
         tell(&unclear(status));
     }
-    if let Some(next) = status.next_attempt {
+    if let Some(next) = status.next_attempt.filter(|_| !report.unforwarded && report.left_to_others.is_none()) {
         let due = from_now(next.max(now()));
         tell(&format!("the next attempt is due {due}; `rally-hook deliver --now` tries at once"));
     }

@@ -1,11 +1,12 @@
 //! What `rally-hook worker` does for the ledger: threads that deliver what other servers have forwarded.
 
+use std::sync::Arc;
 use std::thread::Scope;
 
 use super::deliver::identity;
 use super::{Error, store};
 use crate::cli::Place;
-use crate::config::{self as configuration, Config, Level};
+use crate::config as configuration;
 use crate::deliver::Event;
 use crate::log::Log;
 use crate::messages::tell;
@@ -13,7 +14,7 @@ use crate::panics::caught_in_thread;
 use crate::process;
 use crate::queue::Destination;
 use crate::text::with_causes;
-use crate::worker::{Fleet, Identity, Ledgers};
+use crate::worker::{Fleet, Identity, Ledgers, Shared};
 
 /// How many destinations this worker delivers to at the same time. Requests are limited by permits.
 const LANES: usize = 8;
@@ -37,27 +38,40 @@ impl Deliverers {
         // What is wrong with the configuration is told of each repository.
         let Ok((config, access)) = store::common(&self.place) else { return };
         self.is_started = true;
-        let identity = identity();
+        let (identity, shared) = (identity(), Arc::new(Shared::default()));
         let place = ledgers.ledger(&access).map(|ledger| ledger.place().to_owned()).unwrap_or_default();
-        tell(&format!("delivering also from the ledger at {place}"));
+        match config.rally.has_credentials() {
+            true => tell(&format!("delivering from the ledger at {place}")),
+            false => tell(&format!(
+                "forwarding to the ledger at {place}; others deliver from it, for there are no credentials for Rally here"
+            )),
+        }
         for lane in 0..=LANES {
-            let (identity, config, named) = (identity.clone(), config.clone(), self.place.clone());
-            scope.spawn(move || run(lane, identity, &config, &named, ledgers));
+            let (identity, named, shared) = (identity.clone(), self.place.clone(), Arc::clone(&shared));
+            scope.spawn(move || run(lane, identity, &named, ledgers, &shared));
         }
     }
 }
 
 /// Works on one thread: the first one tells the ledger that this worker is there.
-fn run(lane: usize, identity: Identity, config: &Config, place: &Place, ledgers: &Ledgers) {
+fn run(lane: usize, identity: Identity, place: &Place, ledgers: &Ledgers, shared: &Shared) {
     let load = || configuration::load_common(place.config.as_deref());
     let observe = |destination: &Destination, event: &Event| {
+        let Ok(config) = load() else { return };
         let log = Log::of_service(&config.log, &destination.repository);
         log.write(event.level(), event.name(), &event.fields(), &event.to_string());
     };
-    let report = |_: Level, text: &str| tell(text);
-    let fleet = Fleet::new(identity, &load, ledgers, &observe, &report, &process::is_terminated);
+    let fleet = Fleet {
+        identity,
+        load: &load,
+        ledgers,
+        observe: &observe,
+        report: &|text| tell(text),
+        is_stopped: &process::is_terminated,
+        shared,
+    };
     while !process::is_terminated() {
-        let worked = caught_in_thread(|| if lane == 0 { fleet.keep_telling() } else { fleet.work() });
+        let worked = caught_in_thread(|| if lane == 0 { fleet.send_heartbeats() } else { fleet.work() });
         if let Err(panic) = worked {
             tell(&with_causes(&Error::Bug(panic)));
         }

@@ -77,7 +77,7 @@ impl Shown {
 
     /// Says what a person has to act on.
     fn trouble(&self) -> Vec<String> {
-        let FleetStatus { now, destinations, workers, hold, .. } = &self.fleet;
+        let FleetStatus { now, destinations, workers, blocked_until, .. } = &self.fleet;
         let mut trouble = Vec::new();
         let sum = |number: fn(&DestinationStatus) -> i64| destinations.values().map(number).sum::<i64>();
         if sum(|status| status.failed) > 0 {
@@ -87,8 +87,7 @@ impl Shown {
         }
         let pauses =
             destinations.values().filter_map(|status| status.pause.as_ref()).filter(|pause| pause.needs_person);
-        let mut errors: Vec<&str> = pauses.map(|pause| pause.error.as_str()).collect();
-        errors.dedup();
+        let errors: BTreeSet<&str> = pauses.map(|pause| pause.error.as_str()).collect();
         trouble.extend(errors.into_iter().map(|error| format!("delivery stops until somebody acts: {error}")));
         if sum(|status| status.doubles) > 0 {
             let doubles = plural(sum(|status| status.doubles), "commit");
@@ -111,9 +110,10 @@ impl Shown {
         let too_old =
             oldest.map(|oldest| now.since(oldest)).filter(|age| self.max_age.is_some_and(|limit| *age > limit));
         trouble.extend(too_old.map(|age| format!("something has waited for {}", whole_seconds(age))));
-        if let (Some(hold), true) = (hold, waits) {
-            trouble
-                .push(format!("nothing is delivered until {hold}, because the ledger was restored or has failed over"));
+        if let (Some(until), true) = (blocked_until, waits) {
+            trouble.push(format!(
+                "nothing is delivered until {until}, because the ledger was restored or has failed over"
+            ));
         }
         trouble
     }
@@ -156,14 +156,16 @@ impl Shown {
     }
 
     fn line(&self, destination: &Destination, status: &DestinationStatus) -> [String; 7] {
-        let Destination { workspace, repository, .. } = destination;
+        let Destination { workspace, repository, server } = destination;
+        let is_one = self.fleet.destinations.keys().all(|other| other.server == *server);
+        let place: Vec<&str> = [workspace.as_str()].into_iter().chain((!is_one).then_some(server.as_str())).collect();
         let since = |time: Option<Time>| time.map(|time| self.ago(time)).unwrap_or_default();
         let note = match &status.pause {
             Some(pause) => printable(&pause.error).into_owned(),
             None => status.last_error.as_deref().map(|error| printable(error).into_owned()).unwrap_or_default(),
         };
         [
-            printable(&format!("{repository} ({workspace})")).into_owned(),
+            printable(&format!("{repository} ({})", place.join(", "))).into_owned(),
             status.pending.to_string(),
             since(status.oldest_pending),
             status.failed.to_string(),
@@ -174,7 +176,7 @@ impl Shown {
     }
 
     fn json(&self) -> String {
-        let FleetStatus { now, destinations, workers, permits_in_use, hold } = &self.fleet;
+        let FleetStatus { now, destinations, workers, permits_in_use, blocked_until } = &self.fleet;
         let date = |time: Option<Time>| time.map(|time| time.to_string());
         let repository = |(destination, status): (&Destination, &DestinationStatus)| {
             let origin = |host: &str, repository: &str, web: &Option<String>, at: Time| json!({"host": host, "repository": repository, "web": web, "forwarded_at": at.to_string()});
@@ -222,7 +224,7 @@ impl Shown {
             "checked": total(|status| status.checked),
             "doubles": total(|status| status.doubles),
             "permits_in_use": permits_in_use,
-            "held_until": date(*hold),
+            "blocked_until": date(*blocked_until),
             "servers": self.servers().into_iter().map(server).collect::<Vec<_>>(),
             "workers": workers.iter().map(worker).collect::<Vec<_>>(),
             "repositories": destinations.iter().map(repository).collect::<Vec<_>>(),
@@ -264,10 +266,11 @@ impl Shown {
         for (name, kind, help, value) in figures {
             let _ = writeln!(text, "# HELP rally_hook_fleet_{name} {help}\n# TYPE rally_hook_fleet_{name} {kind}");
             for (destination, status) in destinations {
-                let (repository, workspace) =
-                    (prometheus::label(&destination.repository), prometheus::label(&destination.workspace));
+                let [repository, workspace, server] =
+                    [&destination.repository, &destination.workspace, &destination.server]
+                        .map(|text| prometheus::label(text));
                 if let Some(value) = value(status, *now) {
-                    let labels = format!("repository=\"{repository}\",workspace=\"{workspace}\"");
+                    let labels = format!("repository=\"{repository}\",workspace=\"{workspace}\",server=\"{server}\"");
                     let _ = writeln!(text, "rally_hook_fleet_{name}{{{labels}}} {value}");
                 }
             }

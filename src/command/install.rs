@@ -104,17 +104,19 @@ fn mark_seen(site: &Site) -> Result<&'static str, Error> {
     match site.learn_history() {
         Ok(true) => {
             return Ok(
-                "other servers have recorded commits of this repository: what they have not is recorded with the next push, \
-                 or by `rally-hook catch-up`",
+                "other servers have recorded commits of this repository: those that no server has recorded are recorded with \
+                 the next push, or by `rally-hook catch-up`",
             );
         }
         Ok(false) => {}
         Err(error) => {
             tell(&format!(
-                "whether other servers have recorded commits of this repository is not known: {}",
+                "cannot ask the ledger whether other servers have recorded commits of this repository: {}",
                 with_causes(&error)
             ));
-            return Ok("the ledger is asked for it before the first push is recorded");
+            return Ok(
+                "the first push is recorded once the ledger has answered whether other servers have recorded this repository",
+            );
         }
     }
     site.mark_all_seen()?;

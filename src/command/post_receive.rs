@@ -329,7 +329,9 @@ fn reason(unfinished: Unfinished) -> &'static str {
     match unfinished {
         Unfinished::Busy => "another process is recording commits",
         Unfinished::OutOfTime => "there are many",
-        Unfinished::OthersUnknown => "the ledger is asked first what other servers have recorded",
+        Unfinished::OthersUnknown => {
+            "the ledger must first tell what other servers have recorded, and a hook does not wait for it"
+        }
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Facts {
     naming: Option<Naming>,
     /// What there is behind the queue, if the configuration names a ledger.
     ledger: Option<Ledger>,
+    /// How many commits a ledger has taken in that is not used any more.
+    to_take_back: i64,
 }
 
 /// What the ledger has of a repository.
@@ -142,6 +144,7 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>, ledgers: &Arc<Ledg
         rally: config.as_ref().ok().map(|config| config.rally.clone()),
         config_error: config.err(),
         is_initialised,
+        to_take_back: if ledger.is_none() { site.with_queue(|queue| Ok(queue.count_forwarded()?))? } else { 0 },
         ledger,
     })
 }
@@ -210,7 +213,8 @@ impl Facts {
     /// Tells whether no push was ever recorded, nor what was there before.
     fn is_unused(&self) -> bool {
         let Status { lost, recorded, pushes, .. } = self.status;
-        !self.is_initialised && !lost && recorded == 0 && pushes == 0
+        // With a ledger, that is asked first.
+        !self.is_initialised && !lost && recorded == 0 && pushes == 0 && self.ledger.is_none()
     }
 
     /// Returns what a person has to act on, in a few words, the gravest first.
@@ -367,6 +371,11 @@ fn human(facts: &Facts) -> String {
     add(status.lost, format!("lost       what was queued may be missing in Rally; {AFTER_LOSS}"));
     facts.polls.iter().for_each(|polls| add(true, polled(polls)));
     facts.ledger.iter().for_each(|ledger| add(true, ledger.line()));
+    let kept = plural(facts.to_take_back, "commit");
+    add(
+        facts.to_take_back > 0,
+        format!("ledger     not used any more: {kept} that it had taken in return with the next delivery"),
+    );
     match behind {
         Ok(refs) if refs.is_empty() => {}
         Ok(refs) => {
@@ -380,17 +389,33 @@ fn human(facts: &Facts) -> String {
 impl Ledger {
     /// Returns the line about it.
     fn line(&self) -> String {
-        let last = self.contact.succeeded.map_or("never".to_owned(), from_now);
+        let last = self
+            .contact
+            .succeeded
+            .map_or("never forwarded".to_owned(), |at| format!("forwarded last {}", from_now(at)));
         let here = match self.unforwarded {
             0 => "nothing waits here".to_owned(),
             count => format!("{} not forwarded", plural(count, "commit")),
         };
-        match &self.part {
-            Ok(part) => format!("ledger     {here}, {} queued there; forwarded last {last}", part.pending),
-            Err(error) => format!(
-                "ledger     {here}; forwarded last {last}; what was forwarded is not counted: {}",
-                printable(error)
-            ),
+        let blocked = |part: &DestinationStatus| {
+            let until = part
+                .blocked_until
+                .map(|until| format!("; nothing is delivered until {until}, after a failover or restore"));
+            until.unwrap_or_default()
+        };
+        match (&self.part, &self.contact.error) {
+            (Ok(part), Some(error)) if self.unforwarded > 0 => {
+                format!(
+                    "ledger     {here}: {}; {} queued there; {last}{}",
+                    printable(error),
+                    part.pending,
+                    blocked(part)
+                )
+            }
+            (Ok(part), _) => format!("ledger     {here}, {} queued there; {last}{}", part.pending, blocked(part)),
+            (Err(error), _) => {
+                format!("ledger     {here}; {last}; what was forwarded is not counted: {}", printable(error))
+            }
         }
     }
 }

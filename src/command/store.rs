@@ -18,8 +18,9 @@ pub(super) fn run(place: &Place, action: &StoreAction) -> Result<Ended, Error> {
         from => format!("migrated the ledger at {} from version {from} to {}", ledger.place(), migrated.to),
     };
     tell(&done);
-    if let Some(role) = grant {
-        tell(&format!("the role {role} may use it; let queue.store name that role"));
+    match grant {
+        Some(role) => tell(&format!("the role {role} may use it; let queue.store name that role")),
+        None => tell("another role needs --grant ROLE to use it"),
     }
     Ok(Ended::Done)
 }

@@ -152,11 +152,25 @@ impl Rally {
         Ok(Credentials::ApiKey(key))
     }
 
+    /// Tells whether there are credentials, whether or not they can be read.
+    pub(crate) fn has_credentials(&self) -> bool {
+        !matches!(self.credentials(), Err(Error::NotSet { .. } | Error::Withheld { .. }))
+    }
+
+    /// Returns what differs when credentials do, also within one account. It is not to be shown or stored.
+    pub(crate) fn fingerprint(&self) -> String {
+        match self.credentials() {
+            Ok(Credentials::ApiKey(key)) => key.expose().to_owned(),
+            Ok(Credentials::Basic { username, password }) => format!("{username}\n{}", password.expose()),
+            Err(error) => error.to_string(),
+        }
+    }
+
     /// Returns what stands for the account where others can read it: it tells nothing of the credentials.
     ///
     /// # Errors
     /// As [`access`](Self::access) has them.
-    pub(crate) fn account_name(&self) -> Result<String, Error> {
+    pub(crate) fn account_digest(&self) -> Result<String, Error> {
         let digest = Sha256::digest(self.account(&self.credentials()?));
         Ok(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
     }

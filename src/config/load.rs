@@ -120,7 +120,7 @@ fn confine(source: &Source, repo_dir: &Path) -> Result<(), Error> {
     }
     if let Some(key) = PLACES.into_iter().find(|key| layer.lines.contains_key(*key)) {
         let problem =
-            format!("the configuration of a repository does not say where queues lie; set it in {SYSTEM_FILE}");
+            format!("the configuration of a repository does not say where state lies; set it in {SYSTEM_FILE}");
         return Err(layer.invalid(key, problem));
     }
     let named = |section: &str, key: &str| layer.table.get(section)?.get(key)?.as_str().map(PathBuf::from);

@@ -167,8 +167,15 @@ fn proxy_problem(proxy: &str, server: &str) -> Option<String> {
 
 /// Says what is wrong with the address of the ledger. It may hold a password, so no text repeats it.
 fn store_problem(store: &str) -> Option<String> {
-    let is_address = ["postgres://", "postgresql://"].iter().any(|scheme| store.starts_with(scheme));
-    (!is_address).then(|| "it is not an address such as \"postgres://rally_hook@db.acme.example/rally_hook\"".into())
+    let example = "postgres://rally_hook@db.acme.example/rally_hook";
+    let Some(rest) = ["postgres://", "postgresql://"].iter().find_map(|scheme| store.strip_prefix(scheme)) else {
+        return Some(format!("it is not an address such as {example:?}"));
+    };
+    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let path = rest.split('?').next().unwrap_or_default();
+    // What follows such a character would not be taken for the password, and shown.
+    let is_unclear = authority.matches('@').count() > 1 || rest.contains('@') || path.contains([':', '#']);
+    is_unclear.then(|| "a password in it must be percent-encoded (@ is %40); better, set store_password_file".into())
 }
 
 fn web_problem(web: &str) -> Option<String> {

@@ -97,14 +97,15 @@ fn around_password(store: &str) -> Option<(&str, &str)> {
 
 /// Tells whether the address of a database has a password in it.
 pub(super) fn has_password(store: &str) -> bool {
-    around_password(store).is_some() || store.contains("password=")
+    let query = store.split_once('?').map_or("", |(_, query)| query);
+    around_password(store).is_some() || query.contains('%') || query.contains("password")
 }
 
 /// Hides the password for a database.
 pub(super) fn hide_password<S: Serializer>(store: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
     let Some(store) = store.as_ref().map(Secret::expose) else { return serializer.serialize_none() };
     match around_password(store) {
-        Some((before, after)) if !after.contains("password=") => {
+        Some((before, after)) if !has_password(&format!("postgres:{}", &after[1..])) => {
             serializer.serialize_str(&format!("{before}{HIDDEN}{after}"))
         }
         None if !has_password(store) => serializer.serialize_str(store),

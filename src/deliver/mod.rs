@@ -20,6 +20,7 @@ use crate::queue::{self, Pause, WorkQueue};
 use crate::rally::{self, Portion, Rally};
 use crate::text::with_causes;
 use crate::time::Time;
+use crate::wsapi;
 use dispatch::Limits;
 
 pub(crate) use event::{Event, Observer};
@@ -96,26 +97,38 @@ impl<'d> Delivery<'d> {
                     }
                 }
                 Err(rally::Error::Queue(error)) => return Err(error),
+                // This worker may send nothing more; Rally has no part in that.
+                Err(rally::Error::Api(wsapi::Error::NotSent { reason, .. })) => {
+                    return Err(queue::LedgerError::Away(reason).into());
+                }
                 Err(error) => return self.pause(&error, rally.as_ref()),
             }
         }
     }
 
-    /// Asks Rally which of these revisions it has more than once, and tells. Returns how many, unless Rally cannot be used.
-    pub(crate) fn look_for_doubles(&mut self, revisions: &[String]) -> Result<Option<usize>, queue::Error> {
+    /// Asks Rally which of these revisions it has more than once, and tells. Returns those that it gave an answer for, and how
+    /// many it has more than once; nothing if it cannot be used, after which a pause begins.
+    pub(crate) fn look_for_doubles(
+        &mut self,
+        revisions: Vec<String>,
+    ) -> Result<Option<(Vec<String>, usize)>, queue::Error> {
         let connected = self.connect();
-        let doubles = connected.and_then(|rally| match rally.repository(self.queue, (self.now)())? {
-            Some(repository) => rally.doubles(&repository, revisions),
-            None => Ok(Vec::new()),
+        let looked = connected.and_then(|rally| {
+            let found = match rally.repository(self.queue, (self.now)())? {
+                Some(repository) => rally.doubles(&repository, &revisions)?,
+                None => Default::default(),
+            };
+            self.queue.count_requests(rally.client.permits().count_taken())?;
+            Ok(found)
         });
-        match doubles {
-            Ok(doubles) => {
+        match looked {
+            Ok((doubles, refused)) => {
                 doubles.iter().for_each(|revision| (self.observe)(&Event::Doubled { revision }));
-                Ok(Some(doubles.len()))
+                let is_answered = |revision: &String| refused.iter().all(|(refused, _)| refused != revision);
+                Ok(Some((revisions.into_iter().filter(is_answered).collect(), doubles.len())))
             }
             Err(rally::Error::Queue(error)) => Err(error),
-            // They are looked for another time.
-            Err(_) => Ok(None),
+            Err(error) => self.pause(&error, None).map(|()| None),
         }
     }
 

@@ -307,7 +307,7 @@ fn attempts(row: &Row) -> rusqlite::Result<Attempts> {
     })
 }
 
-fn parse<T: serde::de::DeserializeOwned>(json: &str) -> rusqlite::Result<T> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(json: &str) -> rusqlite::Result<T> {
     serde_json::from_str(json).map_err(|_| rusqlite::Error::InvalidQuery)
 }
 

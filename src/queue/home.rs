@@ -13,7 +13,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction};
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Queue, StateDir, count, meta, place, set_meta};
+use super::{Error, Queue, StateDir, count, meta, outbox, place, set_meta};
 use crate::text::plural;
 
 const KEY: &str = "home";
@@ -220,6 +220,8 @@ fn leave_to_original(tx: &Transaction, home: Home, here: Location) -> rusqlite::
     let changesets = tx.execute("DELETE FROM changeset", [])?;
     let pushes = tx.execute("DELETE FROM push", [])?;
     tx.execute("DELETE FROM state_request WHERE done = 0", [])?;
+    // What was forwarded is the original's, and so is the count of it.
+    outbox::clear(tx)?;
     count(tx, "recorded", -(changesets as i64))?;
     let original = Original { path: home.at.path, name: home.pin.map(|pin| pin.name) };
     let change = Change::Copied { from: original.path.clone(), changesets, pushes };

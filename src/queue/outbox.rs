@@ -4,14 +4,19 @@
 //! committed, in a failover or a restore. The ledger counts the parcels of each queue, and so do we; if its count is behind
 //! ours, what it lacks is sent again. It takes in each revision once.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::delivery::parse;
 use super::{Error, Queue, Walked, count, meta, set_meta};
 use crate::commit::Tip;
 use crate::time::{CommitTime, Time};
 
+/// After this time a state change that was forwarded counts as made, where the ledger's word for it is lost: made twice, it
+/// would undo what a person has done since.
+const STATES_MADE: Duration = Duration::from_secs(3600);
 /// How long what was forwarded is kept.
 const KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How many changesets, and how many of other things, one transaction of the ledger takes in.
@@ -19,6 +24,8 @@ const LARGEST: i64 = 500;
 /// And about how much text, in bytes: a message and a list of paths may have megabytes.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// The position of what is to be forwarded again.
+const AGAIN: i64 = 0;
 const POSITION: &str = "ledger position";
 /// Up to which revision receipts were forwarded, in their order.
 const RECEIPTS_TO: &str = "receipts forwarded to";
@@ -41,6 +48,26 @@ pub(crate) struct Waiting {
     pub existed: bool,
     pub settles_at: Option<Time>,
     pub made: String,
+}
+
+impl Waiting {
+    /// One of which nothing is known but its revision.
+    fn unknown(revision: &str, now: Time) -> Self {
+        Waiting {
+            revision: revision.to_owned(),
+            facts: None,
+            recorded_at: now,
+            is_dead: false,
+            attempts: 0,
+            first_attempt: None,
+            next_attempt: now,
+            last_error: None,
+            rally_ref: None,
+            existed: false,
+            settles_at: None,
+            made: "[]".to_owned(),
+        }
+    }
 }
 
 /// A request for state changes as it is forwarded.
@@ -82,6 +109,8 @@ pub(crate) struct Parcel {
     /// What tips have been marked as seen for.
     pub scopes: Vec<(Walked, String)>,
     receipts_to: Option<String>,
+    /// Whether all of it is forwarded again, from what was kept.
+    is_again: bool,
 }
 
 impl Parcel {
@@ -117,11 +146,11 @@ impl Queue {
     }
 
     /// Returns the next of what is to be forwarded, if there is anything. Receipts are those of this destination.
-    pub(crate) fn parcel(&self, destination: &str) -> Result<Option<Parcel>, Error> {
+    pub(crate) fn parcel(&self, destination: &str, now: Time) -> Result<Option<Parcel>, Error> {
         self.read(|db| {
             // One moment of the database: a tip stands for changesets that are read here too.
             let snapshot = db.unchecked_transaction()?;
-            let parcel = read_parcel(&snapshot, destination)?;
+            let parcel = read_parcel(&snapshot, destination, now)?;
             Ok((!parcel.is_empty()).then_some(parcel))
         })
     }
@@ -131,19 +160,21 @@ impl Queue {
         self.write(|tx| {
             for waiting in &parcel.changesets {
                 let json = serde_json::to_string(waiting).expect("plain data becomes JSON");
-                keep(tx, Kind::Changeset, &waiting.revision, &json, position, now)?;
-                let left = tx
-                    .prepare_cached(
-                        "DELETE FROM changeset WHERE revision = ?1 AND NOT EXISTS \
-                         (SELECT 1 FROM facts WHERE changeset = id AND json <> coalesce(?2, ''))",
-                    )?
-                    .execute(params![waiting.revision, waiting.facts])?;
-                count(tx, "recorded", -(left as i64))?;
+                match parcel.is_again {
+                    true => confirm(tx, Kind::Changeset, &waiting.revision, Some(&json), position)?,
+                    false => move_changeset(tx, waiting, &json, position, now)?,
+                }
             }
             for waiting in &parcel.states {
                 let json = serde_json::to_string(waiting).expect("plain data becomes JSON");
-                keep(tx, Kind::State, &waiting.revision, &json, position, now)?;
-                tx.prepare_cached("DELETE FROM state_request WHERE revision = ?1")?.execute([&waiting.revision])?;
+                match parcel.is_again {
+                    true => confirm(tx, Kind::State, &waiting.revision, None, position)?,
+                    false => {
+                        keep(tx, Kind::State, &waiting.revision, &json, position, now)?;
+                        tx.prepare_cached("DELETE FROM state_request WHERE revision = ?1")?
+                            .execute([&waiting.revision])?;
+                    }
+                }
             }
             for SeenTip { walked, tip, is_covered } in &parcel.tips {
                 tx.prepare_cached("UPDATE seen_tip SET forwarded = 1 WHERE walked = ?1 AND id = ?2 AND covered = ?3")?
@@ -168,38 +199,38 @@ impl Queue {
 
     /// Takes back what was forwarded: there is no ledger any more. Rally has most of it, and is asked before anything is
     /// posted. Returns how many changesets that are.
-    pub(crate) fn take_back(&mut self) -> Result<usize, Error> {
+    pub(crate) fn take_back(&mut self, now: Time) -> Result<usize, Error> {
         let is_any = "SELECT EXISTS (SELECT 1 FROM forwarded) OR EXISTS (SELECT 1 FROM meta WHERE key = ?1)";
         if !self.read(|db| db.prepare_cached(is_any)?.query_row([POSITION], |row| row.get(0)))? {
             return Ok(0);
         }
         self.write(|tx| {
             let mut changesets = 0;
-            for json in kept(tx, Kind::Changeset, "position >= 0")? {
+            for (json, _) in kept(tx, Kind::Changeset)? {
                 // What was withdrawn stays so.
                 let Ok(waiting) = serde_json::from_str::<Waiting>(&json) else { continue };
                 if waiting.facts.as_deref() != Some("") {
                     changesets += usize::from(insert(tx, &waiting)?);
                 }
             }
-            for json in kept(tx, Kind::State, "position >= 0")? {
-                let Ok(WaitingState { revision, json, attempts, first_attempt, next_attempt, is_done }) =
-                    serde_json::from_str(&json)
-                else {
-                    continue;
-                };
-                // The ledger has made the changes that it was given time for; to make one twice could undo a person's.
+            for (json, at) in kept(tx, Kind::State)? {
+                let Ok(waiting) = serde_json::from_str(&json) else { continue };
+                let WaitingState { revision, json, attempts, first_attempt, next_attempt, is_done } =
+                    as_made(waiting, at, now);
                 tx.execute(
                     "INSERT OR IGNORE INTO state_request (revision, json, attempts, first_attempt, next_attempt, done) \
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                     params![revision, json, attempts, first_attempt, next_attempt, is_done],
                 )?;
             }
-            tx.execute("DELETE FROM forwarded", [])?;
-            tx.execute("UPDATE seen_tip SET forwarded = 0", [])?;
-            tx.execute("DELETE FROM meta WHERE key IN (?1, ?2)", [RECEIPTS_TO, POSITION])?;
+            clear(tx)?;
             Ok(changesets)
         })
+    }
+
+    /// Returns how many changesets are kept that were forwarded.
+    pub(crate) fn count_forwarded(&self) -> Result<i64, Error> {
+        self.read(|db| db.query_row("SELECT count(*) FROM forwarded WHERE kind = 'changeset'", [], |row| row.get(0)))
     }
 
     /// Drops what was forwarded so long ago that no database has lost it unnoticed.
@@ -208,23 +239,29 @@ impl Queue {
     }
 
     /// Has a commit that was forwarded taken out of the ledger again, unless something of it was sent.
-    pub(super) fn withdraw_forwarded(tx: &Transaction, revision: &str) -> rusqlite::Result<()> {
+    pub(super) fn withdraw_forwarded(tx: &Transaction, revision: &str, now: Time) -> rusqlite::Result<()> {
         let json: Option<String> = tx
             .query_row("SELECT json FROM forwarded WHERE kind = 'changeset' AND revision = ?1", [revision], |row| {
                 row.get(0)
             })
             .optional()?;
-        let Some(mut waiting) = json.and_then(|json| serde_json::from_str::<Waiting>(&json).ok()) else {
+        let kept = json.and_then(|json| serde_json::from_str::<Waiting>(&json).ok());
+        // It may be under way: then the ledger has it, and nothing is kept of it yet.
+        let is_forwarding = meta::<i64>(tx, POSITION)?.is_some();
+        let Some(waiting) = kept.or_else(|| is_forwarding.then(|| Waiting::unknown(revision, now))) else {
             return Ok(());
         };
-        waiting.facts = Some(String::new());
-        let json = serde_json::to_string(&waiting).expect("plain data becomes JSON");
-        tx.execute(
-            "UPDATE forwarded SET json = ?2, position = 0 WHERE kind = 'changeset' AND revision = ?1",
-            [revision, &json],
-        )
-        .map(drop)
+        let withdrawn = Waiting { facts: Some(String::new()), ..waiting };
+        let json = serde_json::to_string(&withdrawn).expect("plain data becomes JSON");
+        keep(tx, Kind::Changeset, revision, &json, AGAIN, now)
     }
+}
+
+/// Returns to where nothing was ever forwarded.
+pub(super) fn clear(tx: &Transaction) -> rusqlite::Result<()> {
+    tx.execute("DELETE FROM forwarded", [])?;
+    tx.execute("UPDATE seen_tip SET forwarded = 0", [])?;
+    tx.execute("DELETE FROM meta WHERE key IN (?1, ?2)", [RECEIPTS_TO, POSITION]).map(drop)
 }
 
 fn keep(tx: &Transaction, kind: Kind, revision: &str, json: &str, position: i64, now: Time) -> rusqlite::Result<()> {
@@ -233,29 +270,49 @@ fn keep(tx: &Transaction, kind: Kind, revision: &str, json: &str, position: i64,
         .map(drop)
 }
 
-/// Returns what is kept of one kind, where this holds.
-fn kept(db: &Connection, kind: Kind, condition: &str) -> rusqlite::Result<Vec<String>> {
-    let mut select = db
-        .prepare(&format!("SELECT json FROM forwarded WHERE kind = ?1 AND {condition} ORDER BY rowid LIMIT 1000000"))?;
-    let rows = select.query_map([kind.name()], |row| row.get(0))?;
+/// Moves a changeset from the queue to what is kept. One that was changed since it was read stays queued; one that is not
+/// queued any more was withdrawn, which is forwarded too.
+fn move_changeset(tx: &Transaction, waiting: &Waiting, json: &str, position: i64, now: Time) -> rusqlite::Result<()> {
+    let is_queued = tx.prepare_cached("SELECT 1 FROM changeset WHERE revision = ?1")?.exists([&waiting.revision])?;
+    if !is_queued {
+        let withdrawn = Waiting { facts: Some(String::new()), ..waiting.clone() };
+        let json = serde_json::to_string(&withdrawn).expect("plain data becomes JSON");
+        return keep(tx, Kind::Changeset, &waiting.revision, &json, AGAIN, now);
+    }
+    keep(tx, Kind::Changeset, &waiting.revision, json, position, now)?;
+    let moved = tx
+        .prepare_cached(
+            "DELETE FROM changeset WHERE revision = ?1 AND NOT EXISTS \
+             (SELECT 1 FROM facts WHERE changeset = id AND json <> coalesce(?2, ''))",
+        )?
+        .execute(params![waiting.revision, waiting.facts])?;
+    count(tx, "recorded", -(moved as i64))
+}
+
+/// Notes that what was kept was forwarded again, unless it was changed since.
+fn confirm(tx: &Transaction, kind: Kind, revision: &str, json: Option<&str>, position: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE forwarded SET position = ?4 WHERE kind = ?1 AND revision = ?2 AND json = coalesce(?3, json)",
+    )?
+    .execute(params![kind.name(), revision, json, position])
+    .map(drop)
+}
+
+/// Returns what is kept of one kind, and when it was forwarded.
+fn kept(db: &Connection, kind: Kind) -> rusqlite::Result<Vec<(String, Time)>> {
+    let mut select = db.prepare("SELECT json, at FROM forwarded WHERE kind = ?1 ORDER BY rowid")?;
+    let rows = select.query_map([kind.name()], |row| Ok((row.get("json")?, row.get("at")?)))?;
     rows.collect()
 }
 
-fn read_parcel(db: &Connection, destination: &str) -> rusqlite::Result<Parcel> {
+fn read_parcel(db: &Connection, destination: &str, now: Time) -> rusqlite::Result<Parcel> {
     let mut parcel = Parcel { scopes: scopes(db)?, ..Parcel::default() };
     read_receipts(db, destination, &mut parcel)?;
-    let again = db
-        .prepare("SELECT json FROM forwarded WHERE position = 0 ORDER BY rowid LIMIT ?1")?
-        .query_map([LARGEST], |row| row.get(0))?
-        .collect::<rusqlite::Result<Vec<String>>>()?;
-    for json in &again {
-        if let Ok(waiting) = serde_json::from_str(json) {
-            parcel.changesets.push(waiting);
-        } else if let Ok(waiting) = serde_json::from_str(json) {
-            parcel.states.push(waiting);
-        }
+    read_again(db, &mut parcel, now)?;
+    if parcel.is_again {
+        return Ok(parcel);
     }
-    let all_changesets = again.len() < LARGEST as usize && read_changesets(db, &mut parcel)?;
+    let all_changesets = read_changesets(db, &mut parcel)?;
     let mut states = db.prepare("SELECT * FROM state_request ORDER BY id LIMIT ?1")?;
     let rows = states.query_map([LARGEST], |row| {
         Ok(WaitingState {
@@ -267,11 +324,8 @@ fn read_parcel(db: &Connection, destination: &str) -> rusqlite::Result<Parcel> {
             is_done: row.get("done")?,
         })
     })?;
-    let before = parcel.states.len();
-    for row in rows {
-        parcel.states.push(row?);
-    }
-    if all_changesets && parcel.states.len() - before < LARGEST as usize {
+    parcel.states = rows.collect::<rusqlite::Result<_>>()?;
+    if all_changesets && parcel.states.len() < LARGEST as usize {
         parcel.tips = tips(db)?;
     }
     Ok(parcel)
@@ -302,6 +356,29 @@ fn read_receipts(db: &Connection, destination: &str, parcel: &mut Parcel) -> rus
     let last = parcel.receipts.last().filter(|_| parcel.receipts.len() == LARGEST as usize);
     parcel.receipts_to = Some(last.map_or_else(|| ALL.to_owned(), |receipt| receipt.revision.clone()));
     Ok(())
+}
+
+/// Reads what is to be forwarded again. That goes first, alone: a revision may be among what is queued too.
+fn read_again(db: &Connection, parcel: &mut Parcel, now: Time) -> rusqlite::Result<()> {
+    let mut select = db.prepare("SELECT kind, json, at FROM forwarded WHERE position = ?1 ORDER BY rowid LIMIT ?2")?;
+    let mut rows = select.query([AGAIN, LARGEST])?;
+    let mut bytes = 0;
+    while bytes < MAX_BYTES
+        && let Some(row) = rows.next()?
+    {
+        let (kind, json): (String, String) = (row.get("kind")?, row.get("json")?);
+        bytes += json.len();
+        parcel.is_again = true;
+        match kind == Kind::State.name() {
+            true => parcel.states.push(as_made(parse(&json)?, row.get("at")?, now)),
+            false => parcel.changesets.push(parse(&json)?),
+        }
+    }
+    Ok(())
+}
+
+fn as_made(waiting: WaitingState, forwarded_at: Time, now: Time) -> WaitingState {
+    WaitingState { is_done: waiting.is_done || now.since(forwarded_at) > STATES_MADE, ..waiting }
 }
 
 /// Returns whether these are all that there are.

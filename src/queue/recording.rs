@@ -123,7 +123,7 @@ impl Queue {
             }
             let Some(changeset) = changeset else {
                 let dropped = tx.execute("DELETE FROM changeset WHERE revision = ?1", [revision])?;
-                Queue::withdraw_forwarded(tx, revision)?;
+                Queue::withdraw_forwarded(tx, revision, now)?;
                 count(tx, "recorded", -(dropped as i64))?;
                 return Ok(Renewed::Queue);
             };

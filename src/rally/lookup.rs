@@ -157,16 +157,20 @@ impl Rally<'_> {
         Ok((found, refused))
     }
 
-    /// Returns which of the revisions the repository has more than once.
-    pub(crate) fn doubles(&self, repository: &str, revisions: &[String]) -> Result<Vec<String>, super::Error> {
-        let (rows, _) = self.changeset_rows(repository, revisions)?;
+    /// Returns which of the revisions the repository has more than once, and those that Rally gave no answer for.
+    pub(crate) fn doubles(
+        &self,
+        repository: &str,
+        revisions: &[String],
+    ) -> Result<(BTreeSet<String>, Refused<String>), super::Error> {
+        let (rows, refused) = self.changeset_rows(repository, revisions)?;
         let (mut seen, mut doubles) = (HashSet::new(), BTreeSet::new());
         for revision in rows.iter().filter_map(|row| row["Revision"].as_str()) {
             if !seen.insert(revision) {
                 doubles.insert(revision.to_owned());
             }
         }
-        Ok(doubles.into_iter().collect())
+        Ok((doubles, refused))
     }
 
     fn changeset_rows(

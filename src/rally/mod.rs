@@ -20,7 +20,7 @@ use crate::artifact::FormattedId;
 use crate::changeset::Changeset;
 use crate::config;
 use crate::links::LinkTemplates;
-use crate::permits::Fleet;
+use crate::permits::FleetPermits;
 use crate::queue::{self, WorkQueue};
 use crate::time::Time;
 use crate::wsapi::{self, Client, Write};
@@ -51,7 +51,7 @@ pub(crate) struct Settings<'c> {
     pub repository: &'c config::Repository,
     pub authors: &'c config::Authors,
     /// The fleet with which permits are shared, if there is one.
-    pub fleet: Option<&'c Arc<dyn Fleet>>,
+    pub fleet: Option<&'c Arc<dyn FleetPermits>>,
 }
 
 impl<'c> Settings<'c> {

@@ -1,26 +1,27 @@
 //! Delivers from the ledger, for all servers that forward to it: each thread claims a destination, delivers what is due
 //! there, gives it back, and claims the next one.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use super::ledgers::{Ledgers, destination};
-use super::{at_work, settings};
-use crate::clock::{Deadline, now};
-use crate::config::{self, Config, Level, Posting};
+use super::{Error, at_work, settings};
+use crate::clock::Deadline;
+use crate::config::{self, Config, Posting};
 use crate::deliver::{self, Delivery, Event, Pace};
-use crate::queue::{self, Destination, Held, Ledger, LedgerError, Session, WorkQueue, WorkerStatus};
+use crate::queue::{self, Destination, Held, Ledger, LedgerError, Session, WorkQueue};
 use crate::text::with_causes;
 
 /// How often the ledger is asked for something that is due, where nothing was.
 const POLL: Duration = Duration::from_secs(1);
-/// How often a process looks whether it is to end.
+/// How often a thread that waits looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a thread waits after a failure; how often a worker tells that it is there.
+/// How long a thread waits after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(3);
-const TELL: Duration = Duration::from_secs(10);
-/// A lease is renewed every third of it. It lasts for some requests, and for a while besides.
+/// How often a worker tells the ledger that it is there.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// A lease lasts for so many time limits of a request, and this besides. It is renewed every third of it.
 const LEASE_IN_TIMEOUTS: u32 = 3;
 const LEASE_BESIDES: Duration = Duration::from_secs(5);
 
@@ -32,52 +33,32 @@ pub(crate) struct Identity {
     pub host: String,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error(transparent)]
-    Config(#[from] config::Error),
-    #[error(transparent)]
-    Queue(#[from] queue::Error),
-}
-
-impl From<LedgerError> for Error {
-    fn from(error: LedgerError) -> Self {
-        queue::Error::from(error).into()
-    }
-}
-
-/// Takes each event of a delivery, with the SCMRepository's name.
-pub(crate) type FleetObserver<'o> = &'o (dyn Fn(&Destination, &Event) + Sync);
-
-/// A worker of the fleet.
+/// A worker of the fleet, which its threads share.
 pub(crate) struct Fleet<'f> {
     pub identity: Identity,
     /// Reads the worker's own settings, which may have changed.
     pub load: &'f (dyn Fn() -> Result<Config, config::Error> + Sync),
     pub ledgers: &'f Ledgers,
-    pub observe: FleetObserver<'f>,
-    /// Told what goes wrong, and of what level that is.
-    pub report: &'f (dyn Fn(Level, &str) + Sync),
+    /// Takes each event of a delivery, with where it goes.
+    pub observe: &'f (dyn Fn(&Destination, &Event) + Sync),
+    /// Told what goes wrong.
+    pub report: &'f (dyn Fn(&str) + Sync),
     pub is_stopped: &'f (dyn Fn() -> bool + Sync),
+    pub shared: &'f Shared,
+}
+
+/// What the threads tell each other.
+#[derive(Default)]
+pub(crate) struct Shared {
     /// Held by the thread that asks for what is due, where nothing was.
     scout: Mutex<()>,
+    /// Claims that could not be given back, because the connection broke.
+    abandoned: Mutex<Vec<(i64, i64)>>,
     /// What went wrong last, so that it is told once.
     trouble: Mutex<Option<String>>,
 }
 
-impl<'f> Fleet<'f> {
-    pub(crate) fn new(
-        identity: Identity,
-        load: &'f (dyn Fn() -> Result<Config, config::Error> + Sync),
-        ledgers: &'f Ledgers,
-        observe: FleetObserver<'f>,
-        report: &'f (dyn Fn(Level, &str) + Sync),
-        is_stopped: &'f (dyn Fn() -> bool + Sync),
-    ) -> Self {
-        let (scout, trouble) = Default::default();
-        Fleet { identity, load, ledgers, observe, report, is_stopped, scout, trouble }
-    }
-
+impl Fleet<'_> {
     /// Works until the process is to end.
     pub(crate) fn work(&self) {
         while !(self.is_stopped)() {
@@ -96,89 +77,105 @@ impl<'f> Fleet<'f> {
             return Ok(());
         };
         let session = ledger.connect()?;
-        session.settle(at_work(&config))?;
+        session.note_at_work(at_work(&config))?;
+        session.note_presence(&config.rally.server)?;
+        for claim in std::mem::take(&mut *lock(&self.shared.abandoned)) {
+            session.abandon(claim)?;
+        }
+        let fingerprint = config.rally.fingerprint();
         let mut pace = Pace::new(&config.rally);
-        let mut scout = None;
         while !(self.is_stopped)() {
-            let scouting = scout.take().unwrap_or_else(|| self.scout.lock().expect("no holder panics"));
+            // While nothing is due, one thread asks and the others wait for it here.
+            let scouting = lock(&self.shared.scout);
+            // Behind a pool of connections another database may answer from one moment to the next.
+            session.block_if_replaced(at_work(&config))?;
             let claimed = claim(&session, &self.identity, &account, &config, None)?;
-            *self.trouble.lock().expect("no holder panics") = None;
+            *lock(&self.shared.trouble) = None;
             let Some(mut held) = claimed else {
                 self.wait(POLL);
-                if (self.load)()? != config {
+                drop(scouting);
+                if self.is_changed(&session, &config, &account, &fingerprint)? {
                     return Ok(());
                 }
-                scout = Some(scouting);
                 continue;
             };
             drop(scouting);
-            self.deliver(&mut held, &config, &mut pace)?;
-            if (self.load)()? != config {
+            let claim = held.claim();
+            if let Err(error) = self.deliver(&mut held, &config, &mut pace) {
+                // Over this connection, if it still works; or else over the next one.
+                if session.abandon(claim).is_err() {
+                    lock(&self.shared.abandoned).push(claim);
+                }
+                return Err(error);
+            }
+            if self.is_changed(&session, &config, &account, &fingerprint)? {
                 return Ok(());
             }
         }
         Ok(())
     }
 
+    /// Tells whether somebody has changed the configuration or the credentials. Then there is no reason to wait any longer.
+    fn is_changed(&self, session: &Session, config: &Config, account: &str, fingerprint: &str) -> Result<bool, Error> {
+        let is_changed = (self.load)()? != *config || config.rally.fingerprint() != fingerprint;
+        if is_changed {
+            session.end_outage(account)?;
+        }
+        Ok(is_changed)
+    }
+
     fn deliver(&self, held: &mut Held, config: &Config, pace: &mut Pace) -> Result<(), Error> {
         let name = held.destination.clone();
         let mut observe = |event: &Event| (self.observe)(&name, event);
-        match deliver_held(held, config, &self.identity, pace, &mut observe, self.is_stopped) {
+        match deliver_held(held, config, pace, &mut observe, self.is_stopped) {
             // The rest is that worker's.
             Err(Error::Queue(queue::Error::Ledger(error @ LedgerError::Lost(_)))) => {
-                (self.report)(Level::Warn, &error.to_string());
+                (self.report)(&error.to_string());
                 Ok(())
             }
             done => done,
         }
     }
 
-    /// Returns the ledger, and the account under which requests are counted, unless there is no ledger.
+    /// Returns the ledger, and the account under which requests are counted, if this worker delivers at all.
     fn prepare(&self, config: &Config) -> Result<Option<(Arc<Ledger>, String)>, Error> {
-        let Some(access) = config.queue.store_access()? else { return Ok(None) };
-        Ok(Some((self.ledgers.ledger(&access)?, config.rally.account_name()?)))
+        let Some(access) = config.queue.store_access()?.filter(|_| config.rally.has_credentials()) else {
+            return Ok(None);
+        };
+        Ok(Some((self.ledgers.ledger(&access)?, config.rally.account_digest()?)))
     }
 
     /// Tells the ledger, from time to time, that this worker is there.
-    pub(crate) fn keep_telling(&self) {
+    pub(crate) fn send_heartbeats(&self) {
         let mut session: Option<Session> = None;
         while !(self.is_stopped)() {
-            let told = self.tell(&mut session);
-            if told.is_err() {
+            if self.send_heartbeat(&mut session).is_err() {
                 session = None;
             }
-            self.wait(TELL);
+            self.wait(HEARTBEAT);
         }
         if let Some(session) = session {
-            // It is seen to be gone, if this fails.
-            let _ = session.take_leave(&self.identity.id);
+            // If this fails, nothing is heard of it any more.
+            let _ = session.sign_off(&self.identity.id);
         }
     }
 
-    fn tell(&self, session: &mut Option<Session>) -> Result<(), Error> {
+    fn send_heartbeat(&self, session: &mut Option<Session>) -> Result<(), Error> {
         let config = (self.load)()?;
         let Some(access) = config.queue.store_access()? else { return Ok(()) };
         if session.is_none() {
             *session = Some(self.ledgers.ledger(&access)?.connect()?);
         }
-        let Identity { id, host } = self.identity.clone();
-        let server = config.rally.account_name().is_ok().then(|| config.rally.server.clone());
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        let (started_at, seen_at) = (now(), now());
-        Ok(session.as_ref().expect("it is open").tell(&WorkerStatus {
-            id,
-            host,
-            version,
-            server,
-            started_at,
-            seen_at,
-        })?)
+        let account = config.rally.account_digest().ok();
+        let delivers = account.as_deref().map(|account| (config.rally.server.as_str(), account));
+        let Identity { id, host } = &self.identity;
+        Ok(session.as_ref().expect("it is open").send_heartbeat(id, host, env!("CARGO_PKG_VERSION"), delivers)?)
     }
 
     fn tell_once(&self, error: String) {
-        let mut trouble = self.trouble.lock().expect("no holder panics");
+        let mut trouble = lock(&self.shared.trouble);
         if trouble.as_ref() != Some(&error) {
-            (self.report)(Level::Error, &format!("nothing is delivered from the ledger: {error}"));
+            (self.report)(&format!("nothing is delivered from the ledger: {error}"));
             *trouble = Some(error);
         }
     }
@@ -189,6 +186,11 @@ impl<'f> Fleet<'f> {
             thread::sleep(LOOK.min(span));
         }
     }
+}
+
+/// A thread that met a bug has left nothing half done behind these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Claims a destination that is due, or the one that is named.
@@ -207,41 +209,56 @@ fn claim<'s>(
 fn deliver_held(
     held: &mut Held,
     config: &Config,
-    worker: &Identity,
     pace: &mut Pace,
     observe: deliver::Observer,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<(), Error> {
     let Destination { workspace, repository, .. } = &held.destination;
-    let posting: Posting = serde_json::from_str(&held.settings).unwrap_or_default();
+    let unknown = |_| LedgerError::UnknownSettings(repository.clone());
+    let posting: Posting = serde_json::from_str(&held.settings).map_err(unknown)?;
     let config = config.for_posting(posting, workspace, repository);
-    let permits = held.permits(&worker.id, config.rally.max_concurrent_requests, config.rally.timeout)?;
+    let permits = held.permits(config.rally.max_concurrent_requests, config.rally.timeout)?;
     let (settings, clock) = (settings(&config, Some(&permits)), held.clock());
     let mut delivery = Delivery { settings: &settings, queue: held, pace, observe, now: &clock, is_stopped };
     delivery.run()?;
     let to_check = held.to_check()?;
     if !to_check.is_empty() && held.pause(clock())?.is_none() {
         let mut delivery = Delivery { settings: &settings, queue: held, pace, observe, now: &clock, is_stopped };
-        if let Some(doubles) = delivery.look_for_doubles(&to_check)? {
-            held.note_checked(&to_check, doubles)?;
+        if let Some((checked, doubles)) = delivery.look_for_doubles(to_check)? {
+            held.note_checked(&checked, doubles)?;
         }
     }
     Ok(held.release()?)
 }
 
-/// Delivers what is due of one repository, as a person asks for it. Returns whether another worker is at it.
+/// What became of a person's wish to deliver one repository's part of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Delivered,
+    /// A worker is at it.
+    Elsewhere,
+    /// Claims are blocked for so long: the ledger was restored or has failed over.
+    Blocked(Duration),
+}
+
+/// Delivers what is due of one repository, as a person asks for it.
 pub(super) fn deliver_one(
     session: &Session,
     config: &Config,
     worker: &Identity,
     observe: deliver::Observer,
     is_stopped: &dyn Fn() -> bool,
-) -> Result<bool, Error> {
-    session.settle(at_work(config))?;
+) -> Result<Asked, Error> {
+    session.block_if_replaced(at_work(config))?;
+    if let Some(left) = session.blocked_for()? {
+        return Ok(Asked::Blocked(left));
+    }
     let only = destination(config);
-    let Some(mut held) = claim(session, worker, &config.rally.account_name()?, config, Some(&only))? else {
-        return Ok(true);
-    };
-    deliver_held(&mut held, config, worker, &mut Pace::new(&config.rally), observe, is_stopped)?;
-    Ok(false)
+    match claim(session, worker, &config.rally.account_digest()?, config, Some(&only))? {
+        Some(mut held) => {
+            deliver_held(&mut held, config, &mut Pace::new(&config.rally), observe, is_stopped)?;
+            Ok(Asked::Delivered)
+        }
+        None => Ok(Asked::Elsewhere),
+    }
 }

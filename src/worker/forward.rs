@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::at_work;
-use super::fleet::{self, Identity};
+use super::fleet::{self, Asked, Identity};
 use super::ledgers::{Ledgers, destination};
+use super::{Error, at_work};
 use crate::clock::now;
 use crate::config::{Config, StoreAccess};
 use crate::deliver::{Event, Observer};
@@ -16,8 +16,7 @@ use crate::vcs::Repository;
 
 /// What is left of a repository in the ledger.
 pub(super) struct Left {
-    /// Another worker delivers it, or it is too early.
-    pub is_busy: bool,
+    pub asked: Asked,
     /// In what time something is due, if anything waits.
     pub due_in: Option<Duration>,
 }
@@ -36,7 +35,7 @@ impl Forwarder<'_> {
     /// Forwards all that the queue holds. If `checks`, also finds out whether the ledger has lost what it had taken in.
     pub(crate) fn forward(&self, queue: &mut Queue, checks: bool, observe: Observer) -> Result<(), queue::Error> {
         let from = self.config.destination();
-        if queue.parcel(&from)?.is_none() && !(checks && queue.position()? > 0) {
+        if queue.parcel(&from, now())?.is_none() && !(checks && queue.position()? > 0) {
             return Ok(());
         }
         let forwarded = self.ledgers.with(self.access, |session| self.send(session, queue, &from, observe));
@@ -53,20 +52,18 @@ impl Forwarder<'_> {
         queue.tidy_outbox(now())
     }
 
-    fn send(&self, session: &Session, queue: &mut Queue, from: &str, observe: Observer) -> Result<(), queue::Error> {
-        session.settle(at_work(self.config))?;
+    fn send(
+        &self,
+        session: &Session,
+        queue: &mut Queue,
+        from: &str,
+        observe: &mut dyn FnMut(&Event),
+    ) -> Result<(), queue::Error> {
+        session.block_if_replaced(at_work(self.config))?;
         let settings = serde_json::to_string(&self.config.posting()).expect("plain data becomes JSON");
         let mut commits = 0;
         loop {
             let (id, position) = (queue.id().to_owned(), queue.position()?);
-            let there = session.position(&id)?;
-            if there < position {
-                session.hold(at_work(self.config))?;
-                observe(&Event::LedgerSetBack);
-                queue.forward_again(there)?;
-                continue;
-            }
-            let Some(parcel) = queue.parcel(from)? else { break };
             let origin = Origin {
                 id: &id,
                 host: &self.host,
@@ -75,12 +72,23 @@ impl Forwarder<'_> {
                 position,
                 now: now(),
             };
-            match session.forward(&destination(self.config), &settings, &origin, &parcel)? {
-                Taken::In(position) => queue.note_forwarded(&parcel, position, now())?,
-                // Somebody restored it just now.
-                Taken::Behind => continue,
+            let parcel = queue.parcel(from, now())?;
+            let taken = match &parcel {
+                Some(parcel) => session.forward(&destination(self.config), &settings, &origin, parcel)?,
+                None => session.check(&origin)?,
+            };
+            match (taken, parcel) {
+                (Taken::Behind(there), _) => {
+                    session.block(at_work(self.config))?;
+                    observe(&Event::LedgerSetBack);
+                    queue.forward_again(there)?;
+                }
+                (Taken::In(position), Some(parcel)) => {
+                    queue.note_forwarded(&parcel, position, now())?;
+                    commits += parcel.changesets.len();
+                }
+                (Taken::In(_), None) => break,
             }
-            commits += parcel.changesets.len();
         }
         if commits > 0 {
             observe(&Event::Forwarded { commits });
@@ -89,25 +97,19 @@ impl Forwarder<'_> {
     }
 
     /// Delivers what the ledger has of this repository. Returns what is left, unless this host has no credentials for Rally:
-    /// then other workers do it.
+    /// then others deliver.
     pub(super) fn deliver(
         &self,
         identity: &Identity,
         observe: Observer,
         is_stopped: &dyn Fn() -> bool,
-    ) -> Result<Option<Left>, queue::Error> {
-        if self.config.rally.account_name().is_err() {
-            return Ok(None);
-        }
+    ) -> Result<Left, Error> {
         self.ledgers.with(self.access, |session| {
-            let is_busy = match fleet::deliver_one(session, self.config, identity, observe, is_stopped) {
-                Ok(is_busy) => is_busy,
-                Err(fleet::Error::Queue(error)) => return Err(error),
-                // The credentials were there just now.
-                Err(fleet::Error::Config(_)) => return Ok(None),
+            let asked = match self.config.rally.has_credentials() {
+                true => fleet::deliver_one(session, self.config, identity, observe, is_stopped)?,
+                false => Asked::Elsewhere,
             };
-            let due_in = session.due_in(&destination(self.config))?;
-            Ok(Some(Left { is_busy: is_busy && due_in.is_some(), due_in }))
+            Ok(Left { asked, due_in: session.due_in(&destination(self.config))? })
         })
     }
 

@@ -84,9 +84,11 @@ impl Ledgers {
 
 /// Returns where a repository's changesets go.
 pub(crate) fn destination(config: &Config) -> Destination {
+    // PostgreSQL's text holds no NUL, and its indexes nothing long; nor does Rally have such names.
+    let name = |text: &str| posted_name(text).replace('\0', "\u{fffd}");
     Destination {
-        server: config.rally.server.clone(),
-        workspace: config.rally.workspace.clone().unwrap_or_default(),
-        repository: posted_name(&config.repository.name).to_owned(),
+        server: name(&config.rally.server),
+        workspace: name(config.rally.workspace.as_deref().unwrap_or_default()),
+        repository: name(&config.repository.name),
     }
 }

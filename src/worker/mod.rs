@@ -19,15 +19,16 @@ use std::time::Duration;
 use crate::clock::{Deadline, now};
 use crate::config::{self, Config, Level, StoreAccess};
 use crate::deliver::{Delivery, Event, Observer, Pace, Settings};
-use crate::queue::{self, Claim, Claimed, LOOK, Mark, Outcome, Pause, Queue, WorkQueue};
+use crate::queue::{self, Claim, Claimed, LOOK, LedgerError, Mark, Outcome, Pause, Queue, WorkQueue};
 use crate::record::{self, Recorded, Recorder, Reporter, Rules};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
 use crate::vcs::{Kind, Refs, Repository};
 use crate::{deliver, permits, rally};
+use fleet::Asked;
 use forward::Left;
 
-pub(crate) use fleet::{Fleet, Identity};
+pub(crate) use fleet::{Fleet, Identity, Shared};
 pub(crate) use forward::Forwarder;
 pub(crate) use ledgers::{Ledgers, destination};
 pub(crate) use service::Service;
@@ -39,10 +40,10 @@ const BUSY: Duration = Duration::from_secs(1);
 /// A push that is younger than this is left alone: its hook may still be recording it and must report to the pusher.
 /// Hooks stop after some two seconds.
 const HOOKS_TIME: Duration = Duration::from_millis(2_500);
-/// How long a ledger that is away is left alone.
-const LEDGER_AWAY: Duration = Duration::from_secs(5);
 /// The same where hooks only keep what they are told: the client has its answer by then.
 const BRIEF_HOOKS_TIME: Duration = Duration::from_millis(300);
+/// How long a ledger that is away is left alone.
+const LEDGER_AWAY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -50,6 +51,12 @@ pub(crate) enum Error {
     Config(#[from] config::Error),
     #[error(transparent)]
     Queue(#[from] queue::Error),
+}
+
+impl From<LedgerError> for Error {
+    fn from(error: LedgerError) -> Self {
+        queue::Error::from(error).into()
+    }
 }
 
 /// How delivery was asked for, which decides how long it goes on.
@@ -95,6 +102,8 @@ pub(crate) struct Report {
     pub last_error: Option<String>,
     /// Whether there are pushes whose commits could not be recorded.
     pub unrecorded: bool,
+    /// Why the rest is left to other servers, if it is.
+    pub left_to_others: Option<&'static str>,
     /// Whether what is queued could not be forwarded to the ledger.
     pub unforwarded: bool,
 }
@@ -242,7 +251,14 @@ impl<'w> Worker<'w> {
                 next
             }
             None => {
-                self.queue.take_back()?;
+                let count = self.queue.take_back(now())?;
+                if count > 0 {
+                    let commits = plural(count, "commit");
+                    (self.report)(
+                        Level::Info,
+                        &format!("took back {commits} from the ledger, which is not used any more"),
+                    );
+                }
                 let pause = self.queue.pause(now())?;
                 if !mode.is_by_itself() || pause.is_none_or(|pause| pause.until <= now()) {
                     report.paused = None;
@@ -274,23 +290,36 @@ impl<'w> Worker<'w> {
             report.note(event);
             (self.observe)(event);
         };
-        let done = forwarder.forward(self.queue, mode != Mode::Background, observe).and_then(|()| match mode {
+        let forwarded = forwarder.forward(self.queue, mode != Mode::Background, observe).map_err(Error::from);
+        let done = forwarded.and_then(|()| match mode {
             Mode::Background | Mode::Turn => Ok(None),
-            Mode::Once | Mode::UntilClear | Mode::Wait => forwarder.deliver(self.identity, observe, self.is_stopped),
+            Mode::Once | Mode::UntilClear | Mode::Wait => {
+                forwarder.deliver(self.identity, observe, self.is_stopped).map(Some)
+            }
         });
-        let is_waited_for = matches!(mode, Mode::Turn | Mode::Wait);
         match done {
             Ok(None) => Ok(None),
             Ok(Some(left)) => {
-                report.busy = left.is_busy && mode == Mode::Once;
+                report.left_to_others = (!config.rally.has_credentials()).then_some(
+                    "what was forwarded is left to workers of other servers: here are no credentials for Rally",
+                );
+                report.busy = report.left_to_others.is_none()
+                    && mode == Mode::Once
+                    && left.asked == Asked::Elsewhere
+                    && left.due_in.is_some();
+                if let Asked::Blocked(span) = left.asked {
+                    let span = humantime::format_duration(Duration::from_secs(span.as_secs() + 1));
+                    report.last_error =
+                        Some(format!("nothing is delivered for {span}: the ledger was restored or has failed over"));
+                }
                 Ok(next_of_ledger(mode, &left, report.paused.as_ref(), now(), self.config.rally.read_lag))
             }
-            Err(queue::Error::Ledger(error)) => {
+            Err(Error::Queue(queue::Error::Ledger(error))) => {
                 report.unforwarded = true;
                 report.last_error = Some(with_causes(&error));
-                Ok(is_waited_for.then(|| now() + LEDGER_AWAY))
+                Ok(matches!(mode, Mode::Turn | Mode::Wait).then(|| now() + LEDGER_AWAY))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 
@@ -382,7 +411,12 @@ fn next_round(mode: Mode, due: Option<Time>, pause: Option<&Pause>, now: Time, l
 
 /// Returns when a mode goes on that delivers from the ledger.
 fn next_of_ledger(mode: Mode, left: &Left, pause: Option<&Pause>, now: Time, lag: Duration) -> Option<Time> {
-    let due = left.due_in.map(|due| now + due.max(if left.is_busy { BUSY } else { Duration::ZERO }));
+    let earliest = match left.asked {
+        Asked::Delivered => Duration::ZERO,
+        Asked::Elsewhere => BUSY,
+        Asked::Blocked(left) => left,
+    };
+    let due = left.due_in.map(|due| now + due.max(earliest));
     next_round(mode, due, pause, now, lag)
 }
 
@@ -391,7 +425,7 @@ fn at_work(config: &Config) -> Duration {
     rally::Settings::of(config).at_work(1)
 }
 
-fn settings<'c>(config: &'c Config, fleet: Option<&'c Arc<dyn permits::Fleet>>) -> Settings<'c> {
+fn settings<'c>(config: &'c Config, fleet: Option<&'c Arc<dyn permits::FleetPermits>>) -> Settings<'c> {
     let rally = rally::Settings { fleet, ..rally::Settings::of(config) };
     let policy = config.commits.policy();
     deliver::Settings {

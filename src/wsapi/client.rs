@@ -15,7 +15,7 @@ use super::{Error, Query, Verdict};
 use crate::clock::Deadline;
 use crate::config::{Access, Credentials, Rally};
 use crate::http::excerpt;
-use crate::permits::{Fleet, Permits};
+use crate::permits::{FleetPermits, Permits};
 
 /// Rows asked for at once; a page of 200 works everywhere (docs/wsapi.md, 4.1).
 const PAGE_SIZE: usize = 200;
@@ -64,7 +64,7 @@ impl Client {
     }
 
     /// Shares permits and locks with a fleet instead of this host.
-    pub(crate) fn join(mut self, fleet: &Arc<dyn Fleet>) -> Self {
+    pub(crate) fn join(mut self, fleet: &Arc<dyn FleetPermits>) -> Self {
         self.permits = Arc::new(Permits::of_fleet(Arc::clone(fleet)));
         self
     }

@@ -17,10 +17,11 @@ fn wait_until_forwarded(fleet: &Fleet, hosts: &[usize]) {
     for host in hosts {
         wait_for("all to be forwarded", || {
             let ran = fleet.run(*host, &["status", "--json"]);
-            ran.stdout.lines().all(|line| {
-                let status: Value = serde_json::from_str(line).expect("JSON");
-                status["ledger"]["unforwarded"] == 0 && status["unread_pushes"] == 0
-            })
+            !ran.stdout.is_empty()
+                && ran.stdout.lines().all(|line| {
+                    let status: Value = serde_json::from_str(line).expect("JSON");
+                    status["ledger"]["unforwarded"] == 0 && status["unread_pushes"] == 0
+                })
         });
         wait_for("no process", || fleet.hosts[*host].git_dirs.iter().all(|git_dir| deliverers(git_dir).is_empty()));
     }
@@ -48,8 +49,8 @@ fn a_hook_only_forwards_and_its_process_ends() {
     wait_until_forwarded(&fleet, &[0]);
     assert_eq!(fleet.postgres.sql("SELECT revision, state FROM changeset"), format!("{revision}|pending"));
     assert!(fleet.server.rally.requests().is_empty(), "a worker is to ask Rally");
-    let ran = fleet.run(0, &["status"]);
-    assert!(ran.stdout.contains("no process") || !ran.success, "{ran:?}");
+    let ran = fleet.run_in(0, 0, &["status"]).fails_with(1);
+    assert!(ran.stdout.contains("no process is at work on it"), "{ran:?}");
 }
 
 #[test]
@@ -84,7 +85,7 @@ fn a_database_that_is_down_holds_up_no_push_and_all_catches_up() {
         let ran = fleet.run_in(0, 0, &["status"]);
         !ran.success
             && ran.stdout.contains("1 commit not forwarded")
-            && ran.stdout.contains("cannot reach the ledger at 127.0.0.1")
+            && ran.stdout.contains("cannot use the ledger at 127.0.0.1")
     });
     assert_eq!(fleet.server.changesets().len(), 3);
     fleet.postgres.up();
@@ -134,7 +135,6 @@ fn a_new_replica_takes_nothing_for_history_that_was_not_recorded() {
 fn a_replica_without_install_asks_before_its_first_push_is_recorded() {
     let Some(mut fleet) = Fleet::new(1, 1, SHORT) else { return };
     let old = fleet.clone.commit("US7: history", &[("a", Some("1")), ("b", Some("1"))]);
-    // It is there before the hook of a server that has another repository of this name is asked.
     fleet.push(&old, &[0], &[0]);
     wait_until_forwarded(&fleet, &[0]);
     let new = fleet.add_host(1);
@@ -163,8 +163,6 @@ fn to_the_fleet_and_back_everything_is_delivered_once() {
     let queue_commits = |revisions: &mut Vec<String>, count: usize| {
         let from = revisions.len();
         revisions.extend((0..count).map(|number| fleet.commit(&format!("US{} {}", number % 9 + 1, from + number))));
-        // One process at a time: what it is to deliver waits.
-        fleet.server.rally.settings(|settings| settings.latency = std::time::Duration::ZERO);
         fleet.push(revisions.last().expect("some"), &[0], &[0]);
     };
     queue_commits(&mut revisions, 60);
@@ -183,10 +181,13 @@ fn to_the_fleet_and_back_everything_is_delivered_once() {
         state() == "delivered|60\npending|60"
     });
     fleet.server.rally.clear_faults();
-    // Half of it through the fleet, the rest after the way back.
+    // Some of it through the fleet, the rest after the way back.
+    fleet.server.rally.settings(|settings| settings.latency = std::time::Duration::from_millis(100));
     let worker = fleet.worker(0);
     fleet.server.rally.wait_until("some of them", |world| world.changesets().len() > 70);
     drop(worker);
+    assert!(fleet.server.changesets().len() < 120, "some are left for the way back");
+    fleet.server.rally.settings(|settings| settings.latency = std::time::Duration::ZERO);
     wait_for("leases to end", || {
         fleet.postgres.sql("SELECT count(*) FROM destination WHERE lease_until > now_ms()") == "0"
     });
@@ -290,7 +291,7 @@ fn the_fleet_is_shown_to_people_to_programs_and_to_prometheus() {
     assert!(text.contains("repo1 (Acme)") && text.contains("a worker of version"), "{text}");
     let figures = ran(fleet.plain(0, &["status", "--fleet", "--prometheus"])).succeeds().stdout;
     assert!(
-        figures.contains("rally_hook_fleet_delivered_total{repository=\"repo0\",workspace=\"Acme\"} 1"),
+        figures.contains("rally_hook_fleet_delivered_total{repository=\"repo0\",workspace=\"Acme\",server="),
         "{figures}"
     );
     worker.end();
@@ -337,7 +338,7 @@ fn a_repository_may_not_name_a_ledger_of_its_own() {
     let mut status = crate::support::hermetic(crate::support::program());
     status.args(["config", "--repo"]).arg(&fleet.hosts[0].git_dirs[0]);
     let ran = ran(status).fails_with(2);
-    assert!(ran.stderr.contains("does not say where queues lie"), "{ran:?}");
+    assert!(ran.stderr.contains("does not say where state lies"), "{ran:?}");
 }
 
 #[test]
@@ -371,7 +372,8 @@ fn one_outage_is_found_out_by_one_worker_and_not_by_each_repository() {
     fleet.server.rally.wait_for_requests("some probes", |log| log.len() >= 12);
     // Eight lanes begin at once; from then on there is one request for each attempt.
     let attempts: u32 = fleet.postgres.sql("SELECT json::json->>'attempts' FROM pause").parse().expect("a number");
-    assert!(attempts >= 3, "{attempts} attempts, {} requests", fleet.server.rally.requests().len());
+    let requests = fleet.server.rally.requests().len();
+    assert!(attempts >= 3 && requests <= 8 * 2 + attempts as usize, "{attempts} attempts, {requests} requests");
     fleet.server.rally.clear_faults();
     fleet.wait_for_delivery(&[&revision], &all);
 }
@@ -419,4 +421,109 @@ fn a_worker_without_repositories_delivers_for_other_servers() {
     command.args(["worker", "--config"]).arg(without);
     let ran = ran(command).fails_with(2);
     assert!(ran.stderr.contains("names no ledger"), "{ran:?}");
+}
+
+#[test]
+fn what_is_forwarded_again_and_queued_at_the_same_time_blocks_nothing() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let empty = fleet.postgres.dump();
+    let first = fleet.commit("US1");
+    fleet.push(&first, &[0], &[0]);
+    fleet.run(0, &["deliver"]);
+    fleet.wait_for_delivery(&[&first], &[0]);
+    fleet.postgres.restore(&empty);
+    // It queues what is kept as forwarded too.
+    fleet.run_in(0, 0, &["backfill", "--all"]);
+    let second = fleet.commit("US2");
+    fleet.push(&second, &[0], &[0]);
+    wait_for("all to be delivered", || fleet.run_in(0, 0, &["deliver", "--wait"]).success);
+    fleet.wait_for_delivery(&[&first, &second], &[0]);
+}
+
+#[test]
+fn a_copy_of_a_repository_leaves_to_it_what_it_has_forwarded() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &[0]);
+    fleet.run(0, &["deliver"]);
+    fleet.wait_for_delivery(&[&revision], &[0]);
+    let copy = fleet.hosts[0].root.join("copy.git");
+    let mut cp = crate::support::hermetic("cp");
+    cp.arg("-a").arg(&fleet.hosts[0].git_dirs[0]).arg(&copy);
+    ran(cp).succeeds();
+    fleet.run(0, &["deliver"]);
+    fleet.assert_delivered(&[&revision], &[0]);
+    assert_eq!(fleet.postgres.sql("SELECT count(*) FROM meta WHERE key = 'blocked'"), "0", "nothing was lost");
+}
+
+#[test]
+fn a_state_that_a_person_has_set_back_is_not_set_again_on_the_way_back() {
+    let Some(fleet) = Fleet::without_hook(1, 1, SHORT, "[state]\nupdate = true\n") else { return };
+    fleet.migrate();
+    fleet.install();
+    let first = fleet.commit("US3 Completed");
+    fleet.push(&first, &[0], &[0]);
+    fleet.run(0, &["deliver"]);
+    fleet.wait_for_delivery(&[&first], &[0]);
+    let is_set = || fleet.postgres.sql("SELECT count(*) FROM state_request WHERE done") == "1";
+    wait_for("the state to be set", || {
+        fleet.run(0, &["deliver"]);
+        is_set()
+    });
+    // That was some time ago.
+    let database = fleet.hosts[0].git_dirs[0].join("rally-hook/queue.db");
+    let queue = rusqlite::Connection::open(database).expect("a database");
+    queue.execute_batch("UPDATE forwarded SET at = at - 7200000").expect("it can be changed");
+    fleet.server.rally.clear_requests();
+    fleet.configure(0, None);
+    fleet.run_in(0, 0, &["deliver", "--wait"]).succeeds();
+    let updates = fleet.server.rally.requests();
+    assert!(updates.iter().all(|request| !request.path.contains("hierarchicalrequirement/")), "{updates:?}");
+    fleet.assert_delivered(&[&first], &[0]);
+}
+
+#[test]
+fn a_row_that_cannot_be_understood_becomes_a_dead_letter_and_holds_up_no_others() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let odd = fleet.commit("US1: odd");
+    let fine = fleet.commit("US2: fine");
+    fleet.push(&fine, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
+    fleet.postgres.sql(&format!(
+        "UPDATE facts SET json = '{{}}' FROM changeset WHERE changeset.id = changeset AND revision = '{odd}'"
+    ));
+    let ran = fleet.run_in(0, 0, &["deliver"]);
+    assert!(ran.stderr.contains("1 dead letter"), "{ran:?}");
+    fleet.assert_delivered(&[&fine], &[0]);
+    let status = fleet.run_in(0, 0, &["status"]).fails_with(1);
+    assert!(status.stdout.contains("does not understand"), "{status:?}");
+}
+
+#[test]
+fn a_replaced_key_ends_the_stop_at_once_and_leaves_no_alarm() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let key = std::fs::read_to_string(fleet.server.git_dir.join("api-key")).expect("the key");
+    fleet.server.write_private("api-key", "_nope\n");
+    let _worker = fleet.worker(0);
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &[0]);
+    wait_for("the stop", || fleet.postgres.sql("SELECT count(*) FROM pause") == "1");
+    let ran = ran(fleet.plain(0, &["status", "--fleet"])).fails_with(1);
+    assert!(ran.stderr.contains("delivery stops until somebody acts"), "{ran:?}");
+    fleet.server.write_private("api-key", &key);
+    fleet.wait_for_delivery(&[&revision], &[0]);
+    wait_for("the alarm to end", || crate::support::ran(fleet.plain(0, &["status", "--fleet"])).success);
+}
+
+#[test]
+fn a_password_that_could_be_shown_by_mistake_is_refused() {
+    let Some(fleet) = Fleet::without_hook(1, 1, SHORT, "") else { return };
+    for password in ["a@canary", "canary/b", "canary?b"] {
+        fleet.configure(0, Some(&format!("postgres://u:{password}@127.0.0.1:1/ledger")));
+        let ran = ran(fleet.plain(0, &["status", "--fleet"])).fails_with(2);
+        assert!(ran.stderr.contains("percent-encoded") && !ran.stderr.contains("canary"), "{ran:?}");
+    }
+    fleet.configure(0, Some("postgres://u:canary@127.0.0.1:1/ledger"));
+    let ran = ran(fleet.plain(0, &["status", "--fleet"])).fails_with(1);
+    assert!(ran.stderr.contains("127.0.0.1:1/ledger") && !ran.stderr.contains("canary"), "{ran:?}");
 }

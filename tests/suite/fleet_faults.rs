@@ -10,6 +10,9 @@ use crate::support::{Random, rounds, seed};
 /// Rally may be at work on a request for 10 s and some more; a lease is over after 8 s.
 const RALLY: &str = "timeout = \"1s\"\nread_lag = \"300ms\"";
 
+/// A round takes seconds, also where the fault suite is to run long.
+const MOST_ROUNDS: usize = 60;
+
 fn slow(fleet: &Fleet, latency: u64, read_lag: u64) {
     fleet.server.rally.settings(|settings| {
         settings.latency = Duration::from_millis(latency);
@@ -44,7 +47,7 @@ fn workers_and_forwarders_that_are_killed_lose_nothing_and_double_nothing() {
     let all: Vec<usize> = (0..8).collect();
     let mut random = Random::part(seed(), 1);
     let mut revisions = Vec::new();
-    for _ in 0..rounds(4) {
+    for _ in 0..rounds(4).min(MOST_ROUNDS) {
         let revision = fleet.commit(&format!("US{}", revisions.len() % 9 + 1));
         fleet.push(&revision, &[0, 1], &all);
         revisions.push(revision);
@@ -121,7 +124,7 @@ fn a_database_that_restarts_at_any_time_loses_nothing_and_doubles_nothing() {
     let all: Vec<usize> = (0..8).collect();
     let _workers = [fleet.worker(0), fleet.worker(1)];
     let mut revisions = Vec::new();
-    for _ in 0..rounds(4) {
+    for _ in 0..rounds(4).min(MOST_ROUNDS) {
         let revision = fleet.commit(&format!("US{}", revisions.len() % 9 + 1));
         fleet.push(&revision, &[0, 1], &all);
         revisions.push(revision);
@@ -155,7 +158,10 @@ fn what_a_standby_had_not_received_is_forwarded_again_after_a_failover() {
     fleet.wait_for_delivery(&[&first, &second], &all);
     let third = fleet.commit("US3");
     fleet.push(&third, &[1], &all);
-    wait_for("all to be forwarded", || fleet.status()["pending"].as_i64().is_some_and(|pending| pending <= 4));
+    wait_for("all to be forwarded", || {
+        let there = format!("SELECT count(*) FROM changeset WHERE revision = '{third}'");
+        fleet.postgres.sql(&there) == "4"
+    });
     fleet.postgres.down();
     standby.up();
     standby.promote();
@@ -164,6 +170,13 @@ fn what_a_standby_had_not_received_is_forwarded_again_after_a_failover() {
         standby.sql("SELECT count(*) FROM changeset WHERE state IN ('delivered', 'existed')") == "12"
     });
     fleet.assert_delivered(&[&first, &second, &third], &all);
+    let logs = fleet
+        .hosts
+        .iter()
+        .flat_map(|host| &host.git_dirs)
+        .map(|git_dir| std::fs::read_to_string(git_dir.join("rally-hook/log")).expect("a log"));
+    assert!(logs.collect::<String>().contains("event=ledger-set-back"), "the queues have noticed it");
+    assert_eq!(standby.sql("SELECT count(*) FROM meta WHERE key = 'blocked'"), "1", "claims were blocked for a while");
     drop(workers);
 }
 
@@ -183,7 +196,7 @@ fn rally_holds_each_commit_once_after_random_kills_stops_restarts_and_faults() {
     let mut workers: Vec<Service> = (0..3).map(|host| fleet.worker(host)).collect();
     let mut stopped: Vec<Service> = Vec::new();
     let mut revisions = Vec::new();
-    for _ in 0..rounds(8) {
+    for _ in 0..rounds(8).min(MOST_ROUNDS) {
         let revision = fleet.commit(&format!("US{}", revisions.len() % 9 + 1));
         let hosts: Vec<usize> = (0..3).filter(|_| random.happens(60)).collect();
         fleet.push(&revision, &hosts, &all);

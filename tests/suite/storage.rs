@@ -196,7 +196,7 @@ fn a_queue_of_a_newer_version_is_refused_and_the_push_is_kept() {
     let seen = clone.push_commits(&["US4: the queue is newer"]);
     assert!(seen.contains("version 99"), "{seen}");
     server.run(&["deliver"]).fails_with(1);
-    server.change_queue("PRAGMA user_version = 2");
+    server.change_queue("PRAGMA user_version = 3");
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
@@ -205,6 +205,7 @@ fn a_queue_of_a_newer_version_is_refused_and_the_push_is_kept() {
 fn a_queue_of_an_earlier_version_is_migrated() {
     let (server, clone) = with_queue();
     for sql in [
+        "DROP TABLE forwarded; ALTER TABLE seen_tip DROP COLUMN forwarded",
         "DROP INDEX seen_tip_by_time; ALTER TABLE seen_tip DROP COLUMN covered",
         "DROP INDEX state_request_due; ALTER TABLE state_request DROP COLUMN done",
         "ALTER TABLE receipt DROP COLUMN destination",

@@ -4,6 +4,7 @@
 //! transaction another one (docs/many-servers.md).
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -23,8 +24,8 @@ use crate::text::with_causes;
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a statement may take. The largest takes in 500 changesets with 16 MB of text.
 const STATEMENT: Duration = Duration::from_secs(30);
-/// The database's own limits are shorter, so that it ends what it works on before we give up: for what a transaction waits
-/// for, and for a process that is stopped in the middle of one.
+/// The database's limits are shorter than [`STATEMENT`], so it gives up first: on a lock, on a statement, and on a client that
+/// stops inside a transaction.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '25s'; \
                      SET LOCAL idle_in_transaction_session_timeout = '25s'";
 
@@ -33,7 +34,8 @@ pub(super) type Parameter<'p> = (&'p (dyn ToSql + Sync), Type);
 /// The thread on which connections run.
 pub(super) struct Driver {
     handle: Handle,
-    stop: Option<oneshot::Sender<()>>,
+    /// Dropping it ends the thread.
+    _stop: oneshot::Sender<()>,
 }
 
 impl Driver {
@@ -42,17 +44,11 @@ impl Driver {
         let (handle, (stop, stopped)) = (runtime.handle().clone(), oneshot::channel());
         let run = move || drop(runtime.block_on(stopped));
         thread::Builder::new().name("ledger".into()).spawn(run).map_err(LedgerError::Thread)?;
-        Ok(Driver { handle, stop: Some(stop) })
+        Ok(Driver { handle, _stop: stop })
     }
 
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.stop.take().map(|stop| stop.send(()));
     }
 }
 
@@ -80,7 +76,9 @@ impl Target {
         }
         config.application_name(crate::PROGRAM).connect_timeout(CONNECT);
         let place = place(&config);
-        let is_local = config.get_hosts().iter().all(is_local);
+        let is_local = (!config.get_hosts().is_empty() || !config.get_hostaddrs().is_empty())
+            && config.get_hosts().iter().all(is_local)
+            && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
         if !is_local && config.get_ssl_mode() == SslMode::Disable {
             return Err(wrong("sslmode=disable would send commits unencrypted to another machine".into()));
         }
@@ -137,7 +135,7 @@ fn is_local(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => {
             let name = name.trim_matches(['[', ']']);
-            name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+            name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
         }
         Host::Unix(_) => true,
     }
@@ -185,14 +183,16 @@ impl Connection {
         self.wait(self.client.batch_execute(sql))
     }
 
-    /// Does some work in one transaction. If it fails, nothing of it was done; if only the answer to its end failed to
-    /// arrive, that is not known.
+    /// Does some work in one transaction. If it fails, nothing was changed, except that the outcome is unknown if the answer
+    /// to COMMIT was lost.
     pub(super) fn transaction<T>(&self, work: impl FnOnce(&Self) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
         self.batch(BEGIN)?;
         match work(self) {
             Ok(done) => self.batch("COMMIT").map(|()| done),
             Err(error) => {
-                let _ = self.batch("ROLLBACK");
+                if !error.is_broken() {
+                    let _ = self.batch("ROLLBACK");
+                }
                 Err(error)
             }
         }

@@ -4,6 +4,7 @@ use tokio_postgres::types::Type;
 
 use super::connection::{Connection, Parameter};
 use super::{Destination, LedgerError, Session, tips, without_nul};
+use crate::backoff::heeded;
 use crate::queue::outbox::{Parcel, Receipt, Waiting, WaitingState};
 use crate::time::Time;
 
@@ -28,12 +29,12 @@ pub(crate) struct Origin<'o> {
 pub(crate) enum Taken {
     /// It is in, as the one with this number.
     In(i64),
-    /// The ledger lacks parcels that came before: it was set back.
-    Behind,
+    /// The ledger lacks the parcels after this number, which it had taken in: it was set back.
+    Behind(i64),
 }
 
-/// A row of a changeset that is not done is as good as the one that comes, unless one of them knows more: what was sent, or
-/// what is to be posted.
+/// A row of a changeset that is not done is as good as the one that comes, unless one of them knows more of what was sent.
+/// What is to be posted may be new, as long as nothing was sent.
 const PUT_CHANGESETS: &str = "\
     WITH given AS (
         SELECT * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bool[], $6::bigint[], $7::bigint[], $8::bigint[],
@@ -54,11 +55,13 @@ const PUT_CHANGESETS: &str = "\
             existed = changeset.existed OR excluded.existed,
             settles_at = greatest(changeset.settles_at, excluded.settles_at),
             made = CASE WHEN changeset.rally_ref IS NULL THEN excluded.made ELSE changeset.made END,
+            entered_at = CASE WHEN changeset.state = 'pending' THEN changeset.entered_at ELSE excluded.entered_at END,
             done_at = NULL
         WHERE changeset.state IN ('pending', 'dead', 'unlinked')
         RETURNING id, revision)
     INSERT INTO facts SELECT id, json FROM put JOIN given USING (revision) WHERE json IS NOT NULL
-    ON CONFLICT (changeset) DO UPDATE SET json = excluded.json";
+    ON CONFLICT (changeset) DO UPDATE SET json = excluded.json
+    WHERE EXISTS (SELECT FROM changeset WHERE id = facts.changeset AND rally_ref IS NULL AND settles_at IS NULL)";
 
 const WITHDRAW: &str = "\
     DELETE FROM changeset WHERE destination = $1 AND revision = ANY($2) AND state IN ('pending', 'dead')
@@ -84,10 +87,11 @@ const PUT_STATES: &str = "\
     ON CONFLICT (destination, revision) DO NOTHING";
 
 impl Session {
-    /// Returns how many parcels of a queue were taken in.
-    pub(crate) fn position(&self, origin: &str) -> Result<i64, LedgerError> {
-        let row = self.connection.first("SELECT position FROM origin WHERE id = $1", &[(&origin, Type::TEXT)])?;
-        Ok(row.map_or(0, |row| row.get("position")))
+    /// Finds out whether the ledger has all parcels of a queue that it had taken in.
+    pub(crate) fn check(&self, origin: &Origin) -> Result<Taken, LedgerError> {
+        let row = self.connection.first("SELECT position FROM origin WHERE id = $1", &[(&origin.id, Type::TEXT)])?;
+        let position: i64 = row.map_or(0, |row| row.get("position"));
+        Ok(if position < origin.position { Taken::Behind(position) } else { Taken::In(position) })
     }
 
     /// Returns which of these queues have had more parcels taken in than the ledger has, of those with their numbers.
@@ -114,11 +118,12 @@ impl Session {
             let (id, ahead) = enter_destination(tx, destination, settings, origin.now)?;
             let position = enter_origin(tx, id, origin)?;
             if position < origin.position {
-                return Ok(Taken::Behind);
+                return Ok(Taken::Behind(position));
             }
-            put_receipts(tx, id, &parcel.receipts, ahead)?;
-            put_changesets(tx, id, &parcel.changesets, ahead)?;
-            put_states(tx, id, &parcel.states, ahead)?;
+            let clock = Clock { now: origin.now, ahead };
+            put_receipts(tx, id, &parcel.receipts, clock)?;
+            put_changesets(tx, id, &parcel.changesets, clock)?;
+            put_states(tx, id, &parcel.states, clock)?;
             tips::put(tx, id, parcel)?;
             tx.execute(
                 "UPDATE origin SET position = $2 WHERE id = $1",
@@ -134,6 +139,21 @@ impl Session {
             }
             Ok(Taken::In(position + 1))
         })
+    }
+}
+
+/// How the times of this host become those of the database.
+#[derive(Clone, Copy)]
+struct Clock {
+    now: Time,
+    /// By how much the database's clock is ahead, in milliseconds.
+    ahead: i64,
+}
+
+impl Clock {
+    /// A time far ahead was written by a clock that was ahead and has been set back since.
+    fn there(self, time: Time) -> i64 {
+        heeded(time, self.now, self.now).millis() + self.ahead
     }
 }
 
@@ -171,7 +191,7 @@ fn enter_origin(tx: &Connection, destination: i64, origin: &Origin) -> Result<i6
     Ok(row.expect("it is there now").get("position"))
 }
 
-fn put_changesets(tx: &Connection, destination: i64, all: &[Waiting], ahead: i64) -> Result<(), LedgerError> {
+fn put_changesets(tx: &Connection, destination: i64, all: &[Waiting], clock: Clock) -> Result<(), LedgerError> {
     let (withdrawn, given): (Vec<&Waiting>, Vec<&Waiting>) =
         all.iter().partition(|waiting| waiting.facts.as_deref() == Some(""));
     if !withdrawn.is_empty() {
@@ -181,7 +201,7 @@ fn put_changesets(tx: &Connection, destination: i64, all: &[Waiting], ahead: i64
     if given.is_empty() {
         return Ok(());
     }
-    let there = |time: Time| time.millis() + ahead;
+    let there = |time: Time| clock.there(time);
     // 0 is no time, but stands for a Changeset that was found in Rally.
     let settles = |waiting: &&Waiting| waiting.settles_at.map(|at| if at.millis() == 0 { 0 } else { there(at) });
     let text = |column: fn(&Waiting) -> Option<&str>| -> Vec<Option<String>> {
@@ -205,7 +225,7 @@ fn put_changesets(tx: &Connection, destination: i64, all: &[Waiting], ahead: i64
     tx.execute(PUT_CHANGESETS, &parameters).map(drop)
 }
 
-fn put_receipts(tx: &Connection, destination: i64, receipts: &[Receipt], ahead: i64) -> Result<(), LedgerError> {
+fn put_receipts(tx: &Connection, destination: i64, receipts: &[Receipt], clock: Clock) -> Result<(), LedgerError> {
     if receipts.is_empty() {
         return Ok(());
     }
@@ -214,16 +234,16 @@ fn put_receipts(tx: &Connection, destination: i64, receipts: &[Receipt], ahead: 
         (&receipts.iter().map(|receipt| receipt.revision.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
         (&receipts.iter().map(|receipt| receipt.outcome.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
         (&receipts.iter().map(|receipt| receipt.rally_ref.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-        (&receipts.iter().map(|receipt| receipt.at.millis() + ahead).collect::<Vec<_>>(), Type::INT8_ARRAY),
+        (&receipts.iter().map(|receipt| clock.there(receipt.at)).collect::<Vec<_>>(), Type::INT8_ARRAY),
     ];
     tx.execute(PUT_RECEIPTS, &parameters).map(drop)
 }
 
-fn put_states(tx: &Connection, destination: i64, states: &[WaitingState], ahead: i64) -> Result<(), LedgerError> {
+fn put_states(tx: &Connection, destination: i64, states: &[WaitingState], clock: Clock) -> Result<(), LedgerError> {
     if states.is_empty() {
         return Ok(());
     }
-    let there = |time: Time| time.millis() + ahead;
+    let there = |time: Time| clock.there(time);
     let parameters: [Parameter; 7] = [
         (&destination, Type::INT8),
         (&states.iter().map(|state| state.revision.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),

@@ -14,6 +14,7 @@ use tokio_postgres::types::Type;
 
 use super::connection::{Common, Connection, Parameter};
 use super::{Destination, LedgerError, Session, millis, without_nul};
+use crate::changeset::Changeset;
 use crate::clock::Deadline;
 use crate::queue::delivery::{column_of, parse_made, writes_of};
 use crate::queue::{Attempts, Entry, Error, Outcome, Pause, StateEntry, WorkQueue};
@@ -27,15 +28,20 @@ const ANSWERS_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// Takes the destination that has been due longest, unless the account's server is down: nobody else holds it, or the lease
 /// of who did is over.
 const CLAIM: &str = "\
-    UPDATE destination SET holder = $1, token = token + 1, lease_until = now_ms() + $2 FROM (
+    UPDATE destination SET holder = $1, token = (random() * 9e15)::bigint, lease_until = now_ms() + $2 FROM (
         SELECT id, holder AS holder_before FROM destination
         WHERE server = $3 AND ($5::bigint IS NULL AND due_at <= now_ms() OR id = $5) AND lease_until <= now_ms()
           AND NOT EXISTS (SELECT FROM pause WHERE account = $4 AND $5::bigint IS NULL
                           AND (until > now_ms() OR probe_until > now_ms()))
-          AND NOT EXISTS (SELECT FROM meta WHERE key = 'hold' AND value::bigint > now_ms())
+          AND NOT EXISTS (SELECT FROM meta WHERE key = 'blocked' AND value::bigint > now_ms())
         ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS due
     WHERE destination.id = due.id
     RETURNING destination.*, holder_before, now_ms() AS now";
+
+const RENEW: &str = "\
+    UPDATE destination SET lease_until = now_ms() + $3 WHERE id = (
+        SELECT id FROM destination WHERE id = $1 AND token = $2 AND holder IS NOT NULL FOR UPDATE SKIP LOCKED)";
+const IS_CLAIMED: &str = "SELECT FROM destination WHERE id = $1 AND token = $2 AND holder IS NOT NULL";
 
 const DUE: &str = "\
     SELECT * FROM (
@@ -105,6 +111,8 @@ pub(crate) struct Held<'s> {
     /// By how much the database's clock is ahead of ours, in milliseconds.
     ahead: i64,
     pause: Option<Pause>,
+    /// Since when workers are there without a gap: what was tried before counts as tried first then.
+    resumed: Time,
     /// What is remembered; only who holds the destination writes it.
     cache: HashMap<(String, String), (String, Time)>,
 }
@@ -153,6 +161,7 @@ impl Session {
             renewal,
             ahead: now - crate::clock::now().millis(),
             pause: row.get::<_, Option<String>>("pause").and_then(|json| serde_json::from_str(&json).ok()),
+            resumed: Time::from_millis(0),
             cache: HashMap::new(),
         };
         // Who had it before has not given it back.
@@ -186,6 +195,22 @@ impl Session {
         Ok(row.map(|row| row.get("id")))
     }
 
+    /// Ends what is known of a server that is down, or of credentials that it refuses.
+    pub(crate) fn end_outage(&self, account: &str) -> Result<(), LedgerError> {
+        self.connection.execute("DELETE FROM pause WHERE account = $1", &[(&account, Type::TEXT)]).map(drop)
+    }
+
+    /// Lets others claim at once what this process had claimed when it lost its connection. Its writes of unknown outcome
+    /// are looked at as after any takeover.
+    pub(crate) fn abandon(&self, (id, token): (i64, i64)) -> Result<(), LedgerError> {
+        self.connection
+            .execute(
+                "UPDATE destination SET lease_until = 0 WHERE id = $1 AND token = $2 AND holder IS NOT NULL",
+                &[(&id, Type::INT8), (&token, Type::INT8)],
+            )
+            .map(drop)
+    }
+
     fn connection_driver(&self) -> &tokio::runtime::Handle {
         self.common.driver.handle()
     }
@@ -199,22 +224,26 @@ pub(super) fn destination_of(row: &Row) -> Destination {
     Destination { server: row.get("server"), workspace: row.get("workspace"), repository: row.get("repository") }
 }
 
-/// Renews a lease for as long as the process lives and the database answers.
+/// Renews a lease for as long as the process lives and the database answers. One that has ended is not renewed: this process
+/// was stopped, and the database may have been set back meanwhile.
 async fn renew(common: Arc<Common>, lease: Arc<Lease>, id: i64, token: i64) {
     loop {
         tokio::time::sleep(lease.length / 3).await;
         let valid = Deadline::after(lease.length);
-        let renewed = common
-            .execute(
-                "UPDATE destination SET lease_until = now_ms() + $3 WHERE id = $1 AND token = $2 AND holder IS NOT NULL",
-                &[(&id, Type::INT8), (&token, Type::INT8), (&millis(lease.length), Type::INT8)],
-            )
-            .await;
-        match renewed {
-            Ok(0) => return lease.is_lost.store(true, Ordering::Relaxed),
-            Ok(_) => *lease.valid.lock().expect("no holder panics") = valid,
+        if lease.left().is_zero() {
+            return lease.is_lost.store(true, Ordering::Relaxed);
+        }
+        let claim: [Parameter; 2] = [(&id, Type::INT8), (&token, Type::INT8)];
+        let length = millis(lease.length);
+        let parameters = [claim.as_slice(), &[(&length as _, Type::INT8)]].concat();
+        match common.execute(RENEW, &parameters).await {
+            Ok(1) => *lease.valid.lock().expect("no holder panics") = valid,
+            // Another transaction may have the row at this moment; that must not hold up what shares the connection.
+            Ok(_) if matches!(common.execute(IS_CLAIMED, &claim).await, Ok(0)) => {
+                return lease.is_lost.store(true, Ordering::Relaxed);
+            }
             // There is still time for another attempt.
-            Err(_) => {}
+            _ => {}
         }
     }
 }
@@ -232,6 +261,16 @@ impl Held<'_> {
 
     pub(super) fn session(&self) -> &Session {
         self.session
+    }
+
+    /// Returns what [`Session::abandon`] takes.
+    pub(crate) fn claim(&self) -> (i64, i64) {
+        (self.id, self.token)
+    }
+
+    /// Returns what tells this claim from all others.
+    pub(super) fn claim_name(&self) -> String {
+        format!("{} {}", self.id, self.token)
     }
 
     pub(super) fn account(&self) -> &str {
@@ -261,6 +300,10 @@ impl Held<'_> {
             self.connection().first("SELECT json FROM pause WHERE account = $1", &[(&self.account, Type::TEXT)])?;
         if let Some(outage) = outage.and_then(|row| serde_json::from_str(row.get("json")).ok()) {
             self.pause = Some(outage);
+        }
+        self.resumed = self.session.resumed(&self.destination.server)?;
+        if let Some(pause) = &mut self.pause {
+            pause.since = pause.since.max(self.resumed);
         }
         Ok(())
     }
@@ -322,8 +365,14 @@ impl Held<'_> {
         self.note(|tx| {
             let next: Option<i64> = tx.first(NEXT_DUE, &[(&self.id, Type::INT8)])?.and_then(|row| row.get(0));
             tx.execute(
-                "UPDATE destination SET holder = NULL, lease_until = 0, due_at = greatest($2, $3) WHERE id = $1",
-                &[(&self.id, Type::INT8), (&next, Type::INT8), (&next.map(|_| pause), Type::INT8)],
+                "WITH probe AS (UPDATE pause SET probe_until = 0 WHERE account = $4 AND probe_until > 0) \
+                 UPDATE destination SET holder = NULL, lease_until = 0, due_at = greatest($2, $3) WHERE id = $1",
+                &[
+                    (&self.id, Type::INT8),
+                    (&next, Type::INT8),
+                    (&next.map(|_| pause), Type::INT8),
+                    (&self.account, Type::TEXT),
+                ],
             )
             .map(drop)
         })
@@ -345,6 +394,53 @@ impl Held<'_> {
         })
     }
 
+    /// Reads changesets. One that another release has forwarded in a form that this one does not understand becomes a dead
+    /// letter, and holds up no others.
+    fn readable(&self, rows: Vec<Row>) -> Result<Vec<Entry>, LedgerError> {
+        let mut entries = Vec::new();
+        for row in &rows {
+            match serde_json::from_str(row.get("json")) {
+                Ok(changeset) => entries.push(self.entry(row, changeset)),
+                Err(_) => self.set_aside(
+                    row,
+                    "UPDATE changeset SET state = 'dead', last_error = 'it was forwarded by a release of rally-hook that this \
+                     one does not understand' WHERE destination = $1 AND id = $2",
+                )?,
+            }
+        }
+        Ok(entries)
+    }
+
+    fn set_aside(&self, row: &Row, sql: &str) -> Result<(), LedgerError> {
+        let row: i64 = row.get("id");
+        self.note(|tx| tx.execute(sql, &[(&self.id, Type::INT8), (&row, Type::INT8)]).map(drop))
+    }
+
+    fn entry(&self, row: &Row, changeset: Changeset) -> Entry {
+        let time = |column: &str| row.get::<_, Option<i64>>(column).map(Time::from_millis);
+        Entry {
+            id: row.get("id"),
+            changeset,
+            recorded_at: Time::from_millis(row.get("recorded_at")),
+            attempts: self.attempts(row),
+            rally_ref: row.get("rally_ref"),
+            existed: row.get("existed"),
+            writes: writes_of(time("settles_at")),
+            made: parse_made(row.get("made")),
+        }
+    }
+
+    fn attempts(&self, row: &Row) -> Attempts {
+        let first = row.get::<_, Option<i64>>("first_attempt").map(Time::from_millis);
+        Attempts {
+            failed: row.get::<_, i32>("attempts").unsigned_abs(),
+            first: first.map(|first| first.max(self.resumed)),
+            next: Time::from_millis(row.get("next_attempt")),
+            last_error: row.get("last_error"),
+            is_over: false,
+        }
+    }
+
     fn count(&mut self, column: &str, by: i64) -> Result<(), Error> {
         let sql = format!("UPDATE destination SET {column} = {column} + $2 WHERE id = $1");
         Ok(self.note(|tx| tx.execute(&sql, &[(&self.id, Type::INT8), (&by, Type::INT8)]).map(drop))?)
@@ -359,7 +455,7 @@ impl WorkQueue for Held<'_> {
             (&(limit as i64), Type::INT8),
             (&(max_bytes as i64), Type::INT8),
         ];
-        Ok(self.connection().query(DUE, &parameters)?.iter().map(entry).collect::<Result<_, _>>()?)
+        Ok(self.readable(self.connection().query(DUE, &parameters)?)?)
     }
 
     fn due_state_requests(&self, now: Time, limit: usize) -> Result<Vec<StateEntry>, Error> {
@@ -368,12 +464,16 @@ impl WorkQueue for Held<'_> {
              ORDER BY id LIMIT $3",
             &[(&self.id, Type::INT8), (&now.millis(), Type::INT8), (&(limit as i64), Type::INT8)],
         )?;
-        let entry = |row: &Row| {
-            let unreadable = |_| LedgerError::Unreadable { revision: row.get("revision") };
-            let request = serde_json::from_str(row.get("json")).map_err(unreadable)?;
-            Ok(StateEntry { id: row.get("id"), request, attempts: attempts(row) })
-        };
-        Ok(rows.iter().map(entry).collect::<Result<_, LedgerError>>()?)
+        let mut entries = Vec::new();
+        for row in &rows {
+            match serde_json::from_str(row.get("json")) {
+                Ok(request) => entries.push(StateEntry { id: row.get("id"), request, attempts: self.attempts(row) }),
+                Err(_) => {
+                    self.set_aside(row, "UPDATE state_request SET done = true WHERE destination = $1 AND id = $2")?
+                }
+            }
+        }
+        Ok(entries)
     }
 
     fn save(&mut self, entries: &[&Entry]) -> Result<(), Error> {
@@ -411,7 +511,11 @@ impl WorkQueue for Held<'_> {
             ),
             (&entries.iter().map(made).collect::<Vec<_>>(), Type::TEXT_ARRAY),
         ];
-        Ok(self.note(|tx| tx.execute(SAVE, &parameters).map(drop))?)
+        Ok(self.note(|tx| match tx.execute(SAVE, &parameters)? {
+            // Without its note nothing may be sent.
+            changed if changed < entries.len() as u64 => Err(LedgerError::Changed(self.destination.repository.clone())),
+            _ => Ok(()),
+        })?)
     }
 
     fn count_unknown_authors(&mut self, by: i64) -> Result<(), Error> {
@@ -461,6 +565,9 @@ impl WorkQueue for Held<'_> {
     }
 
     fn give_up(&mut self, waiting_since_before: Time, reason: &str) -> Result<Vec<String>, Error> {
+        if waiting_since_before <= self.resumed {
+            return Ok(Vec::new());
+        }
         Ok(self.note(|tx| {
             let rows = tx.query(
                 "UPDATE changeset SET state = 'dead', last_error = $3 WHERE destination = $1 AND state = 'pending' \
@@ -480,15 +587,16 @@ impl WorkQueue for Held<'_> {
     }
 
     fn set_pause(&mut self, pause: Option<&Pause>) -> Result<(), Error> {
-        let json = |pause: &Pause| without_nul(&serde_json::to_string(pause).expect("plain data becomes JSON"));
-        let own = pause.filter(|pause| !pause.is_outage).map(json);
+        let pause = pause.map(|pause| Pause { error: without_nul(&pause.error), ..pause.clone() });
+        let json = |pause: &Pause| serde_json::to_string(pause).expect("plain data becomes JSON");
+        let own = pause.as_ref().filter(|pause| !pause.is_outage).map(json);
         self.note(|tx| {
             tx.execute(
                 "UPDATE destination SET pause = $2 WHERE id = $1",
                 &[(&self.id, Type::INT8), (&own, Type::TEXT)],
             )?;
             let account: Parameter = (&self.account, Type::TEXT);
-            match pause.filter(|pause| pause.is_outage) {
+            match pause.as_ref().filter(|pause| pause.is_outage) {
                 Some(outage) => tx.execute(
                     "INSERT INTO pause (account, json, until) VALUES ($1, $2, $3) \
                      ON CONFLICT (account) DO UPDATE SET json = $2, until = $3, probe_until = 0",
@@ -498,7 +606,7 @@ impl WorkQueue for Held<'_> {
             }
             .map(drop)
         })?;
-        self.pause = pause.cloned();
+        self.pause = pause;
         Ok(())
     }
 
@@ -543,30 +651,5 @@ impl WorkQueue for Held<'_> {
         })?;
         self.cache.retain(|(of_kind, of_key), _| of_kind != kind || key.is_some_and(|key| key != of_key));
         Ok(())
-    }
-}
-
-fn entry(row: &Row) -> Result<Entry, LedgerError> {
-    let unreadable = |_| LedgerError::Unreadable { revision: row.get("revision") };
-    let time = |column: &str| row.get::<_, Option<i64>>(column).map(Time::from_millis);
-    Ok(Entry {
-        id: row.get("id"),
-        changeset: serde_json::from_str(row.get("json")).map_err(unreadable)?,
-        recorded_at: Time::from_millis(row.get("recorded_at")),
-        attempts: attempts(row),
-        rally_ref: row.get("rally_ref"),
-        existed: row.get("existed"),
-        writes: writes_of(time("settles_at")),
-        made: parse_made(row.get("made")),
-    })
-}
-
-fn attempts(row: &Row) -> Attempts {
-    Attempts {
-        failed: row.get::<_, i32>("attempts").unsigned_abs(),
-        first: row.get::<_, Option<i64>>("first_attempt").map(Time::from_millis),
-        next: Time::from_millis(row.get("next_attempt")),
-        last_error: row.get("last_error"),
-        is_over: false,
     }
 }

@@ -59,9 +59,9 @@ impl Session {
 
     /// Makes due what waits for the end of a back-off.
     pub(crate) fn make_due(&self, destination: &Destination) -> Result<(), LedgerError> {
-        for table in ["changeset", "state_request"] {
+        for (table, left) in [("changeset", "state = 'pending'"), ("state_request", "NOT done")] {
             let sql = format!(
-                "UPDATE {table} SET next_attempt = now_ms() WHERE destination = $1 AND next_attempt > now_ms()"
+                "UPDATE {table} SET next_attempt = now_ms() WHERE destination = $1 AND {left} AND next_attempt > now_ms()"
             );
             self.change(destination, &sql, &[])?;
         }

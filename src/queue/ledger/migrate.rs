@@ -3,6 +3,21 @@
 use super::connection::Connection;
 use super::{Ledger, LedgerError, VERSION};
 
+/// All of them.
+pub(super) const TABLES: [&str; 12] = [
+    "meta",
+    "destination",
+    "changeset",
+    "facts",
+    "state_request",
+    "cache",
+    "pause",
+    "permit",
+    "artifact_lock",
+    "origin",
+    "seen_tip",
+    "worker",
+];
 const SCHEMA: &str = include_str!("schema.sql");
 /// What makes the next version out of each earlier one, from version 1 on.
 const STEPS: [&str; VERSION as usize - 1] = [];
@@ -32,7 +47,7 @@ impl Ledger {
             match from {
                 0 => {
                     tx.batch(SCHEMA)?;
-                    tx.batch(&format!("INSERT INTO meta VALUES ('version', '{VERSION}'), ('alive', now_ms()::text)"))?;
+                    tx.batch(&format!("INSERT INTO meta VALUES ('version', '{VERSION}')"))?;
                 }
                 1..=VERSION => {
                     STEPS.iter().skip(from as usize - 1).try_for_each(|step| tx.batch(step))?;
@@ -47,13 +62,12 @@ impl Ledger {
 }
 
 fn grant(tx: &Connection, role: &str) -> Result<(), LedgerError> {
-    const TABLES: &str = "meta, destination, changeset, facts, state_request, cache, pause, permit, artifact_lock, origin, \
-                          seen_tip, worker";
+    let tables = TABLES.join(", ");
     let role = format!("\"{}\"", role.replace('"', "\"\""));
     let schema = tx.first("SELECT quote_ident(current_schema()) AS name", &[])?.map(|row| row.get::<_, String>("name"));
     let schema = schema.unwrap_or_else(|| "public".into());
     tx.batch(&format!(
-        "GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON {TABLES} TO {role}; \
+        "GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {role}; \
          GRANT EXECUTE ON FUNCTION now_ms() TO {role}"
     ))
 }

@@ -20,8 +20,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
+use crate::text::with_causes;
 use connection::{Common, Connection, Driver, Target};
 
 pub(crate) use forward::{Origin, Taken};
@@ -31,9 +33,10 @@ pub(crate) use status::{DestinationStatus, FleetStatus, LedgerHealth, WorkerStat
 /// The version of the tables in schema.sql.
 const VERSION: i64 = 1;
 
-/// Tells one database from what a failover or a restore puts in its place: all of these may be read by any role.
+/// Tells one database from what a failover or a restore puts in its place; any role may read all of it. The timeline is that
+/// of the log as it is written: the one of the last checkpoint is the old one for a while after a failover.
 const IDENTITY: &str = "SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), \
-                        (SELECT timeline_id FROM pg_control_checkpoint()), to_regclass('changeset')::oid) AS identity";
+                        substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8), to_regclass('changeset')::oid) AS identity";
 
 /// How the database is reached.
 #[derive(Debug, Clone, Copy)]
@@ -50,11 +53,11 @@ pub(crate) enum LedgerError {
     Address { reason: String },
     #[error("cannot start a thread for the ledger")]
     Thread(#[source] io::Error),
-    #[error("cannot reach the ledger at {place}")]
+    #[error("cannot use the ledger at {place}{}", hint(source.as_ref()))]
     Connect { place: String, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("the ledger at {place} did not answer within {}", humantime::format_duration(*.after))]
     Silent { place: String, after: Duration },
-    #[error("the ledger at {place} could not do what was asked")]
+    #[error("a statement failed in the ledger at {place}{}", hint(source))]
     Statement { place: String, source: tokio_postgres::Error },
     #[error("the database {place} is no ledger yet; run `rally-hook store migrate`")]
     NoTables { place: String },
@@ -69,15 +72,38 @@ pub(crate) enum LedgerError {
     Newer { place: String, found: i64 },
     #[error("the database {place} has the encoding {found}; make one with UTF8")]
     Encoding { place: String, found: String },
+    #[error("what waits for {0} was changed by a server at this moment; it is read again")]
+    Changed(String),
     /// It was found to be away just before.
     #[error("{0}")]
     Away(String),
     #[error(
-        "commit {revision} was forwarded to the ledger by a release of rally-hook that this one does not understand"
+        "how {0} is posted was forwarded to the ledger by a release of rally-hook that this one does not understand"
     )]
-    Unreadable { revision: String },
+    UnknownSettings(String),
     #[error("another worker has taken over {0}; this one writes nothing more for it")]
     Lost(String),
+}
+
+/// Returns what is to be done about an error, if that is known.
+fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let Some(error) = error.downcast_ref::<tokio_postgres::Error>() else { return "" };
+    match error.code().map(SqlState::code) {
+        Some("28P01" | "28000") => {
+            " (it refuses the role or the password: see queue.store and queue.store_password_file)"
+        }
+        Some("3D000") => " (create the database that queue.store names)",
+        Some("42501") => {
+            " (run `rally-hook store migrate` as the role that owns the database, with --grant for this one)"
+        }
+        Some("42704") => " (create the role first)",
+        Some("53300") => " (raise max_connections of the database, or put PgBouncer in front of it)",
+        None if with_causes(error).contains("password missing") => " (set queue.store_password_file)",
+        None if with_causes(error).contains("certificate") => {
+            " (its certificate must be signed by a known authority or by one in queue.store_ca_file, for the name in queue.store)"
+        }
+        _ => "",
+    }
 }
 
 impl LedgerError {
@@ -85,7 +111,7 @@ impl LedgerError {
     fn is_broken(&self) -> bool {
         match self {
             LedgerError::Statement { source, .. } => source.as_db_error().is_none(),
-            LedgerError::Lost(_) | LedgerError::Unreadable { .. } => false,
+            LedgerError::Lost(_) | LedgerError::Changed(_) | LedgerError::UnknownSettings(_) => false,
             _ => true,
         }
     }
@@ -143,17 +169,34 @@ impl Session {
         self.connection.is_open()
     }
 
-    /// Has nothing claimed for this time: what workers noted last may be lost.
-    pub(crate) fn hold(&self, span: Duration) -> Result<(), LedgerError> {
-        hold(&self.connection, span)
+    /// Blocks all claims for this time: what workers noted last may be lost. Several servers may find out the same, one after
+    /// the other, so nothing is blocked again within an hour.
+    pub(crate) fn block(&self, span: Duration) -> Result<(), LedgerError> {
+        block(&self.connection, span, "meta.value::bigint > now_ms() - 3600000")
     }
 
-    /// Has nothing claimed for this time if the database is another one than before: one that a failover or a restore has
-    /// put in its place may lack what was noted last, and Rally may still be at work on that.
-    pub(crate) fn settle(&self, at_work: Duration) -> Result<(), LedgerError> {
-        let Some(identity) = self.connection.first(IDENTITY, &[])?.map(|row| row.get::<_, String>("identity")) else {
-            return Ok(());
-        };
+    /// Notes how long Rally may be at work on a request of this worker.
+    pub(crate) fn note_at_work(&self, span: Duration) -> Result<(), LedgerError> {
+        self.connection
+            .execute(
+                "INSERT INTO meta VALUES ('at work', $1::bigint::text) ON CONFLICT (key) DO UPDATE SET value = excluded.value \
+                 WHERE meta.value::bigint < excluded.value::bigint",
+                &[(&millis(span), Type::INT8)],
+            )
+            .map(drop)
+    }
+
+    /// Returns for how long claims are blocked, if they are.
+    pub(crate) fn blocked_for(&self) -> Result<Option<Duration>, LedgerError> {
+        let sql = "SELECT value::bigint - now_ms() AS left FROM meta WHERE key = 'blocked'";
+        let left = self.connection.first(sql, &[])?.map_or(0, |row| row.get::<_, i64>("left"));
+        Ok((left > 0).then(|| Duration::from_millis(left.unsigned_abs())))
+    }
+
+    /// Blocks all claims for this time if the database is another one than before: one that a failover or a restore has put
+    /// in its place may lack what was noted last, and Rally may still be at work on that.
+    pub(crate) fn block_if_replaced(&self, at_work: Duration) -> Result<(), LedgerError> {
+        let identity: String = self.connection.first(IDENTITY, &[])?.expect("a row").get("identity");
         let known = self.connection.first("SELECT value FROM meta WHERE key = 'identity'", &[])?;
         let is_known = known.is_some();
         if known.is_some_and(|row| row.get::<_, &str>("value") == identity) {
@@ -165,19 +208,19 @@ impl Session {
                 &[(&identity, Type::TEXT)],
             )?;
             // Where none was known, nothing was ever delivered from here.
-            if changed > 0 && is_known { hold(tx, at_work) } else { Ok(()) }
+            if changed > 0 && is_known { block(tx, at_work, "false") } else { Ok(()) }
         })
     }
 }
 
-/// Has nothing claimed for this time.
-fn hold(tx: &Connection, span: Duration) -> Result<(), LedgerError> {
-    tx.execute(
-        "INSERT INTO meta SELECT 'hold', (now_ms() + $1)::text ON CONFLICT (key) DO UPDATE \
-         SET value = greatest(meta.value::bigint, excluded.value::bigint)::text",
-        &[(&millis(span), Type::INT8)],
-    )
-    .map(drop)
+/// Blocks all claims for this time, or for as long as the worker with the longest time limit needs, unless the value that is
+/// there holds for this condition.
+fn block(tx: &Connection, span: Duration, unless: &str) -> Result<(), LedgerError> {
+    let sql = format!(
+        "INSERT INTO meta SELECT 'blocked', (now_ms() + greatest($1, (SELECT value::bigint FROM meta WHERE key = 'at work')))::text \
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE NOT ({unless})"
+    );
+    tx.execute(&sql, &[(&millis(span), Type::INT8)]).map(drop)
 }
 
 fn millis(span: Duration) -> i64 {

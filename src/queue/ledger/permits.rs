@@ -12,9 +12,9 @@ use super::held::Lease;
 use super::{Held, LedgerError, Session, millis};
 use crate::backoff::random;
 use crate::clock::Deadline;
-use crate::permits::{Fleet, Held as Given};
+use crate::permits::{FleetPermits, Guard};
 
-/// How often a permit or an artifact that others have is asked for again, at most and at least.
+/// The shortest and the longest wait before a permit, or an artifact that others have, is asked for again.
 const POLL: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(30));
 /// A request's lease is longer than its time limit by this: the answer has to be told to the ledger too.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -35,24 +35,25 @@ struct LedgerPermits {
     common: Arc<Common>,
     lease: Arc<Lease>,
     account: String,
-    worker: String,
+    /// Tells this claim from all others.
+    claim: String,
     limit: i32,
     /// The time limit of a request: none is sent when the claim ends earlier than that.
     timeout: Duration,
-    /// Tells the permits of this claim from each other.
+    /// Tells the permits of the claim from each other.
     number: AtomicU64,
 }
 
 impl Held<'_> {
     /// Returns the permits for what this worker sends: of one account, at most `limit` requests at a time.
-    pub(crate) fn permits(&self, worker: &str, limit: usize, timeout: Duration) -> Result<Arc<dyn Fleet>, LedgerError> {
+    pub(crate) fn permits(&self, limit: usize, timeout: Duration) -> Result<Arc<dyn FleetPermits>, LedgerError> {
         let account = self.account().to_owned();
         self.session().make_permits(&account)?;
         Ok(Arc::new(LedgerPermits {
             common: Arc::clone(self.session().common()),
             lease: Arc::clone(self.lease()),
             account,
-            worker: worker.to_owned(),
+            claim: self.claim_name(),
             limit: i32::try_from(limit).unwrap_or(MOST).min(MOST),
             timeout,
             number: AtomicU64::new(0),
@@ -73,8 +74,7 @@ impl Session {
 
 impl LedgerPermits {
     fn name(&self) -> String {
-        // Another claim of the same worker counts anew, and its lease is another one.
-        format!("{} {:p} {}", self.worker, Arc::as_ptr(&self.lease), self.number.fetch_add(1, Ordering::Relaxed))
+        format!("{} {}", self.claim, self.number.fetch_add(1, Ordering::Relaxed))
     }
 
     fn run(
@@ -89,7 +89,7 @@ impl LedgerPermits {
         self.common.driver.handle().block_on(self.common.execute(sql, &parameters))
     }
 
-    fn given(&self, sql: &'static str, holder: String) -> Given {
+    fn given(&self, sql: &'static str, holder: String) -> Guard {
         Box::new(GivenBack { common: Arc::clone(&self.common), sql, account: self.account.clone(), holder })
     }
 
@@ -102,8 +102,8 @@ impl LedgerPermits {
     }
 }
 
-impl Fleet for LedgerPermits {
-    fn permit(&self, lasts: Duration) -> Result<Given, String> {
+impl FleetPermits for LedgerPermits {
+    fn permit(&self, lasts: Duration) -> Result<Guard, String> {
         let holder = self.name();
         loop {
             self.check()?;
@@ -119,7 +119,7 @@ impl Fleet for LedgerPermits {
         self.check().map(|()| given)
     }
 
-    fn lock_artifacts(&self, ids: &[&str]) -> Option<Given> {
+    fn lock_artifacts(&self, ids: &[&str]) -> Option<Guard> {
         let (holder, deadline) = (self.name(), Deadline::after(self.lease.length()));
         let given = || self.given("DELETE FROM artifact_lock WHERE account = $1 AND holder = $2", holder.clone());
         while !deadline.has_passed() {

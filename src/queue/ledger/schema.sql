@@ -1,8 +1,9 @@
--- The ledger's tables in PostgreSQL (docs/many-servers.md). A change here raises VERSION in migrate.rs and adds a step there.
+-- The ledger's tables in PostgreSQL (docs/many-servers.md). A change here raises VERSION in mod.rs and adds a step in migrate.rs.
 -- Times are milliseconds since 1970 by the database's clock, unless noted otherwise.
 
--- `version` of these tables; `identity` of the database, which a failover or a restore changes; `hold`: until when nothing is
--- claimed after one; `alive`: when a worker was last at work.
+-- `version` of these tables; `identity` of the database, which a failover or a restore changes; `blocked`: until when nothing is
+-- claimed after one; `at work`: how long Rally may be at work on a request, for the worker with the longest
+-- time limit; `alive SERVER`, `resumed SERVER`: when a worker that delivers there was seen last, and since when without a gap.
 CREATE TABLE meta (
     key   text PRIMARY KEY,
     value text NOT NULL
@@ -17,7 +18,7 @@ CREATE TABLE destination (
     settings        text   NOT NULL,            -- how its changesets are posted, as JSON, without secrets
     due_at          bigint,                     -- null: nothing waits
     holder          text,                       -- the worker that delivers; null: it has finished
-    token           bigint NOT NULL DEFAULT 0,  -- counts the claims: a note with an old one is refused
+    token           bigint NOT NULL DEFAULT 0,  -- of the claim, by chance: a note with another one is refused
     lease_until     bigint NOT NULL DEFAULT 0,
     pause           text,                       -- why nothing is delivered here, as JSON
     scopes          text   NOT NULL DEFAULT '{}',   -- what tips have been marked as seen for, as JSON
@@ -134,6 +135,7 @@ CREATE TABLE worker (
     host       text   NOT NULL,
     version    text   NOT NULL,
     server     text,                            -- that it delivers to; null: it has no credentials, and only forwards
+    account    text,                            -- under which it sends requests
     started_at bigint NOT NULL,
     seen_at    bigint NOT NULL
 );

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::connection::Parameter;
+use super::connection::{Connection, Parameter};
 use super::held::destination_of;
+use super::migrate::TABLES;
 use super::{Destination, LedgerError, Session, millis};
 use crate::queue::{DeadLetter, Pause};
 use crate::time::Time;
 
-/// If no worker was at work for longer, that time does not count against `retry_for`.
-const GAP: Duration = Duration::from_secs(60);
+/// A worker of which nothing is heard for longer is stopped, dead or cut off.
+const SILENT_AFTER: Duration = Duration::from_secs(60);
 /// How long a worker that tells nothing is shown.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -43,12 +43,14 @@ pub(crate) struct DestinationStatus {
     /// Changesets that were looked up again after another worker took over, and those of them that Rally has twice.
     pub checked: i64,
     pub doubles: i64,
+    /// Until when no worker claims anything, because the database is another one than before.
+    pub blocked_until: Option<Time>,
     /// The repositories that forward to it.
     pub origins: Vec<OriginStatus>,
 }
 
 /// A repository that forwards.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OriginStatus {
     pub host: String,
     pub repository: String,
@@ -57,7 +59,7 @@ pub(crate) struct OriginStatus {
 }
 
 /// A worker, as it tells of itself.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub(crate) struct WorkerStatus {
     pub id: String,
     pub host: String,
@@ -87,8 +89,8 @@ pub(crate) struct FleetStatus {
     pub destinations: BTreeMap<Destination, DestinationStatus>,
     pub workers: Vec<WorkerStatus>,
     pub permits_in_use: i64,
-    /// Until when nothing is claimed, because the database is another one than before.
-    pub hold: Option<Time>,
+    /// Until when no worker claims anything, because the database is another one than before.
+    pub blocked_until: Option<Time>,
 }
 
 const CHANGESETS: &str = "\
@@ -153,8 +155,8 @@ impl Session {
                 "SELECT now_ms() AS now, current_setting('synchronous_commit') AS synchronous_commit, \
                  bool_and(has_table_privilege(name, 'INSERT') AND has_table_privilege(name, 'UPDATE') \
                  AND has_table_privilege(name, 'DELETE')) AS may_write \
-                 FROM unnest(ARRAY['changeset', 'facts', 'destination', 'origin', 'seen_tip', 'permit']) AS name",
-                &[],
+                 FROM unnest($1::text[]) AS name",
+                &[(&TABLES.as_slice(), Type::TEXT_ARRAY)],
             )?
             .expect("a row");
         Ok(LedgerHealth {
@@ -170,7 +172,7 @@ impl Session {
         let row = db
             .first(
                 "SELECT now_ms() AS now, (SELECT count(*) FROM permit WHERE lease_until > now_ms()) AS permits, \
-                 (SELECT value::bigint FROM meta WHERE key = 'hold') AS hold, (SELECT json FROM pause ORDER BY until DESC LIMIT 1) \
+                 (SELECT value::bigint FROM meta WHERE key = 'blocked') AS blocked, (SELECT json FROM pause ORDER BY until DESC LIMIT 1) \
                  AS outage",
                 &[],
             )?
@@ -180,7 +182,9 @@ impl Session {
             row.get::<_, Option<String>>("outage").and_then(|json| serde_json::from_str(&json).ok());
         let workers: Vec<WorkerStatus> =
             db.query("SELECT * FROM worker ORDER BY host, started_at", &[])?.iter().map(worker).collect();
+        let blocked_until = time(&row, "blocked").filter(|until| *until > now);
         let destinations = known.into_values().map(|(destination, mut status)| {
+            status.blocked_until = blocked_until;
             status.has_worker = workers
                 .iter()
                 .any(|worker| !worker.is_gone(now) && worker.server.as_ref() == Some(&destination.server));
@@ -195,51 +199,86 @@ impl Session {
             destinations: destinations.collect(),
             workers,
             permits_in_use: row.get("permits"),
-            hold: time(&row, "hold").filter(|hold| *hold > now),
+            blocked_until,
         })
     }
 
-    /// Tells that a worker is there. Time in which none was, or the database, does not count against `retry_for`.
-    pub(crate) fn tell(&self, worker: &WorkerStatus) -> Result<(), LedgerError> {
+    /// Tells that a worker is there, and to which server it delivers, under which account, if it does. Time in which none did, or the database was
+    /// away, does not count against `retry_for`.
+    pub(crate) fn send_heartbeat(
+        &self,
+        id: &str,
+        host: &str,
+        version: &str,
+        delivers: Option<(&str, &str)>,
+    ) -> Result<(), LedgerError> {
+        let (server, account) = delivers.unzip();
         self.connection.transaction(|tx| {
-            let row = tx.first("SELECT now_ms() - value::bigint AS gap FROM meta WHERE key = 'alive' FOR UPDATE", &[])?;
-            let gap: i64 = row.map_or(0, |row| row.get("gap"));
-            if gap > millis(GAP) {
-                for table in ["changeset", "state_request"] {
-                    let left = if table == "changeset" { "state = 'pending'" } else { "NOT done" };
-                    let sql = format!(
-                        "UPDATE {table} SET first_attempt = first_attempt + $1 WHERE first_attempt IS NOT NULL AND {left}"
-                    );
-                    tx.execute(&sql, &[(&gap, Type::INT8)])?;
-                }
-                tx.execute("UPDATE changeset SET entered_at = entered_at + $1 WHERE state = 'pending'", &[(&gap, Type::INT8)])?;
+            if let Some(server) = server {
+                note_presence(tx, server)?;
             }
-            tx.execute("UPDATE meta SET value = now_ms()::text WHERE key = 'alive'", &[])?;
             tx.execute(
-                "INSERT INTO worker VALUES ($1, $2, $3, $4, now_ms(), now_ms()) ON CONFLICT (id) DO UPDATE SET server = $4, \
-                 seen_at = now_ms()",
+                "INSERT INTO worker VALUES ($1, $2, $3, $4, $5, now_ms(), now_ms()) ON CONFLICT (id) DO UPDATE SET server = $4, \
+                 account = $5, seen_at = now_ms()",
+                &[(&id, Type::TEXT), (&host, Type::TEXT), (&version, Type::TEXT), (&server, Type::TEXT), (&account, Type::TEXT)],
+            )?;
+            // One of which nothing is heard any more has a successor, if it is on this host.
+            tx.execute(
+                "DELETE FROM worker WHERE seen_at < now_ms() - $1 OR host = $2 AND id <> $3 AND seen_at < now_ms() - $4",
                 &[
-                    (&worker.id, Type::TEXT),
-                    (&worker.host, Type::TEXT),
-                    (&worker.version, Type::TEXT),
-                    (&worker.server, Type::TEXT),
+                    (&millis(REMEMBERED), Type::INT8),
+                    (&host, Type::TEXT),
+                    (&id, Type::TEXT),
+                    (&millis(SILENT_AFTER), Type::INT8),
                 ],
             )?;
-            tx.execute("DELETE FROM worker WHERE seen_at < now_ms() - $1", &[(&millis(REMEMBERED), Type::INT8)])?;
+            // Nobody uses these credentials any more.
+            tx.execute(
+                "DELETE FROM pause WHERE until < now_ms() - $1 AND NOT EXISTS (SELECT FROM worker WHERE worker.account = pause.account)",
+                &[(&millis(SILENT_AFTER), Type::INT8)],
+            )?;
             tx.execute("DELETE FROM artifact_lock WHERE lease_until < now_ms()", &[]).map(drop)
         })
     }
 
+    /// Notes that a worker is there that delivers to this server. To be called before it claims anything: time in which none
+    /// was there, or the database was away, does not count against `retry_for`.
+    pub(crate) fn note_presence(&self, server: &str) -> Result<(), LedgerError> {
+        self.connection.transaction(|tx| note_presence(tx, server))
+    }
+
+    /// Returns since when workers are there without a gap that deliver to this server.
+    pub(super) fn resumed(&self, server: &str) -> Result<Time, LedgerError> {
+        let key = format!("resumed {server}");
+        let sql = "SELECT value::bigint AS at FROM meta WHERE key = $1";
+        let row = self.connection.first(sql, &[(&key, Type::TEXT)])?;
+        Ok(Time::from_millis(row.map_or(0, |row| row.get("at"))))
+    }
+
     /// Tells that a worker has ended.
-    pub(crate) fn take_leave(&self, id: &str) -> Result<(), LedgerError> {
+    pub(crate) fn sign_off(&self, id: &str) -> Result<(), LedgerError> {
         self.connection.execute("DELETE FROM worker WHERE id = $1", &[(&id, Type::TEXT)]).map(drop)
     }
+}
+
+/// Notes that a worker is there that delivers to this server, and since when one is without a gap.
+fn note_presence(tx: &Connection, server: &str) -> Result<(), LedgerError> {
+    let keys = [format!("alive {server}"), format!("resumed {server}")];
+    let sql = "SELECT now_ms() - value::bigint AS gap FROM meta WHERE key = $1 FOR UPDATE";
+    let gap: i64 = tx.first(sql, &[(&keys[0], Type::TEXT)])?.map_or(0, |row| row.get("gap"));
+    let to_set = if gap > millis(SILENT_AFTER) { &keys[..] } else { &keys[..1] };
+    tx.execute(
+        "INSERT INTO meta SELECT key, now_ms()::text FROM unnest($1::text[]) AS given (key) \
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        &[(&to_set, Type::TEXT_ARRAY)],
+    )
+    .map(drop)
 }
 
 impl WorkerStatus {
     /// Tells whether nothing was heard of it for so long that it is stopped, dead or cut off.
     pub(crate) fn is_gone(&self, now: Time) -> bool {
-        now.since(self.seen_at) > GAP
+        now.since(self.seen_at) > SILENT_AFTER
     }
 }
 
