@@ -183,7 +183,7 @@ fn million(plan: &Plan, table: &mut Table) -> Result<()> {
          FROM generate_series(1, 200) AS number;
          INSERT INTO changeset (destination, revision, state, recorded_at, entered_at, next_attempt, rally_ref, done_at) \
          SELECT (SELECT id FROM destination WHERE repository = 'r' || (number % 200 + 1)), \
-         encode(sha224(number::text::bytea), 'hex'), 'delivered', number, number, number, '/changeset/' || 100000000000 + number, \
+         left(encode(sha256(number::text::bytea), 'hex'), 40), 'delivered', number, number, number, '/changeset/' || 100000000000 + number, \
          number FROM generate_series(1, {rows}) AS number"
     ))?;
     fleet.postgres.sql("ANALYZE")?;

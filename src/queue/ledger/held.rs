@@ -469,7 +469,7 @@ impl WorkQueue for Held<'_> {
             match serde_json::from_str(row.get("json")) {
                 Ok(request) => entries.push(StateEntry { id: row.get("id"), request, attempts: self.attempts(row) }),
                 Err(_) => {
-                    self.set_aside(row, "UPDATE state_request SET done = true WHERE destination = $1 AND id = $2")?
+                    self.set_aside(row, "UPDATE state_request SET done = true WHERE destination = $1 AND id = $2")?;
                 }
             }
         }

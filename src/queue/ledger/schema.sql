@@ -49,7 +49,7 @@ CREATE TABLE changeset (
     done_at       bigint,
     check_at      bigint,                       -- when to look whether Rally has it twice
     UNIQUE (destination, revision)
-) WITH (fillfactor = 80);
+);
 CREATE INDEX changeset_left ON changeset (destination, id) WHERE state IN ('pending', 'dead');
 CREATE INDEX changeset_check ON changeset (destination, check_at) WHERE check_at IS NOT NULL;
 
