@@ -151,7 +151,7 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>, ledgers: &Arc<Ledg
 
 /// Adds what the ledger has of a repository, if there is one, and returns it.
 pub(super) fn add_ledger(site: &Site, status: &mut Status) -> Option<Ledger> {
-    let ledger = ledger_part(site)?;
+    let ledger = ledger_part(site, status)?;
     if let Ok(part) = &ledger.part {
         add(status, part);
     }
@@ -159,10 +159,9 @@ pub(super) fn add_ledger(site: &Site, status: &mut Status) -> Option<Ledger> {
 }
 
 /// Asks the ledger what it has of a repository, if there is one.
-fn ledger_part(site: &Site) -> Option<Ledger> {
+fn ledger_part(site: &Site, here: &Status) -> Option<Ledger> {
     let access = site.config.queue.store_access();
-    let (unforwarded, contact) =
-        site.with_queue(|queue| Ok((queue.status(now())?.pending, queue.ledger_contact()?))).unwrap_or_default();
+    let contact = site.with_queue(|queue| Ok(queue.ledger_contact()?)).unwrap_or_default();
     let part = match access {
         Ok(None) => return None,
         Ok(Some(access)) => {
@@ -174,7 +173,7 @@ fn ledger_part(site: &Site) -> Option<Ledger> {
         }
         Err(error) => Err(with_causes(&error)),
     };
-    Some(Ledger { part, contact, unforwarded })
+    Some(Ledger { part, contact, unforwarded: here.pending })
 }
 
 /// Returns who is at work, here or in the fleet, on what there is to do.
@@ -189,7 +188,7 @@ fn of_both(here: AtWork, queue: &Status, ledger: &DestinationStatus) -> AtWork {
     }
 }
 
-/// Adds what the ledger has. What is done is all there: the queue has forwarded it.
+/// Adds what the ledger has. What is done is counted there alone: the queue forwards its receipts.
 fn add(status: &mut Status, ledger: &DestinationStatus) {
     let earliest = |one: Option<Time>, other: Option<Time>| one.into_iter().chain(other).min();
     status.pending += ledger.pending;

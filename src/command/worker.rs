@@ -91,8 +91,8 @@ struct Known {
     configurations: HashMap<PathBuf, (Config, Vec<Written>)>,
     /// What went wrong last, so that it is told once.
     errors: HashMap<PathBuf, String>,
-    /// The ledger of each repository that has one, the id of its queue, and how many of its parcels the ledger has.
-    forwarded: HashMap<PathBuf, (StoreAccess, String, i64)>,
+    /// What the ledger has of the repositories, where there is one.
+    forwarded: HashMap<PathBuf, Forwarded>,
 }
 
 impl Lanes<'_> {
@@ -153,29 +153,33 @@ impl Lanes<'_> {
     /// Remembers how much of a repository's queue the ledger has, so that a look can tell whether it has lost some.
     fn note_position(&self, site: &Site) {
         let Ok(Some(access)) = site.config.queue.store_access() else { return };
-        let position = site.with_queue(|queue| Ok((queue.id().to_owned(), queue.position()?)));
-        if let Ok((id, position)) = position {
-            self.known().forwarded.insert(site.repo_dir.clone(), (access, id, position));
+        let noted = site.with_queue(|queue| Ok((queue.id().to_owned(), queue.position()?)));
+        if let Ok((queue_id, position)) = noted {
+            self.known().forwarded.insert(site.repo_dir.clone(), Forwarded { access, queue_id, position });
         }
     }
 
     /// Returns the repositories of which a ledger has lost something that it had taken in.
-    fn set_back(&self) -> Vec<PathBuf> {
+    fn lost_parcels(&self) -> Vec<PathBuf> {
         let forwarded = self.known().forwarded.clone();
         let mut by_ledger: Vec<(&StoreAccess, Vec<(String, i64)>)> = Vec::new();
-        for (access, id, position) in forwarded.values() {
+        for Forwarded { access, queue_id, position } in forwarded.values() {
+            let queue = (queue_id.clone(), *position);
             match by_ledger.iter_mut().find(|(known, _)| *known == access) {
-                Some((_, origins)) => origins.push((id.clone(), *position)),
-                None => by_ledger.push((access, vec![(id.clone(), *position)])),
+                Some((_, queues)) => queues.push(queue),
+                None => by_ledger.push((access, vec![queue])),
             }
         }
-        let lost = by_ledger.iter().flat_map(|(access, origins)| {
+        let lost = by_ledger.iter().flat_map(|(access, queues)| {
             // One that is away is asked again at the next look.
-            self.ledgers.with(access, |session| session.set_back(origins)).unwrap_or_default()
+            self.ledgers.with(access, |session| session.lost_parcels(queues)).unwrap_or_default()
         });
         let lost: HashSet<String> = lost.collect();
-        let is_lost = |(_, (_, id, _)): &(&PathBuf, &(StoreAccess, String, i64))| lost.contains(id);
-        forwarded.iter().filter(is_lost).map(|(repo_dir, _)| repo_dir.clone()).collect()
+        forwarded
+            .into_iter()
+            .filter(|(_, forwarded)| lost.contains(&forwarded.queue_id))
+            .map(|(repo_dir, _)| repo_dir)
+            .collect()
     }
 
     /// Asks the server of a repository that has no hooks, if that is due. Returns when to do so next. If it fails, what is
@@ -222,6 +226,15 @@ fn catch_up(site: &Site) -> Result<(), Error> {
         site.log.write(Level::Info, RECORD, &[], &text);
     }
     Ok(())
+}
+
+/// How much of a repository's queue the ledger has taken in.
+#[derive(Clone)]
+struct Forwarded {
+    access: StoreAccess,
+    queue_id: String,
+    /// The number of the last parcel.
+    position: i64,
 }
 
 /// When a file was written, in seconds and nanoseconds; `None` if it is not there.
@@ -341,8 +354,8 @@ impl Watcher<'_> {
         self.lanes.service.keep(&self.repositories.keys().cloned().collect());
         let changed = looks.iter().filter(|(_, look)| *look != Look::Unchanged);
         changed.for_each(|(repo_dir, _)| self.lanes.service.bring_forward(repo_dir));
-        let set_back = self.lanes.set_back();
-        set_back.iter().for_each(|repo_dir| self.lanes.service.bring_forward(repo_dir));
+        let behind = self.lanes.lost_parcels();
+        behind.iter().for_each(|repo_dir| self.lanes.service.bring_forward(repo_dir));
     }
 
     /// Takes in a repository. What keeps it from being served is told.

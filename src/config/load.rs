@@ -48,8 +48,8 @@ pub(crate) fn load(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> Res
     resolved(layers(named, repo_dir, owners)?, repo_dir, owners)
 }
 
-/// Loads the settings of no repository: those of the file that is named here or by the environment, or else of the system's
-/// file, without its `[[match]]` blocks.
+/// Loads the settings that hold for the whole host: those of the file that is named here or by the environment, or else of
+/// the system's file, without its `[[match]]` blocks.
 ///
 /// # Errors
 /// As [`load`] has them.

@@ -4,6 +4,9 @@ use super::{Entry, Error, Outcome, Pause, StateEntry};
 use crate::time::Time;
 
 /// What is due, and what becomes of it. The queue of a repository is one, and what a worker holds of the ledger another.
+///
+/// # Errors
+/// If the store cannot be used. In the ledger also if another worker has taken over: then nothing was changed.
 pub(crate) trait WorkQueue {
     /// Returns the changesets that are due, in the order in which they were recorded: at most `limit` of them, and no
     /// more than the first that exceeds `max_bytes`.
@@ -34,7 +37,7 @@ pub(crate) trait WorkQueue {
     /// Returns why nothing is delivered at the moment, if so.
     fn pause(&self, now: Time) -> Result<Option<Pause>, Error>;
 
-    /// Notes that, or with `None` that delivery goes on.
+    /// Stores the pause; `None` ends it.
     fn set_pause(&mut self, pause: Option<&Pause>) -> Result<(), Error>;
 
     /// Returns a remembered answer of Rally, if it is not older than `since`.

@@ -90,7 +90,9 @@ impl Fleet<'_> {
             // Behind a pool of connections another database may answer from one moment to the next.
             session.block_if_replaced(at_work(&config))?;
             let claimed = claim(&session, &self.identity, &account, &config, None)?;
-            *lock(&self.shared.trouble) = None;
+            if lock(&self.shared.trouble).take().is_some() {
+                (self.report)("the ledger is delivered from again");
+            }
             let Some(mut held) = claimed else {
                 self.wait(POLL);
                 drop(scouting);

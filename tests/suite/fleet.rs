@@ -294,8 +294,13 @@ fn the_fleet_is_shown_to_people_to_programs_and_to_prometheus() {
         figures.contains("rally_hook_fleet_delivered_total{repository=\"repo0\",workspace=\"Acme\",server="),
         "{figures}"
     );
+    let alerts = include_str!("../../examples/prometheus-fleet-alerts.yml");
+    let used =
+        alerts.split(|c: char| !c.is_ascii_lowercase() && c != '_').filter(|name| name.starts_with("rally_hook_"));
+    let unknown: Vec<&str> = used.filter(|name| !figures.contains(&format!("# TYPE {name} "))).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
     worker.end();
-    assert_eq!(fleet.status()["workers"], Value::Array(Vec::new()), "it has taken its leave");
+    assert_eq!(fleet.status()["workers"], Value::Array(Vec::new()), "it has signed off");
 }
 
 #[test]

@@ -94,8 +94,8 @@ impl Session {
         Ok(if position < origin.position { Taken::Behind(position) } else { Taken::In(position) })
     }
 
-    /// Returns which of these queues have had more parcels taken in than the ledger has, of those with their numbers.
-    pub(crate) fn set_back(&self, origins: &[(String, i64)]) -> Result<Vec<String>, LedgerError> {
+    /// Returns which of these queues had more parcels taken in than the ledger has now. Each comes with the number of its last.
+    pub(crate) fn lost_parcels(&self, origins: &[(String, i64)]) -> Result<Vec<String>, LedgerError> {
         let (ids, positions): (Vec<&str>, Vec<i64>) =
             origins.iter().map(|(id, position)| (id.as_str(), *position)).unzip();
         let rows = self.connection.query(

@@ -50,7 +50,7 @@ impl Held<'_> {
         let account = self.account().to_owned();
         self.session().make_permits(&account)?;
         Ok(Arc::new(LedgerPermits {
-            common: Arc::clone(self.session().common()),
+            common: Arc::clone(&self.session().common),
             lease: Arc::clone(self.lease()),
             account,
             claim: self.claim_name(),

@@ -1,0 +1,300 @@
+//! What delivery asks of a destination that this worker holds.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use super::Held;
+use crate::changeset::Changeset;
+use crate::queue::delivery::{column_of, parse_made, writes_of};
+use crate::queue::ledger::connection::Parameter;
+use crate::queue::ledger::{LedgerError, without_nul};
+use crate::queue::{Attempts, Entry, Error, Outcome, Pause, StateEntry, WorkQueue};
+use crate::time::Time;
+
+/// Longer keys are remembered for as long as the destination is held: an index of PostgreSQL takes no longer ones.
+const LONGEST_KEY: usize = 1000;
+
+const DUE: &str = "\
+    SELECT * FROM (
+        SELECT *, sum(octet_length(json)) OVER (ORDER BY id) - octet_length(json) AS before FROM (
+            SELECT changeset.*, json FROM changeset JOIN facts ON changeset = id
+            WHERE destination = $1 AND state = 'pending' AND next_attempt <= $2 ORDER BY id LIMIT $3) AS first) AS due
+    WHERE before <= $4 ORDER BY id";
+
+const SAVE: &str = "\
+    UPDATE changeset SET state = CASE WHEN given.dead THEN 'dead' ELSE 'pending' END, attempts = given.attempts::integer,
+        first_attempt = given.first, next_attempt = given.next, last_error = given.error, rally_ref = given.ref,
+        existed = given.existed, settles_at = given.settles, made = given.made
+    FROM unnest($2::bigint[], $3::bool[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::bool[],
+                $10::bigint[], $11::text[]) AS given (id, dead, attempts, first, next, error, ref, existed, settles, made)
+    WHERE changeset.id = given.id AND destination = $1 AND state IN ('pending', 'dead')";
+
+const FINISH: &str = "\
+    WITH given AS (SELECT * FROM unnest($2::bigint[], $3::text[], $4::text[]) AS given (id, outcome, ref)),
+         gone AS (DELETE FROM facts USING given WHERE changeset = given.id)
+    UPDATE changeset SET state = given.outcome, rally_ref = given.ref, done_at = $5, attempts = 0, first_attempt = NULL,
+        last_error = NULL, settles_at = NULL, made = NULL, check_at = CASE WHEN check_at IS NULL THEN NULL ELSE $6 END
+    FROM given WHERE changeset.id = given.id AND destination = $1";
+
+impl WorkQueue for Held<'_> {
+    fn due(&self, now: Time, limit: usize, max_bytes: usize) -> Result<Vec<Entry>, Error> {
+        let parameters: [Parameter; 4] = [
+            (&self.id, Type::INT8),
+            (&now.millis(), Type::INT8),
+            (&(limit as i64), Type::INT8),
+            (&(max_bytes as i64), Type::INT8),
+        ];
+        Ok(self.readable(self.connection().query(DUE, &parameters)?)?)
+    }
+
+    fn due_state_requests(&self, now: Time, limit: usize) -> Result<Vec<StateEntry>, Error> {
+        let rows = self.connection().query(
+            "SELECT *, NULL AS last_error FROM state_request WHERE destination = $1 AND NOT done AND next_attempt <= $2 \
+             ORDER BY id LIMIT $3",
+            &[(&self.id, Type::INT8), (&now.millis(), Type::INT8), (&(limit as i64), Type::INT8)],
+        )?;
+        let mut entries = Vec::new();
+        for row in &rows {
+            match serde_json::from_str(row.get("json")) {
+                Ok(request) => entries.push(StateEntry { id: row.get("id"), request, attempts: self.attempts(row) }),
+                Err(_) => {
+                    self.set_aside(row, "UPDATE state_request SET done = true WHERE destination = $1 AND id = $2")?;
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    fn save(&mut self, entries: &[&Entry]) -> Result<(), Error> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        // Rows are locked in one order: transactions of forwarders do the same.
+        let entries: Vec<&Entry> =
+            entries.iter().map(|entry| (entry.id, *entry)).collect::<BTreeMap<_, _>>().into_values().collect();
+        let all = |entry: &&Entry| (entry.attempts.clone(), entry.writes);
+        let attempts: Vec<(Attempts, _)> = entries.iter().map(all).collect();
+        let made = |entry: &&Entry| serde_json::to_string(&entry.made).expect("numbers become JSON");
+        let parameters: [Parameter; 11] = [
+            (&self.id, Type::INT8),
+            (&entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&attempts.iter().map(|(attempts, _)| attempts.is_over).collect::<Vec<_>>(), Type::BOOL_ARRAY),
+            (&attempts.iter().map(|(attempts, _)| i64::from(attempts.failed)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (
+                &attempts.iter().map(|(attempts, _)| attempts.first.map(Time::millis)).collect::<Vec<_>>(),
+                Type::INT8_ARRAY,
+            ),
+            (&attempts.iter().map(|(attempts, _)| attempts.next.millis()).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (
+                &attempts
+                    .iter()
+                    .map(|(attempts, _)| attempts.last_error.as_deref().map(without_nul))
+                    .collect::<Vec<_>>(),
+                Type::TEXT_ARRAY,
+            ),
+            (&entries.iter().map(|entry| entry.rally_ref.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&entries.iter().map(|entry| entry.existed).collect::<Vec<_>>(), Type::BOOL_ARRAY),
+            (
+                &attempts.iter().map(|(_, writes)| column_of(*writes).map(Time::millis)).collect::<Vec<_>>(),
+                Type::INT8_ARRAY,
+            ),
+            (&entries.iter().map(made).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+        ];
+        Ok(self.note(|tx| match tx.execute(SAVE, &parameters)? {
+            // Without its note nothing may be sent.
+            changed if changed < entries.len() as u64 => Err(LedgerError::Changed(self.destination.repository.clone())),
+            _ => Ok(()),
+        })?)
+    }
+
+    fn count_unknown_authors(&mut self, by: i64) -> Result<(), Error> {
+        self.count("unknown_authors", by)
+    }
+
+    fn count_requests(&mut self, by: i64) -> Result<(), Error> {
+        self.count("requests", by)
+    }
+
+    fn finish(&mut self, done: &[(&Entry, Outcome)], _destination: &str, now: Time) -> Result<(), Error> {
+        if done.is_empty() {
+            return Ok(());
+        }
+        let parameters: [Parameter; 6] = [
+            (&self.id, Type::INT8),
+            (&done.iter().map(|(entry, _)| entry.id).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&done.iter().map(|(_, outcome)| outcome.name()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&done.iter().map(|(entry, _)| entry.rally_ref.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&now.millis(), Type::INT8),
+            (&(now + self.settled_by).millis(), Type::INT8),
+        ];
+        Ok(self.note(|tx| tx.execute(FINISH, &parameters).map(drop))?)
+    }
+
+    fn save_state_requests(&mut self, entries: &[StateEntry]) -> Result<(), Error> {
+        let columns = |entry: &StateEntry| entry.attempts.clone();
+        let attempts: Vec<Attempts> = entries.iter().map(columns).collect();
+        let parameters: [Parameter; 6] = [
+            (&self.id, Type::INT8),
+            (&entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&attempts.iter().map(|attempts| attempts.is_over).collect::<Vec<_>>(), Type::BOOL_ARRAY),
+            (&attempts.iter().map(|attempts| i64::from(attempts.failed)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&attempts.iter().map(|attempts| attempts.first.map(Time::millis)).collect::<Vec<_>>(), Type::INT8_ARRAY),
+            (&attempts.iter().map(|attempts| attempts.next.millis()).collect::<Vec<_>>(), Type::INT8_ARRAY),
+        ];
+        Ok(self.note(|tx| {
+            tx.execute(
+                "UPDATE state_request SET done = given.done, json = CASE WHEN given.done THEN '' ELSE json END, \
+                 attempts = given.attempts::integer, first_attempt = given.first, next_attempt = given.next \
+                 FROM unnest($2::bigint[], $3::bool[], $4::bigint[], $5::bigint[], $6::bigint[]) \
+                 AS given (id, done, attempts, first, next) WHERE state_request.id = given.id AND destination = $1",
+                &parameters,
+            )
+            .map(drop)
+        })?)
+    }
+
+    fn give_up(&mut self, waiting_since_before: Time, reason: &str) -> Result<Vec<String>, Error> {
+        if waiting_since_before <= self.resumed {
+            return Ok(Vec::new());
+        }
+        Ok(self.note(|tx| {
+            let rows = tx.query(
+                "UPDATE changeset SET state = 'dead', last_error = $3 WHERE destination = $1 AND state = 'pending' \
+                 AND greatest(entered_at, coalesce(first_attempt, 0)) < $2 RETURNING revision",
+                &[
+                    (&self.id, Type::INT8),
+                    (&waiting_since_before.millis(), Type::INT8),
+                    (&without_nul(reason), Type::TEXT),
+                ],
+            )?;
+            Ok(rows.iter().map(|row| row.get("revision")).collect())
+        })?)
+    }
+
+    fn pause(&self, _now: Time) -> Result<Option<Pause>, Error> {
+        Ok(self.pause.clone())
+    }
+
+    fn set_pause(&mut self, pause: Option<&Pause>) -> Result<(), Error> {
+        let pause = pause.map(|pause| Pause { error: without_nul(&pause.error), ..pause.clone() });
+        let json = |pause: &Pause| serde_json::to_string(pause).expect("plain data becomes JSON");
+        let own = pause.as_ref().filter(|pause| !pause.is_outage).map(json);
+        self.note(|tx| {
+            tx.execute(
+                "UPDATE destination SET pause = $2 WHERE id = $1",
+                &[(&self.id, Type::INT8), (&own, Type::TEXT)],
+            )?;
+            let account: Parameter = (&self.account, Type::TEXT);
+            match pause.as_ref().filter(|pause| pause.is_outage) {
+                Some(outage) => tx.execute(
+                    "INSERT INTO pause (account, json, until) VALUES ($1, $2, $3) \
+                     ON CONFLICT (account) DO UPDATE SET json = $2, until = $3, probe_until = 0",
+                    &[account, (&json(outage), Type::TEXT), (&outage.until.millis(), Type::INT8)],
+                ),
+                None => tx.execute("DELETE FROM pause WHERE account = $1", &[account]),
+            }
+            .map(drop)
+        })?;
+        self.pause = pause;
+        Ok(())
+    }
+
+    fn cached(&self, kind: &str, key: &str, since: Time) -> Result<Option<String>, Error> {
+        let answer = self.cache.get(&(kind.to_owned(), key.to_owned()));
+        Ok(answer.filter(|(_, at)| *at >= since).map(|(value, _)| value.clone()))
+    }
+
+    fn remember(&mut self, kind: &str, answers: &[(String, String)], now: Time) -> Result<(), Error> {
+        let to_keep: BTreeMap<String, String> = answers
+            .iter()
+            .filter(|(key, _)| key.len() <= LONGEST_KEY)
+            .map(|(key, value)| (without_nul(key), without_nul(value)))
+            .collect();
+        let parameters: [Parameter; 5] = [
+            (&self.id, Type::INT8),
+            (&kind, Type::TEXT),
+            (&to_keep.keys().collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&to_keep.values().collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&now.millis(), Type::INT8),
+        ];
+        self.note(|tx| {
+            tx.execute(
+                "INSERT INTO cache SELECT $1, $2, key, value, $5 FROM unnest($3::text[], $4::text[]) AS given (key, value) \
+                 ON CONFLICT (destination, kind, key) DO UPDATE SET value = excluded.value, at = excluded.at",
+                &parameters,
+            )
+            .map(drop)
+        })?;
+        let answers = answers.iter().map(|(key, value)| ((kind.to_owned(), key.clone()), (value.clone(), now)));
+        self.cache.extend(answers);
+        Ok(())
+    }
+
+    fn forget(&mut self, kind: &str, key: Option<&str>) -> Result<(), Error> {
+        self.note(|tx| {
+            tx.execute(
+                "DELETE FROM cache WHERE destination = $1 AND kind = $2 AND key = coalesce($3, key)",
+                &[(&self.id, Type::INT8), (&kind, Type::TEXT), (&key.map(without_nul), Type::TEXT)],
+            )
+            .map(drop)
+        })?;
+        self.cache.retain(|(of_kind, of_key), _| of_kind != kind || key.is_some_and(|key| key != of_key));
+        Ok(())
+    }
+}
+
+impl Held<'_> {
+    /// Reads changesets. One that another release has forwarded in a form that this one does not understand becomes a dead
+    /// letter, and holds up no others.
+    fn readable(&self, rows: Vec<Row>) -> Result<Vec<Entry>, LedgerError> {
+        let mut entries = Vec::new();
+        for row in &rows {
+            match serde_json::from_str(row.get("json")) {
+                Ok(changeset) => entries.push(self.entry(row, changeset)),
+                Err(_) => self.set_aside(
+                    row,
+                    "UPDATE changeset SET state = 'dead', last_error = 'it was forwarded by a release of rally-hook that this \
+                     one does not understand' WHERE destination = $1 AND id = $2",
+                )?,
+            }
+        }
+        Ok(entries)
+    }
+
+    fn set_aside(&self, row: &Row, sql: &str) -> Result<(), LedgerError> {
+        let row: i64 = row.get("id");
+        self.note(|tx| tx.execute(sql, &[(&self.id, Type::INT8), (&row, Type::INT8)]).map(drop))
+    }
+
+    fn entry(&self, row: &Row, changeset: Changeset) -> Entry {
+        let time = |column: &str| row.get::<_, Option<i64>>(column).map(Time::from_millis);
+        Entry {
+            id: row.get("id"),
+            changeset,
+            recorded_at: Time::from_millis(row.get("recorded_at")),
+            attempts: self.attempts(row),
+            rally_ref: row.get("rally_ref"),
+            existed: row.get("existed"),
+            writes: writes_of(time("settles_at")),
+            made: parse_made(row.get("made")),
+        }
+    }
+
+    fn attempts(&self, row: &Row) -> Attempts {
+        let first = row.get::<_, Option<i64>>("first_attempt").map(Time::from_millis);
+        Attempts {
+            failed: row.get::<_, i32>("attempts").unsigned_abs(),
+            first: first.map(|first| first.max(self.resumed)),
+            next: Time::from_millis(row.get("next_attempt")),
+            last_error: row.get("last_error"),
+            is_over: false,
+        }
+    }
+
+    fn count(&mut self, column: &str, by: i64) -> Result<(), Error> {
+        let sql = format!("UPDATE destination SET {column} = {column} + $2 WHERE id = $1");
+        Ok(self.note(|tx| tx.execute(&sql, &[(&self.id, Type::INT8), (&by, Type::INT8)]).map(drop))?)
+    }
+}
