@@ -452,3 +452,140 @@ fn tips(db: &Connection) -> rusqlite::Result<Vec<SeenTip>> {
     })?;
     rows.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::changeset::{Changeset, StateRequest};
+    use crate::commit::MovedTips;
+    use crate::queue::{Settled, Sharing, StateDir};
+
+    const PLACE: &str = "place";
+
+    fn at(seconds: i64) -> Time {
+        Time::from_millis(seconds * 1000)
+    }
+
+    struct Scene {
+        queue: Queue,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let state = StateDir::open(dir.path(), Sharing::Owner, None).expect("a state directory");
+            let mut queue = Queue::open(&state, Duration::ZERO).expect("a queue");
+            queue.add_seen_tips(Walked::Commits, &[], "all").expect("noted");
+            Scene { queue, _dir: dir }
+        }
+
+        /// Records commits with this message, and the tip that they lead to.
+        fn record(&mut self, revisions: &[&str], message: &str) {
+            let changesets: Vec<Changeset> = revisions.iter().map(|revision| changeset(revision, message)).collect();
+            let tip = Tip { id: revisions.concat().into_bytes(), time: CommitTime::from_seconds(1) };
+            let commit_tips = MovedTips { new: vec![tip], covered: Vec::new() };
+            let settled = Settled { commit_tips, ..Settled::default() };
+            self.queue.record(&changesets, Some(&settled), PLACE, at(1)).expect("recorded");
+        }
+
+        fn parcel(&self) -> Option<Parcel> {
+            self.queue.parcel(PLACE, at(10)).expect("readable")
+        }
+
+        /// Forwards one parcel, and returns the revisions in it, with `-` before those that are withdrawn.
+        fn forward(&mut self, position: i64) -> Vec<String> {
+            let parcel = self.parcel().expect("something waits");
+            self.queue.note_forwarded(&parcel, position, at(10)).expect("noted");
+            let name = |waiting: &Waiting| match waiting.facts.as_deref() {
+                Some("") => format!("-{}", waiting.revision),
+                _ => waiting.revision.clone(),
+            };
+            parcel.changesets.iter().map(name).collect()
+        }
+    }
+
+    fn changeset(revision: &str, message: &str) -> Changeset {
+        Changeset {
+            revision: revision.into(),
+            committed_at: CommitTime::from_seconds(1),
+            author_name: "Jane".into(),
+            author_email: String::new(),
+            branch: None,
+            message: message.into(),
+            artifacts: Vec::new(),
+            more_artifacts: 0,
+            changes: Vec::new(),
+            omitted: 0,
+        }
+    }
+
+    #[test]
+    fn a_queue_is_forwarded_once_and_its_tips_with_the_last_of_it() {
+        let mut scene = Scene::new();
+        scene.record(&["a", "b"], "US1");
+        let parcel = scene.parcel().expect("two wait");
+        assert_eq!((parcel.changesets.len(), parcel.tips.len()), (2, 1));
+        assert_eq!(scene.forward(1), ["a", "b"]);
+        assert_eq!(scene.parcel(), None);
+        assert_eq!(scene.queue.position().expect("readable"), 1);
+        assert_eq!(scene.queue.status(at(10)).expect("readable").pending, 0);
+    }
+
+    #[test]
+    fn tips_wait_for_all_changesets_that_they_stand_for() {
+        let mut scene = Scene::new();
+        let large = "x".repeat(MAX_BYTES / 2);
+        scene.record(&["a", "b", "c", "d"], &large);
+        let (mut forwarded, mut tips, mut position) = (0, 0, 0);
+        while let Some(parcel) = scene.parcel() {
+            forwarded += parcel.changesets.len();
+            tips += parcel.tips.len();
+            assert!(parcel.tips.is_empty() || forwarded == 4, "of 4, {forwarded} are forwarded");
+            position += 1;
+            scene.queue.note_forwarded(&parcel, position, at(10)).expect("noted");
+        }
+        assert!(forwarded == 4 && tips == 1 && position > 1, "{position} parcels, {tips} tips");
+    }
+
+    #[test]
+    fn what_the_ledger_lost_is_forwarded_again_alone_and_then_what_is_new() {
+        let mut scene = Scene::new();
+        scene.record(&["a"], "US1");
+        scene.forward(1);
+        scene.record(&["b"], "US1");
+        scene.forward(2);
+        scene.queue.forward_again(1).expect("noted");
+        // A backfill queues it once more.
+        scene.record(&["b", "c"], "US1");
+        assert_eq!(scene.forward(2), ["b"]);
+        assert_eq!(scene.forward(3), ["b", "c"]);
+        assert_eq!(scene.parcel(), None);
+    }
+
+    #[test]
+    fn what_changes_while_a_parcel_is_under_way_is_forwarded_as_it_is_then() {
+        let mut scene = Scene::new();
+        scene.record(&["1", "2"], "US1");
+        let parcel = scene.parcel().expect("two wait");
+        scene.queue.renew("1", Some(&changeset("1", "US2")), PLACE, at(2)).expect("renewed");
+        scene.queue.renew("2", None, PLACE, at(2)).expect("withdrawn");
+        scene.queue.note_forwarded(&parcel, 1, at(10)).expect("noted");
+        assert_eq!(scene.forward(2), ["-2"]);
+        let again = scene.parcel().expect("one was edited");
+        assert!(again.changesets[0].facts.as_deref().is_some_and(|facts| facts.contains("US2")), "{again:?}");
+    }
+
+    #[test]
+    fn without_a_ledger_what_was_forwarded_is_queued_again_and_a_state_that_was_made_is_not() {
+        let mut scene = Scene::new();
+        let request = StateRequest { revision: "a".into(), message: "Fixed DE1".into(), artifacts: Vec::new() };
+        let settled = Settled { state_requests: vec![request], ..Settled::default() };
+        scene.queue.record(&[changeset("a", "US1")], Some(&settled), PLACE, at(1)).expect("recorded");
+        scene.forward(1);
+        assert_eq!(scene.queue.take_back(at(10) + STATES_MADE * 2).expect("taken back"), 1);
+        let status = scene.queue.status(at(10)).expect("readable");
+        assert_eq!((status.pending, status.state_requests, status.recorded), (1, 0, 1));
+        assert_eq!(scene.queue.take_back(at(10)).expect("nothing is left"), 0);
+    }
+}
