@@ -258,8 +258,13 @@ pub(super) fn deliver_one(
     let only = destination(config);
     match claim(session, worker, &config.rally.account_digest()?, config, Some(&only))? {
         Some(mut held) => {
-            deliver_held(&mut held, config, &mut Pace::new(&config.rally), observe, is_stopped)?;
-            Ok(Asked::Delivered)
+            let claim = held.claim();
+            let done = deliver_held(&mut held, config, &mut Pace::new(&config.rally), observe, is_stopped);
+            if done.is_err() {
+                // Others need not wait for the lease to end.
+                let _ = session.abandon(claim);
+            }
+            done.map(|()| Asked::Delivered)
         }
         None => Ok(Asked::Elsewhere),
     }

@@ -532,3 +532,38 @@ fn a_password_that_could_be_shown_by_mistake_is_refused() {
     let ran = ran(fleet.plain(0, &["status", "--fleet"])).fails_with(1);
     assert!(ran.stderr.contains("127.0.0.1:1/ledger") && !ran.stderr.contains("canary"), "{ran:?}");
 }
+
+#[test]
+fn a_database_that_takes_nothing_more_is_told_and_caught_up_with() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    // As one that is full: it answers, and refuses to write.
+    fleet.postgres.sql("ALTER ROLE rally_hook SET default_transaction_read_only = on");
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &[0]);
+    wait_for("status to say so", || {
+        let ran = fleet.run_in(0, 0, &["status"]);
+        ran.stdout.contains("1 commit not forwarded") && ran.stdout.contains("read-only transaction")
+    });
+    fleet.postgres.sql("ALTER ROLE rally_hook RESET default_transaction_read_only");
+    let _worker = fleet.worker(0);
+    fleet.wait_for_delivery(&[&revision], &[0]);
+}
+
+#[test]
+fn time_in_which_nobody_could_try_does_not_count() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
+    // The first attempt failed long ago; then the database, or all workers, were away until now.
+    let server = fleet.server.rally.url();
+    fleet.postgres.sql(&format!(
+        "UPDATE changeset SET attempts = 1, first_attempt = now_ms() - 864000000, entered_at = now_ms() - 864000000; \
+         INSERT INTO meta VALUES ('alive {server}', (now_ms() - 860000000)::text)"
+    ));
+    fleet.server.fail_next_at("POST", "/batch", status(500));
+    fleet.server.fail_next_at("POST", "/changeset/create", status(500));
+    let _worker = fleet.worker(0);
+    fleet.wait_for_delivery(&[&revision], &[0]);
+    assert_eq!(fleet.status()["failed"], 0);
+}
