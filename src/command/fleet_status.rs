@@ -278,7 +278,7 @@ impl Shown {
         let gone = workers.iter().filter(|worker| worker.is_gone(*now)).count();
         let all = [
             ("permits_in_use", "Requests to Rally at this moment, of all workers.", *permits_in_use as f64),
-            ("workers", "Workers that were heard of in the last minute.", (workers.len() - gone) as f64),
+            ("workers", "Workers that were heard of in the last half minute.", (workers.len() - gone) as f64),
             ("workers_gone", "Workers that were not, and have not ended.", gone as f64),
         ];
         for (name, help, value) in all {

@@ -76,6 +76,10 @@ fn install_one(place: &Place, advice: &mut BTreeSet<&str>) -> Result<Ended, Erro
         site.settle_name(&mut Store::new(site.state.clone(), PATIENCE), None)?;
     }
     advice.insert(mark_seen(&site)?);
+    // Another server that takes over is to know from where this one has recorded.
+    if let Err(error) = site.forward() {
+        tell(&format!("the ledger is told of this repository later: {}", with_causes(&error)));
+    }
     if config.is_ok() {
         tell(&format!("this repository {}", Naming::of(&site.config, &site.home).text()));
     }
@@ -120,10 +124,6 @@ fn mark_seen(site: &Site) -> Result<&'static str, Error> {
         }
     }
     site.mark_all_seen()?;
-    // Another server that takes over is to know from where this one has recorded.
-    if let Err(error) = site.forward() {
-        tell(&format!("the ledger is told of this repository later: {}", with_causes(&error)));
-    }
     Ok("the history that is there now counts as seen: it is not posted, unless you run `rally-hook backfill --all`")
 }
 

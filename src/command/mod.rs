@@ -44,7 +44,7 @@ use crate::files::Owners;
 use crate::log::Log;
 use crate::messages::tell;
 use crate::process;
-use crate::queue::{self, Home, Notice, Queue, Sharing, StateDir, Store};
+use crate::queue::{self, Claim, Home, Notice, Queue, Sharing, StateDir, Store};
 use crate::record::{self, Recorder, Rules};
 use crate::time::Time;
 use crate::vcs::{self, Kind, Named, Repository};
@@ -262,9 +262,10 @@ impl Site {
         self.with_queue(|queue| Ok(self.forwarder(&access).learn_history(&repository, queue)?))
     }
 
-    /// Forwards what the queue holds to the ledger, if there is one.
+    /// Forwards what the queue holds to the ledger, if there is one, unless another process does.
     fn forward(&self) -> Result<(), Error> {
         let Some(access) = self.config.queue.store_access()? else { return Ok(()) };
+        let Some(_claim) = self.state.try_claim(Claim::Delivery)? else { return Ok(()) };
         self.with_queue(|queue| Ok(self.forwarder(&access).forward(queue, false, &mut |_| ())?))
     }
 

@@ -145,6 +145,11 @@ impl Queue {
         self.read(|db| Ok(meta(db, POSITION)?.unwrap_or(0)))
     }
 
+    /// Notes that there is a ledger: from now on, what is withdrawn is noted for it.
+    pub(crate) fn begin_forwarding(&mut self) -> Result<(), Error> {
+        self.write(|tx| tx.execute("INSERT OR IGNORE INTO meta VALUES (?1, '0')", [POSITION]).map(drop))
+    }
+
     /// Returns the next of what is to be forwarded, if there is anything. Receipts are those of this destination.
     pub(crate) fn parcel(&self, destination: &str, now: Time) -> Result<Option<Parcel>, Error> {
         self.read(|db| {
@@ -270,14 +275,12 @@ fn keep(tx: &Transaction, kind: Kind, revision: &str, json: &str, position: i64,
         .map(drop)
 }
 
-/// Moves a changeset from the queue to what is kept. One that was changed since it was read stays queued; one that is not
-/// queued any more was withdrawn, which is forwarded too.
+/// Moves a changeset from the queue to what is kept. One that was changed since it was read stays queued, and one that was
+/// withdrawn since stays noted as such.
 fn move_changeset(tx: &Transaction, waiting: &Waiting, json: &str, position: i64, now: Time) -> rusqlite::Result<()> {
-    let is_queued = tx.prepare_cached("SELECT 1 FROM changeset WHERE revision = ?1")?.exists([&waiting.revision])?;
-    if !is_queued {
-        let withdrawn = Waiting { facts: Some(String::new()), ..waiting.clone() };
-        let json = serde_json::to_string(&withdrawn).expect("plain data becomes JSON");
-        return keep(tx, Kind::Changeset, &waiting.revision, &json, AGAIN, now);
+    let is_withdrawn = "SELECT 1 FROM forwarded WHERE kind = 'changeset' AND revision = ?1 AND position = ?2";
+    if tx.prepare_cached(is_withdrawn)?.exists(params![waiting.revision, AGAIN])? {
+        return Ok(());
     }
     keep(tx, Kind::Changeset, &waiting.revision, json, position, now)?;
     let moved = tx
@@ -567,6 +570,7 @@ mod tests {
     fn what_changes_while_a_parcel_is_under_way_is_forwarded_as_it_is_then() {
         let mut scene = Scene::new();
         scene.record(&["1", "2"], "US1");
+        scene.queue.begin_forwarding().expect("noted");
         let parcel = scene.parcel().expect("two wait");
         scene.queue.renew("1", Some(&changeset("1", "US2")), PLACE, at(2)).expect("renewed");
         scene.queue.renew("2", None, PLACE, at(2)).expect("withdrawn");

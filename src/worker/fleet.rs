@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long a thread waits after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(3);
 /// How often a worker tells the ledger that it is there.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A lease lasts for so many time limits of a request, and this besides. It is renewed every third of it.
 const LEASE_IN_TIMEOUTS: u32 = 3;
 const LEASE_BESIDES: Duration = Duration::from_secs(5);

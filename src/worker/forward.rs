@@ -60,6 +60,7 @@ impl Forwarder<'_> {
         observe: &mut dyn FnMut(&Event),
     ) -> Result<(), queue::Error> {
         session.block_if_replaced(at_work(self.config))?;
+        queue.begin_forwarding()?;
         let settings = serde_json::to_string(&self.config.posting()).expect("plain data becomes JSON");
         let mut commits = 0;
         loop {

@@ -14,7 +14,7 @@ use crate::queue::{DeadLetter, Pause};
 use crate::time::Time;
 
 /// A worker of which nothing is heard for longer is stopped, dead or cut off.
-const SILENT_AFTER: Duration = Duration::from_secs(60);
+const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// How long a worker that tells nothing is shown.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 
