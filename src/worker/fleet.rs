@@ -87,6 +87,9 @@ impl Fleet<'_> {
         while !(self.is_stopped)() {
             // While nothing is due, one thread asks and the others wait for it here.
             let scouting = lock(&self.shared.scout);
+            if (self.is_stopped)() {
+                return Ok(());
+            }
             // Behind a pool of connections another database may answer from one moment to the next.
             session.block_if_replaced(at_work(&config))?;
             let claimed = claim(&session, &self.identity, &account, &config, None)?;
