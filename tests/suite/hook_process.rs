@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 use rally_simulator::Action;
 
 use crate::support::fault::status;
-use crate::support::process::{deliverers, kill, kill_by_id, kill_group, signal_group, wait_for};
+use crate::support::process::{deliverers, interruptible, kill, kill_by_id, kill_group, signal_group, wait_for};
 use crate::support::{Clone, Server, expected, hermetic};
 
 #[test]
@@ -105,7 +105,7 @@ fn push_that_waits(server: &Server, clone: &Clone) -> Child {
     fs::write(&first, "#!/bin/sh\ntouch started\nwhile ! test -e go; do sleep 0.01; done\n").expect("it is new");
     fs::set_permissions(&first, fs::Permissions::from_mode(0o755)).expect("modes can be set");
     server.run(&["install"]).succeeds();
-    let mut command = hermetic("git");
+    let mut command = interruptible(hermetic("git"));
     command.current_dir(&clone.path).args(["push", "--quiet", "origin", "main"]).process_group(0);
     let child = command.stderr(Stdio::null()).spawn().expect("git can be run");
     wait_for("the hook", || server.git_dir.join("started").exists());

@@ -76,12 +76,13 @@ pub fn signal(child: &Child, signal: i32) {
     assert_eq!(unsafe { libc::kill(child.id() as libc::pid_t, signal) }, 0, "it is there");
 }
 
-/// Lets a program be interrupted, also where a shell has started these tests in the background with that ignored.
+/// Lets a program be interrupted and hung up, also where a shell or nohup has started these tests with that ignored.
 pub fn interruptible(mut command: Command) -> Command {
     // SAFETY: signal may be called between fork and exec.
     unsafe {
         command.pre_exec(|| {
             libc::signal(libc::SIGINT, libc::SIG_DFL);
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
             Ok(())
         })
     };
