@@ -197,8 +197,8 @@ fn million(plan: &Plan, table: &mut Table) -> Result<()> {
     table.add(
         format!("{rows} revisions in the ledger"),
         format!("{:.0} MB", bytes / 1e6),
-        "300 bytes each",
-        each / 300.0,
+        "320 bytes each",
+        each / 320.0,
         1.0,
     );
     eprintln!("  {} with one", time(few));
