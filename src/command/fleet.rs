@@ -39,7 +39,7 @@ impl Deliverers {
         let Ok((config, access)) = store::common(&self.place) else { return };
         self.is_started = true;
         let (identity, shared) = (identity(), Arc::new(Shared::default()));
-        let place = ledgers.ledger(&access).map(|ledger| ledger.place().to_owned()).unwrap_or_default();
+        let place = ledgers.place(&access);
         match config.rally.has_credentials() {
             true => tell(&format!("delivering from the ledger at {place}")),
             false => tell(&format!(

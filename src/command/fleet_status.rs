@@ -25,7 +25,7 @@ pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error
     let (_, access) = common(place)?;
     let ledgers = Ledgers::default();
     let fleet = with_ledger(&ledgers, &access, |session| session.fleet(None))?;
-    let ledger = ledgers.ledger(&access).map(|ledger| ledger.place().to_owned()).unwrap_or_default();
+    let ledger = ledgers.place(&access);
     let shown = Shown { fleet, ledger, max_age: arguments.max_age };
     let text = match arguments {
         cli::Status { json: true, .. } => shown.json(),

@@ -14,7 +14,7 @@ use crate::record::EVERYTHING;
 use crate::text::with_causes;
 use crate::vcs::Repository;
 
-/// What is left of a repository in the ledger.
+/// What the ledger still has for a repository after a delivery.
 pub(super) struct Left {
     pub asked: Asked,
     /// In what time something is due, if anything waits.
@@ -97,8 +97,8 @@ impl Forwarder<'_> {
         Ok(())
     }
 
-    /// Delivers what the ledger has of this repository. Returns what is left, unless this host has no credentials for Rally:
-    /// then others deliver.
+    /// Delivers this repository's commits from the ledger and returns what remains. Without credentials for Rally here,
+    /// nothing is delivered: other workers do that.
     pub(super) fn deliver(
         &self,
         identity: &Identity,

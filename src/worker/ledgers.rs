@@ -42,6 +42,11 @@ impl Ledgers {
         Ok(ledger)
     }
 
+    /// Returns where a ledger is, for messages: without its password; empty if its address cannot be read.
+    pub(crate) fn place(&self, access: &StoreAccess) -> String {
+        self.ledger(access).map(|ledger| ledger.place().to_owned()).unwrap_or_default()
+    }
+
     /// Does some work over a connection to a ledger.
     pub(crate) fn with<T, E>(&self, access: &StoreAccess, work: impl FnOnce(&Session) -> Result<T, E>) -> Result<T, E>
     where

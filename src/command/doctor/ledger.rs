@@ -7,7 +7,7 @@ use super::wrong;
 use crate::clock::now;
 use crate::command::Site;
 use crate::command::store::with_ledger;
-use crate::queue::{DestinationStatus, LedgerHealth, WorkerStatus};
+use crate::queue::{DestinationStatus, LedgerHealth};
 use crate::text::plural;
 use crate::worker::destination;
 
@@ -28,10 +28,9 @@ pub(super) fn ledger(site: &Site) -> Finding {
         Err(error) => return wrong(&error),
     };
     let status = fleet.destinations.remove(&only);
-    let place = site.ledgers.ledger(&access).map(|ledger| ledger.place().to_owned()).unwrap_or_default();
+    let place = site.ledgers.place(&access);
     let server = &site.config.rally.server;
-    let serves = |worker: &&WorkerStatus| !worker.is_gone(health.now) && worker.server.as_ref() == Some(server);
-    let serving = fleet.workers.iter().filter(serves).count();
+    let serving = fleet.workers.iter().filter(|worker| worker.serves(server, health.now)).count();
     match (problem(&health), status.as_ref().and_then(|status| clash(site, status))) {
         (Some(problem), _) => Wrong(format!("{place}: {problem}")),
         (None, Some(clash)) => Wrong(clash),

@@ -22,7 +22,7 @@ use crate::text::with_causes;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a statement may take. The largest takes in 500 changesets with 16 MB of text.
+/// How long a statement may take. The largest takes in one parcel: up to 500 changesets, about 8 MB.
 const STATEMENT: Duration = Duration::from_secs(30);
 /// The database's limits are shorter than [`STATEMENT`], so it gives up first: on a lock, on a statement, and on a client that
 /// stops inside a transaction.
@@ -211,7 +211,7 @@ impl Connection {
     }
 }
 
-/// One connection that many threads use at once, for single statements. It is made anew when it breaks.
+/// One connection, shared by many threads that send single statements. A broken one is replaced.
 pub(super) struct Common {
     pub driver: Arc<Driver>,
     target: Arc<Target>,

@@ -33,6 +33,10 @@ pub(crate) use status::{DestinationStatus, FleetStatus, LedgerHealth, WorkerStat
 /// The version of the tables in schema.sql.
 const VERSION: i64 = 1;
 
+/// Within this time after a block, no other follows: several servers may find out the same, one after the other, and would
+/// block claims without end.
+const BLOCKED_ONCE: Duration = Duration::from_secs(3600);
+
 /// Tells one database from what a failover or a restore puts in its place; any role may read all of it. The timeline is that
 /// of the log as it is written: the one of the last checkpoint is the old one for a while after a failover.
 const IDENTITY: &str = "SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), \
@@ -169,10 +173,11 @@ impl Session {
         self.connection.is_open()
     }
 
-    /// Blocks all claims for this time: what workers noted last may be lost. Several servers may find out the same, one after
-    /// the other, so nothing is blocked again within an hour.
+    /// Blocks all claims for this time: what workers noted last may be lost. Does nothing if they were blocked within
+    /// [`BLOCKED_ONCE`].
     pub(crate) fn block(&self, span: Duration) -> Result<(), LedgerError> {
-        block(&self.connection, span, "meta.value::bigint > now_ms() - 3600000")
+        let is_recent = format!("meta.value::bigint > now_ms() - {}", millis(BLOCKED_ONCE));
+        block(&self.connection, span, &is_recent)
     }
 
     /// Notes how long Rally may be at work on a request of this worker.

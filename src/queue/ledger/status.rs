@@ -185,9 +185,7 @@ impl Session {
         let blocked_until = time(&row, "blocked").filter(|until| *until > now);
         let destinations = known.into_values().map(|(destination, mut status)| {
             status.blocked_until = blocked_until;
-            status.has_worker = workers
-                .iter()
-                .any(|worker| !worker.is_gone(now) && worker.server.as_ref() == Some(&destination.server));
+            status.has_worker = workers.iter().any(|worker| worker.serves(&destination.server, now));
             status.pause = status.pause.or_else(|| outage.clone());
             if let Some(pause) = &status.pause {
                 status.next_attempt = status.next_attempt.map(|next| next.max(pause.until));
@@ -203,8 +201,8 @@ impl Session {
         })
     }
 
-    /// Tells that a worker is there, and to which server it delivers, under which account, if it does. Time in which none did, or the database was
-    /// away, does not count against `retry_for`.
+    /// Notes that a worker is there and, if it delivers, to which server and under which account. Time in which no worker
+    /// delivered, or the database was away, does not count against `retry_for`.
     pub(crate) fn send_heartbeat(
         &self,
         id: &str,
@@ -279,6 +277,11 @@ impl WorkerStatus {
     /// Tells whether nothing was heard of it for so long that it is stopped, dead or cut off.
     pub(crate) fn is_gone(&self, now: Time) -> bool {
         now.since(self.seen_at) > SILENT_AFTER
+    }
+
+    /// Tells whether it is at work and delivers to this server.
+    pub(crate) fn serves(&self, server: &str, now: Time) -> bool {
+        !self.is_gone(now) && self.server.as_deref() == Some(server)
     }
 }
 

@@ -171,7 +171,7 @@ impl Session {
         Ok(row.map(|row| row.get("id")))
     }
 
-    /// Ends what is known of a server that is down, or of credentials that it refuses.
+    /// Ends the account's pause: its server may be up again, or its credentials are new.
     pub(crate) fn end_outage(&self, account: &str) -> Result<(), LedgerError> {
         self.connection.execute("DELETE FROM pause WHERE account = $1", &[(&account, Type::TEXT)]).map(drop)
     }
