@@ -4,22 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::status_table::{age, laid_out};
+use super::prometheus::{labels, seconds, write_metric};
+use super::status_table::{HEADINGS, age, laid_out};
 use super::store::{common, with_ledger};
-use super::{Ended, Error, prometheus, whole_seconds, write_out};
+use super::{Ended, Error, whole_seconds, write_out};
 use crate::cli::{self, Place};
 use crate::messages::tell;
 use crate::process;
-use crate::queue::{Destination, DestinationStatus, FleetStatus, WorkerStatus};
+use crate::queue::{Destination, DestinationStatus, FleetStatus, OriginStatus, WorkerStatus};
 use crate::text::{json_safe, plural, printable};
 use crate::time::Time;
 use crate::worker::Ledgers;
 
 /// The version of the JSON object.
 const SCHEMA: u32 = 1;
-const HEADINGS: [&str; 7] = ["REPOSITORY", "QUEUED", "OLDEST", "FAILED", "DELIVERED", "LAST", ""];
 
 pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
     let (_, access) = common(place)?;
@@ -39,6 +39,22 @@ pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error
     }
     Ok(Ended::done_if(trouble.is_empty()))
 }
+
+/// The name of a figure of a destination, what it means, and its value.
+type Metric = (&'static str, &'static str, fn(&DestinationStatus, Time) -> f64);
+
+const METRICS: [Metric; 8] = [
+    ("fleet_pending", "Commits that wait in the ledger.", |status, _| status.pending as f64),
+    ("fleet_oldest_age_seconds", "How long the oldest of them has waited; 0 if none does.", |status, now| {
+        status.oldest_pending.map_or(0.0, |oldest| now.since(oldest).as_secs_f64())
+    }),
+    ("fleet_failed", "Dead letters: commits that wait for a person.", |status, _| status.failed as f64),
+    ("fleet_delivered_total", "Commits that were posted.", |status, _| status.delivered as f64),
+    ("fleet_unlinked_total", "Commits that name no artifact that Rally has.", |status, _| status.unlinked as f64),
+    ("fleet_requests_total", "Requests that deliveries have sent to Rally.", |status, _| status.requests as f64),
+    ("fleet_checked_total", "Commits that were looked up again after a takeover.", |status, _| status.checked as f64),
+    ("fleet_doubles_total", "Of these, commits that Rally has twice.", |status, _| status.doubles as f64),
+];
 
 struct Shown {
     fleet: FleetStatus,
@@ -68,11 +84,6 @@ impl Shown {
             server.worker = if is_later { Some(worker) } else { server.worker };
         }
         servers
-    }
-
-    /// Tells whether nothing has been heard of a server's worker, so that what is queued there may not be forwarded.
-    fn lags(&self, server: &Server) -> bool {
-        server.worker.is_some_and(|worker| worker.is_gone(self.fleet.now))
     }
 
     /// Says what a person has to act on.
@@ -178,13 +189,13 @@ impl Shown {
     fn json(&self) -> String {
         let FleetStatus { now, destinations, workers, permits_in_use, blocked_until } = &self.fleet;
         let date = |time: Option<Time>| time.map(|time| time.to_string());
+        let origin = |from: &OriginStatus| {
+            json!({
+                "host": from.host, "repository": from.repository, "web": from.web,
+                "forwarded_at": from.forwarded_at.to_string(),
+            })
+        };
         let repository = |(destination, status): (&Destination, &DestinationStatus)| {
-            let origin = |host: &str, repository: &str, web: &Option<String>, at: Time| json!({"host": host, "repository": repository, "web": web, "forwarded_at": at.to_string()});
-            let origins: Vec<Value> = status
-                .origins
-                .iter()
-                .map(|from| origin(&from.host, &from.repository, &from.web, from.forwarded_at))
-                .collect();
             json!({
                 "server": destination.server, "workspace": destination.workspace, "name": destination.repository,
                 "pending": status.pending, "failed": status.failed, "delivered": status.delivered,
@@ -196,7 +207,7 @@ impl Shown {
                     "needs_person": pause.needs_person,
                 })),
                 "dead_letters": status.dead_letters, "checked": status.checked, "doubles": status.doubles,
-                "origins": origins,
+                "origins": status.origins.iter().map(origin).collect::<Vec<_>>(),
             })
         };
         let worker = |worker: &WorkerStatus| {
@@ -209,7 +220,9 @@ impl Shown {
         let server = |(host, server): (&str, Server)| {
             json!({
                 "host": host, "repositories": server.repositories, "forwarded_at": date(server.forwarded_at),
-                "worker_seen_at": date(server.worker.map(|worker| worker.seen_at)), "lags": self.lags(&server),
+                "worker_seen_at": date(server.worker.map(|worker| worker.seen_at)),
+                // What is queued there may not be forwarded.
+                "lags": server.worker.is_some_and(|worker| worker.is_gone(*now)),
             })
         };
         let total = |number: fn(&DestinationStatus) -> i64| destinations.values().map(number).sum::<i64>();
@@ -236,66 +249,31 @@ impl Shown {
     fn figures(&self) -> String {
         let FleetStatus { now, destinations, workers, permits_in_use, .. } = &self.fleet;
         let mut text = String::new();
-        let seconds = |time: Time| time.millis() as f64 / 1000.0;
-        type Figure = (&'static str, &'static str, &'static str, fn(&DestinationStatus, Time) -> Option<f64>);
-        let figures: [Figure; 8] = [
-            ("pending", "gauge", "Commits that wait in the ledger.", |status, _| Some(status.pending as f64)),
-            (
-                "oldest_age_seconds",
-                "gauge",
-                "How long the oldest of them has waited; 0 if none does.",
-                |status, now| Some(status.oldest_pending.map_or(0.0, |oldest| now.since(oldest).as_secs_f64())),
-            ),
-            ("failed", "gauge", "Dead letters: commits that wait for a person.", |status, _| {
-                Some(status.failed as f64)
-            }),
-            ("delivered_total", "counter", "Commits that were posted.", |status, _| Some(status.delivered as f64)),
-            ("unlinked_total", "counter", "Commits that name no artifact that Rally has.", |status, _| {
-                Some(status.unlinked as f64)
-            }),
-            ("requests_total", "counter", "Requests that deliveries have sent to Rally.", |status, _| {
-                Some(status.requests as f64)
-            }),
-            ("checked_total", "counter", "Commits that were looked up again after a takeover.", |status, _| {
-                Some(status.checked as f64)
-            }),
-            ("doubles_total", "counter", "Of these, commits that Rally has twice.", |status, _| {
-                Some(status.doubles as f64)
-            }),
-        ];
-        for (name, kind, help, value) in figures {
-            let _ = writeln!(text, "# HELP rally_hook_fleet_{name} {help}\n# TYPE rally_hook_fleet_{name} {kind}");
-            for (destination, status) in destinations {
-                let [repository, workspace, server] =
-                    [&destination.repository, &destination.workspace, &destination.server]
-                        .map(|text| prometheus::label(text));
-                if let Some(value) = value(status, *now) {
-                    let labels = format!("repository=\"{repository}\",workspace=\"{workspace}\",server=\"{server}\"");
-                    let _ = writeln!(text, "rally_hook_fleet_{name}{{{labels}}} {value}");
-                }
-            }
+        for (name, help, value) in METRICS {
+            let samples = destinations.iter().map(|(destination, status)| {
+                let Destination { repository, workspace, server } = destination;
+                (
+                    labels(&[("repository", repository), ("workspace", workspace), ("server", server)]),
+                    value(status, *now),
+                )
+            });
+            write_metric(&mut text, name, help, samples);
         }
         let gone = workers.iter().filter(|worker| worker.is_gone(*now)).count();
         let all = [
-            ("permits_in_use", "Requests to Rally at this moment, of all workers.", *permits_in_use as f64),
-            ("workers", "Workers that were heard of in the last half minute.", (workers.len() - gone) as f64),
-            ("workers_gone", "Workers that were not, and have not ended.", gone as f64),
+            ("fleet_permits_in_use", "Requests to Rally at this moment, of all workers.", *permits_in_use as f64),
+            ("fleet_workers", "Workers that were heard of in the last half minute.", (workers.len() - gone) as f64),
+            ("fleet_workers_gone", "Workers that were not, and have not ended.", gone as f64),
         ];
         for (name, help, value) in all {
-            let _ = writeln!(
-                text,
-                "# HELP rally_hook_fleet_{name} {help}\n# TYPE rally_hook_fleet_{name} gauge\nrally_hook_fleet_{name} {value}"
-            );
+            write_metric(&mut text, name, help, [(String::new(), value)]);
         }
-        text += "# HELP rally_hook_fleet_forwarded_timestamp_seconds When a server last forwarded something.\n\
-                 # TYPE rally_hook_fleet_forwarded_timestamp_seconds gauge\n";
-        for (host, server) in self.servers() {
-            if let Some(at) = server.forwarded_at {
-                let host = prometheus::label(host);
-                let _ =
-                    writeln!(text, "rally_hook_fleet_forwarded_timestamp_seconds{{host=\"{host}\"}} {}", seconds(at));
-            }
-        }
+        let forwarded = self.servers();
+        let forwarded = forwarded
+            .iter()
+            .filter_map(|(host, server)| Some((labels(&[("host", host)]), seconds(server.forwarded_at?))));
+        let help = "When a server last forwarded something.";
+        write_metric(&mut text, "fleet_forwarded_timestamp_seconds", help, forwarded);
         text
     }
 }

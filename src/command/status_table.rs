@@ -18,7 +18,7 @@ use crate::time::Time;
 
 /// How many repositories are looked at side by side: each costs some waiting for Git.
 const LANES: usize = 8;
-const HEADINGS: [&str; 7] = ["REPOSITORY", "QUEUED", "OLDEST", "FAILED", "DELIVERED", "LAST", ""];
+pub(super) const HEADINGS: [&str; 7] = ["REPOSITORY", "QUEUED", "OLDEST", "FAILED", "DELIVERED", "LAST", ""];
 /// Where the lines are to fit a terminal, paths are cut to this many characters at least.
 const SHORTEST_PATH: usize = 20;
 /// And this much of what is wrong is shown at least.

@@ -44,8 +44,8 @@ pub(crate) use entry::{Attempts, Entry, Outcome, Pause, StateEntry, Writes};
 pub(crate) use home::{Home, Pin};
 pub(crate) use host::{Host, HostError, Place, identity};
 pub(crate) use ledger::{
-    Address, Destination, DestinationStatus, FleetStatus, Held, Ledger, LedgerError, LedgerHealth, Origin, Session,
-    Taken, WorkerStatus,
+    Address, Destination, DestinationStatus, FleetStatus, Held, Ledger, LedgerError, LedgerHealth, Origin,
+    OriginStatus, Session, Taken, WorkerStatus,
 };
 pub(crate) use place::{MARKER, Trace};
 pub(crate) use poll::Poll;

@@ -28,7 +28,7 @@ use connection::{Common, Connection, Driver, Target};
 
 pub(crate) use forward::{Origin, Taken};
 pub(crate) use held::Held;
-pub(crate) use status::{DestinationStatus, FleetStatus, LedgerHealth, WorkerStatus};
+pub(crate) use status::{DestinationStatus, FleetStatus, LedgerHealth, OriginStatus, WorkerStatus};
 
 /// The version of the tables in schema.sql.
 const VERSION: i64 = 1;
