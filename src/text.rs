@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::error::Error;
 
+use serde::Serialize;
+
 /// Returns the bytes as text: UTF-8 as it is, every other byte as `\xHH`.
 ///
 /// Wherever something had to be escaped, backslashes are doubled, and so they are in the rare valid
@@ -115,20 +117,17 @@ pub(crate) fn plural(count: impl TryInto<u64>, thing: &str) -> String {
     }
 }
 
-/// Returns JSON in which everything that a terminal would act on is escaped, as its strings allow.
-pub(crate) fn json_safe(json: &str) -> Cow<'_, str> {
-    let is_raw = |c: char| is_active(c) && c != '\n';
-    if !json.chars().any(is_raw) {
-        return Cow::Borrowed(json);
-    }
-    let mut safe = String::with_capacity(json.len() + 16);
+/// Returns a line of JSON in which everything that a terminal would act on is escaped, as its strings allow.
+pub(crate) fn json_line(value: &impl Serialize) -> String {
+    let json = serde_json::to_string(value).expect("its keys are text");
+    let mut line = String::with_capacity(json.len() + 16);
     for c in json.chars() {
-        match is_raw(c) {
-            true => safe.push_str(&format!("\\u{:04x}", u32::from(c))),
-            false => safe.push(c),
+        match is_active(c) {
+            true => line.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => line.push(c),
         }
     }
-    Cow::Owned(safe)
+    line + "\n"
 }
 
 fn is_active(c: char) -> bool {

@@ -19,7 +19,7 @@ use crate::messages::tell;
 use crate::process;
 use crate::progress::Progress;
 use crate::record::Rules;
-use crate::text::{json_safe, plural, printable, with_causes};
+use crate::text::{json_line, plural, printable, with_causes};
 use crate::vcs::{Items, Repository, Wanted};
 use crate::worker::Mode;
 
@@ -148,8 +148,8 @@ fn is_zero(count: &usize) -> bool {
 
 fn print_json(out: &mut impl Write, changeset: &Changeset) -> io::Result<()> {
     let Changeset { revision, artifacts, changes, omitted, .. } = changeset;
-    let json = serde_json::to_string(&Line { revision, artifacts, changes, omitted_changes: *omitted })?;
-    writeln!(out, "{}", json_safe(&json))
+    let line = json_line(&Line { revision, artifacts, changes, omitted_changes: *omitted });
+    out.write_all(line.as_bytes())
 }
 
 fn print_text(out: &mut impl Write, changeset: &Changeset) -> io::Result<()> {

@@ -7,7 +7,7 @@ use super::many::{Which, each};
 use super::{Ended, Error, config_file, owners, repo_dir, write_out};
 use crate::cli::{Config, Place};
 use crate::config::{Setting, settings};
-use crate::text::printable;
+use crate::text::{json_line, printable};
 
 pub(super) fn run(place: &Place, arguments: &Config) -> Result<Ended, Error> {
     let is_one_of_many = arguments.many.all_repos.is_some();
@@ -25,7 +25,7 @@ fn show(place: &Place, json: bool, is_one_of_many: bool) -> Result<Ended, Error>
         if is_one_of_many {
             object["repository"] = json!(path);
         }
-        format!("{object}\n")
+        json_line(&object)
     } else {
         let heading = if is_one_of_many { format!("# {}\n", printable(&path)) } else { String::new() };
         settings.iter().fold(heading, |text, setting| text + &printable(&line(setting)) + "\n")

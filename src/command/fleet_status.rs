@@ -14,7 +14,7 @@ use crate::cli::{self, Place};
 use crate::messages::tell;
 use crate::process;
 use crate::queue::{Destination, DestinationStatus, FleetStatus, OriginStatus, WorkerStatus};
-use crate::text::{json_safe, plural, printable};
+use crate::text::{json_line, plural, printable};
 use crate::time::Time;
 use crate::worker::Ledgers;
 
@@ -226,7 +226,7 @@ impl Shown {
             })
         };
         let total = |number: fn(&DestinationStatus) -> i64| destinations.values().map(number).sum::<i64>();
-        let object = json!({
+        json_line(&json!({
             "schema": SCHEMA,
             "ledger": self.ledger,
             "pending": total(|status| status.pending),
@@ -242,8 +242,7 @@ impl Shown {
             "workers": workers.iter().map(worker).collect::<Vec<_>>(),
             "repositories": destinations.iter().map(repository).collect::<Vec<_>>(),
             "trouble": self.trouble(),
-        });
-        json_safe(&format!("{object}\n")).into_owned()
+        }))
     }
 
     fn figures(&self) -> String {

@@ -18,7 +18,7 @@ use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Deliver, Rally};
 use crate::queue::{AFTER_LOSS, AtWork, DeadLetter, DestinationStatus, Pause, Poll, StateDir, Status, Trace};
-use crate::text::{json_safe, plural, printable, with_causes};
+use crate::text::{json_line, plural, printable, with_causes};
 use crate::time::Time;
 use crate::vcs::Kind;
 use crate::worker::{Ledgers, destination};
@@ -281,7 +281,7 @@ fn behind(site: &Site) -> Result<Vec<String>, String> {
 pub(super) fn json(facts: &Facts) -> String {
     let Facts { status, behind, .. } = facts;
     let date = |time: Option<Time>| time.map(|time| time.to_string());
-    let object = json!({
+    json_line(&json!({
         "schema": SCHEMA,
         "repository": facts.repo_dir.to_string_lossy(),
         "name": facts.name,
@@ -328,8 +328,7 @@ pub(super) fn json(facts: &Facts) -> String {
         })),
         "refs_behind": behind.as_ref().ok(),
         "repository_error": behind.as_ref().err(),
-    });
-    json_safe(&format!("{object}\n")).into_owned()
+    }))
 }
 
 /// Returns the text for people.

@@ -13,7 +13,7 @@ use super::{Ended, Error, prometheus, write_out};
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::process;
-use crate::text::{plural, printable, with_causes};
+use crate::text::{json_line, plural, printable, with_causes};
 use crate::time::Time;
 
 /// How many repositories are looked at side by side: each costs some waiting for Git.
@@ -76,9 +76,7 @@ fn rows(place: &Place, repo_dirs: Vec<PathBuf>, arguments: &cli::Status) -> Vec<
 fn object((repo_dir, facts): &Row) -> String {
     match facts {
         Ok(facts) => json(facts),
-        Err(error) => {
-            format!("{}\n", json!({"schema": SCHEMA, "repository": repo_dir.to_string_lossy(), "error": error}))
-        }
+        Err(error) => json_line(&json!({"schema": SCHEMA, "repository": repo_dir.to_string_lossy(), "error": error})),
     }
 }
 

@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 
 use super::identity::{Naming, identify_at};
 use super::many::{Which, each};
-use super::{Ended, Error, Site, as_owner, find_config, repo_dir};
+use super::{Ended, Error, Site, as_owner, find_config, repo_dir, write_out};
 use crate::cli::{self, Place};
 use crate::config::Rally;
 use crate::environment::variable;
-use crate::text::{json_safe, printable, with_causes};
+use crate::text::{json_line, printable, with_causes};
 
 /// A check of what is on this machine may take so long.
 const LOCAL_LIMIT: Duration = Duration::from_secs(30);
@@ -121,7 +121,7 @@ impl Doctor {
         if let Some(checks) = &mut self.checks {
             let checks = std::mem::take(checks);
             let object = json!({"repository": repo_dir.to_string_lossy(), "fine": self.all_fine, "checks": checks});
-            writeln!(io::stdout(), "{}", json_safe(&object.to_string()))?;
+            write_out(json_line(&object).as_bytes())?;
             return Ok(Ended::done_if(self.all_fine));
         }
         if self.heading.as_ref().is_some_and(|heading| !heading.is_empty()) {
