@@ -129,8 +129,9 @@ pub fn deliverers(git_dir: &Path) -> Vec<i32> {
 /// Returns the processes that hold the lock on a file.
 pub fn holders(lock: &Path) -> Vec<i32> {
     let Ok(lock) = fs::metadata(lock) else { return Vec::new() };
-    let inode = format!(":{} ", lock.ino());
-    // "1: FLOCK  ADVISORY  WRITE 4711 08:01:917514 0 EOF"
+    // "1: FLOCK  ADVISORY  WRITE 4711 08:01:917514 0 EOF"; each file system counts its inodes from the beginning.
+    let device = lock.dev();
+    let inode = format!(" {:02x}:{:02x}:{} ", libc::major(device), libc::minor(device), lock.ino());
     let locks = fs::read_to_string("/proc/locks").expect("Linux");
     let held = locks.lines().filter(|line| line.contains("FLOCK") && line.contains(&inode));
     held.filter_map(|line| line.split_whitespace().nth(4)?.parse().ok()).filter(|pid| *pid > 0).collect()
