@@ -62,7 +62,11 @@ the same.
 
 Examples:
   ln -s /usr/local/bin/rally-hook hooks/post-receive.d/50-rally")]
-    PostReceive(PostReceive),
+    PostReceive {
+        /// The hook's own file
+        #[arg(hide = true)]
+        hook: Option<PathBuf>,
+    },
     /// Record one updated ref; Gerrit's hooks plugin runs this
     #[command(after_help = "\
 The repository is that of $GIT_DIR, which Gerrit sets. Other arguments that
@@ -173,7 +177,11 @@ They are not posted, unless a backfill or a new push brings these commits again.
 
 Examples:
   rally-hook forget dd41098")]
-    Forget(Forget),
+    Forget {
+        /// Revisions of dead letters, whole or at least the first 4 digits
+        #[arg(value_name = "REVISION", required = true)]
+        revisions: Vec<String>,
+    },
     /// Install the hook; existing commits are not posted
     #[command(after_help = "\
 An existing hook is kept with .before-rally-hook added to its name, and runs
@@ -213,12 +221,15 @@ Examples:
   sudo -u git rally-hook doctor --repo /srv/git/payments.git")]
     Doctor(Doctor),
     /// Prepare the database that many servers share
-    #[command(after_help = "\
+    #[command(
+        subcommand,
+        after_help = "\
 The configuration's queue.store names the database. Other commands do not need
 the right to create or alter tables.
 
 Examples:
-  rally-hook store migrate --config /root/migrate.toml --grant rally_hook")]
+  rally-hook store migrate --config /root/migrate.toml --grant rally_hook"
+    )]
     Store(Store),
     /// Print a completion script for a shell
     #[command(after_help = "\
@@ -226,7 +237,11 @@ To try it: `source <(rally-hook completions bash)`.
 
 Examples:
   rally-hook completions bash > /etc/bash_completion.d/rally-hook")]
-    Completions(Completions),
+    Completions {
+        /// bash, elvish, fish, powershell or zsh
+        #[arg(value_name = "SHELL", hide_possible_values = true)]
+        shell: clap_complete::Shell,
+    },
     /// Print a manual page
     #[command(after_help = "\
 Without an argument, the page is about the program.
@@ -235,14 +250,11 @@ Examples:
   rally-hook man | man -l -                    # about the program
   rally-hook man backfill | man -l -           # about a command
   rally-hook man rally-hook.toml | man -l -    # about the configuration")]
-    Man(Man),
-}
-
-#[derive(Debug, Default, Args)]
-pub(crate) struct PostReceive {
-    /// The hook's own file
-    #[arg(hide = true)]
-    pub hook: Option<PathBuf>,
+    Man {
+        /// A command, or rally-hook.toml
+        #[arg(value_name = "PAGE")]
+        page: Option<String>,
+    },
 }
 
 /// The arguments that Gerrit gives to ref-updated; those that are not used are accepted.
@@ -379,39 +391,12 @@ pub(crate) struct Retry {
     pub many: Many,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Forget {
-    /// Revisions of dead letters, whole or at least the first 4 digits
-    #[arg(value_name = "REVISION", required = true)]
-    pub revisions: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Store {
-    #[command(subcommand)]
-    pub action: StoreAction,
-}
-
 #[derive(Debug, Subcommand)]
-pub(crate) enum StoreAction {
+pub(crate) enum Store {
     /// Make the ledger's tables, or bring those of an earlier version up to date
     Migrate {
         /// Allow this role of the database to use them
         #[arg(long, value_name = "ROLE")]
         grant: Option<String>,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Man {
-    /// A command, or rally-hook.toml
-    #[arg(value_name = "PAGE")]
-    pub page: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Completions {
-    /// bash, elvish, fish, powershell or zsh
-    #[arg(value_name = "SHELL", hide_possible_values = true)]
-    pub shell: clap_complete::Shell,
 }

@@ -46,7 +46,7 @@ pub(super) fn run(place: &Place, arguments: &Backfill) -> Result<Ended, Error> {
             bar.advance();
             !process::is_terminated()
         };
-        site.with_recorder(&repository, |recorder| recorder.backfill(range.clone(), &advance))?
+        site.with_recorder(|recorder| recorder.backfill(range.clone(), &advance))?
     };
     if process::is_terminated() {
         let queued = plural(recorded.queued, "commit");
@@ -87,7 +87,7 @@ fn settle_loss(site: &Site) -> Result<(), Error> {
 
 /// Prints what would be posted. It needs no network, no queue, and no configuration either.
 fn dry_run(range: Items, config: &Config, json: bool) -> Result<Ended, Error> {
-    let rules = Rules::new(config, config.destination());
+    let rules = Rules::new(config);
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
     let (mut read_count, mut matching, mut all_read) = (0, 0, true);

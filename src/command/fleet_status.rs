@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::prometheus::{labels, seconds, write_metric};
 use super::status_table::{HEADINGS, age, laid_out};
-use super::store::{common, with_ledger};
+use super::store::common;
 use super::{Ended, Error, whole_seconds, write_out};
 use crate::cli::{self, Place};
 use crate::messages::tell;
@@ -24,7 +24,7 @@ const SCHEMA: u32 = 1;
 pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
     let (_, access) = common(place)?;
     let ledgers = Ledgers::default();
-    let fleet = with_ledger(&ledgers, &access, |session| session.fleet(None))?;
+    let fleet = ledgers.with(&access, |session| session.fleet(None))?;
     let ledger = ledgers.place(&access);
     let shown = Shown { fleet, ledger, max_age: arguments.max_age };
     let text = match arguments {

@@ -3,14 +3,14 @@
 use super::letters::Letters;
 use super::retry::named;
 use super::{Ended, Error, Site};
-use crate::cli::{Forget, Place};
+use crate::cli::Place;
 use crate::config::Level;
 use crate::messages::tell;
 
-pub(super) fn run(place: &Place, arguments: &Forget) -> Result<Ended, Error> {
+pub(super) fn run(place: &Place, named_revisions: &[String]) -> Result<Ended, Error> {
     let site = Site::open(place)?;
     let letters = Letters::of(&site)?;
-    let (revisions, all_found) = named(&letters, &arguments.revisions)?;
+    let (revisions, all_found) = named(&letters, named_revisions)?;
     letters.forget(&revisions)?;
     for revision in &revisions {
         let text = format!("commit {revision} is removed from the queue on request");

@@ -1,6 +1,5 @@
 //! The dead letters of a repository: in its queue and, where it has been forwarded, in the ledger.
 
-use super::store::with_ledger;
 use super::{Error, Site};
 use crate::clock::now;
 use crate::config::StoreAccess;
@@ -73,9 +72,7 @@ impl<'s> Letters<'s> {
         work: impl FnOnce(&Session, &Destination) -> Result<T, LedgerError>,
     ) -> Result<T, Error> {
         match &self.ledger {
-            Some((access, destination)) => {
-                with_ledger(&self.site.ledgers, access, |session| work(session, destination))
-            }
+            Some((access, destination)) => Ok(self.site.ledgers.with(access, |session| work(session, destination))?),
             None => Ok(T::default()),
         }
     }

@@ -44,11 +44,11 @@ use crate::files::Owners;
 use crate::log::Log;
 use crate::messages::tell;
 use crate::process;
-use crate::queue::{self, Claim, Home, Notice, Queue, Sharing, StateDir, Store};
+use crate::queue::{self, Claim, Home, LedgerError, Notice, Queue, Sharing, StateDir, Store};
 use crate::record::{self, Recorder, Rules};
 use crate::time::Time;
 use crate::vcs::{self, Kind, Named, Repository};
-use crate::worker::{Forwarder, Ledgers};
+use crate::worker::{self as delivery, Forwarder, Ledgers};
 
 /// How long a statement waits for another process that writes to the queue.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -79,6 +79,10 @@ pub(crate) enum Error {
     Repository(#[from] vcs::Error),
     #[error(transparent)]
     Queue(#[from] queue::Error),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Worker(#[from] delivery::Error),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -106,22 +110,13 @@ impl From<record::Error> for Error {
     }
 }
 
-impl From<crate::worker::Error> for Error {
-    fn from(error: crate::worker::Error) -> Self {
-        use crate::worker::Error;
-        match error {
-            Error::Config(error) => error.into(),
-            Error::Queue(error) => error.into(),
-        }
-    }
-}
-
 impl Error {
     /// Exit codes: 1 where something was not done, 2 for wrong usage or configuration.
     pub(crate) fn exit_code(&self) -> ExitCode {
         let is_usage = matches!(
             self,
             Error::Config(_)
+                | Error::Worker(delivery::Error::Config(_))
                 | Error::Usage(_)
                 | Error::Repository(
                     vcs::Error::NoRepository(_)
@@ -142,34 +137,25 @@ impl Error {
 pub(crate) fn run(cli: Cli) -> Result<Ended, Error> {
     let place = cli.place;
     match cli.command {
-        Command::PostReceive(arguments) => {
-            post_receive::run(&place, arguments.hook.as_deref());
-            Ok(Ended::Done)
-        }
-        Command::RefUpdated(update) => {
-            post_receive::run_ref_updated(&place, &update);
-            Ok(Ended::Done)
-        }
+        Command::PostReceive { hook } => Ok(post_receive::run(&place, hook.as_deref())),
+        Command::RefUpdated(update) => Ok(post_receive::run_ref_updated(&place, &update)),
         Command::PostCommit(event) => post_commit::run(&place, hook_file::POST_COMMIT, &event.arguments),
         Command::PostRevpropChange(event) => post_commit::run(&place, hook_file::POST_REVPROP_CHANGE, &event.arguments),
-        Command::Txnclose => {
-            post_commit::run_txnclose(&place);
-            Ok(Ended::Done)
-        }
+        Command::Txnclose => Ok(post_commit::run_txnclose(&place)),
         Command::Backfill(arguments) => backfill::run(&place, &arguments),
         Command::Deliver(arguments) => deliver::run(&place, &arguments),
         Command::Worker(arguments) => worker::run(&place, &arguments),
         Command::CatchUp(many) => catch_up::run(&place, &many),
         Command::Status(arguments) => status::run(&place, &arguments),
         Command::Retry(arguments) => retry::run(&place, &arguments),
-        Command::Forget(arguments) => forget::run(&place, &arguments),
+        Command::Forget { revisions } => forget::run(&place, &revisions),
         Command::Install(arguments) => install::install(&place, &arguments),
         Command::Uninstall(many) => install::uninstall(&place, &many),
         Command::Config(arguments) => config::run(&place, &arguments),
         Command::Doctor(arguments) => doctor::run(&place, &arguments),
-        Command::Store(arguments) => store::run(&place, &arguments.action),
-        Command::Completions(arguments) => completions::run(arguments.shell),
-        Command::Man(arguments) => man::run(arguments.page.as_deref()),
+        Command::Store(action) => store::run(&place, &action),
+        Command::Completions { shell } => completions::run(shell),
+        Command::Man { page } => man::run(page.as_deref()),
     }
 }
 
@@ -218,11 +204,6 @@ impl Site {
 
     fn repository(&self) -> Result<Repository, vcs::Error> {
         Repository::open(&self.repo_dir, &self.config)
-    }
-
-    /// Returns what decides which commits are recorded.
-    fn rules(&self) -> Rules {
-        Rules::new(&self.config, self.config.destination())
     }
 
     fn log_error(&self, event: &str, message: &str) {
@@ -275,12 +256,8 @@ impl Site {
     }
 
     /// Does some recording. What cannot be read is told on stderr and in the log.
-    fn with_recorder<T>(
-        &self,
-        repository: &Repository,
-        mut work: impl FnMut(&mut Recorder) -> Result<T, record::Error>,
-    ) -> Result<T, Error> {
-        let rules = self.rules();
+    fn with_recorder<T>(&self, mut work: impl FnMut(&mut Recorder) -> Result<T, record::Error>) -> Result<T, Error> {
+        let (repository, rules) = (&self.repository()?, Rules::new(&self.config));
         let report = |level: Level, message: &str| {
             self.log.write(level, RECORD, &[], message);
             tell(message);

@@ -57,12 +57,12 @@ impl Site {
     /// Records what is new on all watched refs.
     pub(super) fn record_all(&self) -> Result<Recorded, Error> {
         self.learn_history()?;
-        self.noted_poll(|| self.with_recorder(&self.repository()?, |recorder| recorder.record(Refs::All, None)))
+        self.noted_poll(|| self.with_recorder(|recorder| recorder.record(Refs::All, None)))
     }
 
     /// Marks what the repository holds as seen.
     pub(super) fn mark_all_seen(&self) -> Result<(), Error> {
-        self.noted_poll(|| self.with_recorder(&self.repository()?, |recorder| recorder.mark_all_seen()))
+        self.noted_poll(|| self.with_recorder(|recorder| recorder.mark_all_seen()))
     }
 
     /// Does some work that asks the server, where one is polled, and notes how that went.

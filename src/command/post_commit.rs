@@ -36,14 +36,14 @@ pub(super) fn run(place: &Place, name: &str, arguments: &[OsString]) -> Result<E
 
 /// Runs a hook of Mercurial, whose client waits until it ends. The current directory is the repository's, or a share's. What
 /// happened is in the environment; a name there may hold a line break.
-pub(super) fn run_txnclose(place: &Place) {
+pub(super) fn run_txnclose(place: &Place) -> Ended {
     process::ignore_hang_ups();
     // A variable of Git must not lead elsewhere.
     let repo = place.repo.clone().unwrap_or_else(|| ".".into());
     let input = event("txnclose", &variables("HG_"));
     let hook = vcs::discover(&repo, Named::ByHost).ok().map(|repo_dir| hgrc::own(&repo_dir));
     let place = Place { repo: Some(repo), ..place.clone() };
-    run_with(&place, &Event { hook: hook.as_deref(), input: &input, arguments: Some(&[]) });
+    run_with(&place, &Event { hook: hook.as_deref(), input: &input, arguments: Some(&[]) })
 }
 
 /// Returns what the queue keeps: the hook's name and what it was told, with NUL between them, which neither can hold.

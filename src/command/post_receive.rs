@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::deliver::{deliver_apart, deliver_unseen};
 use super::hook_file::{self, POST_RECEIVE};
 use super::identity::host_path;
-use super::{Error, RECORD, Site, load_config_of, repo_dir_named, sharing};
+use super::{Ended, Error, RECORD, Site, load_config_of, repo_dir_named, sharing};
 use crate::artifact::FormattedId;
 use crate::cli::{Place, RefUpdated};
 use crate::clock::{Deadline, now};
@@ -25,7 +25,7 @@ use crate::messages::tell_pusher;
 use crate::panics::caught;
 use crate::process;
 use crate::queue::{self, AFTER_LOSS, Sharing, StateDir, Store, WorkQueue};
-use crate::record::{self, Recorded, Recorder, Unfinished};
+use crate::record::{self, Recorded, Recorder, Rules, Unfinished};
 use crate::text::{plural, with_causes};
 use crate::vcs::{Kind, Named, Refs};
 use crate::worker::Mode;
@@ -55,24 +55,24 @@ pub(crate) fn hook_of(arguments: &[OsString]) -> Option<PathBuf> {
 }
 
 /// Runs what Gerrit's hooks plugin calls for each ref, with the update as arguments.
-pub(crate) fn run_ref_updated(place: &Place, update: &RefUpdated) {
+pub(super) fn run_ref_updated(place: &Place, update: &RefUpdated) -> Ended {
     process::ignore_hang_ups();
     let RefUpdated { oldrev, newrev, refname, .. } = update;
     // Gerrit may leave out `refs/heads/`.
     let name = if refname.starts_with("refs/") { refname.clone() } else { format!("refs/heads/{refname}") };
     let input = format!("{oldrev} {newrev} {name}\n");
-    run_with(place, &Event { input: input.as_bytes(), ..Event::default() });
+    run_with(place, &Event { input: input.as_bytes(), ..Event::default() })
 }
 
 /// Runs the hook, whose own file is named if it is known. Nothing that it meets makes it fail.
-pub(crate) fn run(place: &Place, hook: Option<&Path>) {
+pub(crate) fn run(place: &Place, hook: Option<&Path>) -> Ended {
     process::ignore_hang_ups();
     let mut input = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut input);
     if let Err(error) = read {
         tell_pusher(&format!("cannot read what was pushed ({error}); {CATCH_UP}"));
     }
-    run_with(place, &Event { hook, input: &input, ..Event::default() });
+    run_with(place, &Event { hook, input: &input, ..Event::default() })
 }
 
 /// What a hook is told.
@@ -93,8 +93,8 @@ impl Event<'_> {
     }
 }
 
-/// Keeps what a hook is told, records it in Git, and has it delivered.
-pub(super) fn run_with(place: &Place, event: &Event) {
+/// Keeps what a hook is told, records it in Git, and has it delivered. Whatever happens, the hook ends well.
+pub(super) fn run_with(place: &Place, event: &Event) -> Ended {
     let work = || {
         if let Some((site, recorded)) = record_push(place, event) {
             finish(&site, recorded.as_ref());
@@ -104,6 +104,7 @@ pub(super) fn run_with(place: &Place, event: &Event) {
         let what = event.what();
         tell_pusher(&format!("the {what} is fine, but rally-hook failed by a bug ({panic}); {CATCH_UP}"));
     }
+    Ended::Done
 }
 
 /// What to do where a push could not even be kept.
@@ -164,24 +165,17 @@ fn record_push(place: &Place, event: &Event) -> Option<(Site, Option<Recorded>)>
     if let Some(hook) = hook.filter(|_| Kind::of(&repo_dir) != Kind::Mercurial) {
         run_first(&hook_file::kept(hook)[0], owners, event);
     }
-    let kept = kept?;
-    let config = match config {
-        Ok(config) => config,
-        Err(error) => {
-            let what = event.what();
-            tell_pusher(&format!("this {what} is kept until the configuration is fixed: {}", with_causes(&error)));
-            return None;
+    let what = event.what();
+    let text = match (config, kept?) {
+        (Ok(config), Ok((state, mut store))) => {
+            let site = Site { config_file, ..Site::with_state(repo_dir, config, state) };
+            return record_kept(what, site, &mut store);
         }
+        (Err(error), _) => format!("this {what} is kept until the configuration is fixed: {}", with_causes(&error)),
+        (_, Err(error)) => format!("this {what} is kept, but not recorded yet: {}", with_causes(&error)),
     };
-    let (state, mut store) = match kept {
-        Ok(kept) => kept,
-        Err(error) => {
-            let error = with_causes(&error);
-            tell_pusher(&format!("this {} is kept, but not recorded yet: {error}", event.what()));
-            return None;
-        }
-    };
-    record_kept(event.what(), Site { config_file, ..Site::with_state(repo_dir, config, state) }, &mut store)
+    tell_pusher(&text);
+    None
 }
 
 /// Records a push that is kept. Returns what [`record_push`] does.
@@ -251,8 +245,9 @@ fn run_first(hook: &Path, owners: Owners, event: &Event) {
         tell_pusher(&format!("the other hook is not run: {}", with_causes(&error)));
         return;
     }
-    let run = |mut command: Command| {
-        process::with_usual_signals(&mut command);
+    let run = |program: &Path, script: Option<&Path>| {
+        let mut command = Command::new(program);
+        process::with_usual_signals(command.args(script));
         match event.arguments {
             Some(arguments) => command.args(arguments).stdin(Stdio::null()),
             None => command.stdin(Stdio::piped()),
@@ -262,13 +257,8 @@ fn run_first(hook: &Path, owners: Owners, event: &Event) {
         let _ = child.stdin.take().map(|mut stdin| stdin.write_all(event.input));
         child.wait()
     };
-    let by_shell = || {
-        let mut shell = Command::new("/bin/sh");
-        shell.arg(hook);
-        shell
-    };
-    let ended = match run(Command::new(hook)) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => run(by_shell()),
+    let ended = match run(hook, None) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOEXEC) => run(Path::new("/bin/sh"), Some(hook)),
         other => other,
     };
     match ended {
@@ -282,7 +272,7 @@ fn run_first(hook: &Path, owners: Owners, event: &Event) {
 
 /// Records the push and tells the pusher.
 fn record(site: &Site, store: &mut Store) -> Result<Recorded, Error> {
-    let rules = site.rules();
+    let rules = Rules::new(&site.config);
     let report = |level: Level, message: &str| site.log.write(level, RECORD, &[], message);
     let (recorded, lost, pause) = store.run(|queue| {
         queue.sync_lazily()?;
@@ -312,12 +302,7 @@ fn line(recorded: &Recorded, trouble: Option<&str>, repository: &str, verbosity:
             reason(*why)
         )),
         Recorded { queued: 0, .. } => None,
-        Recorded { artifacts, .. } if artifacts.is_empty() => {
-            Some(format!("{commits} queued (repository {repository})"))
-        }
-        Recorded { artifacts, .. } => {
-            Some(format!("{commits} queued for {} (repository {repository})", names(artifacts)))
-        }
+        Recorded { artifacts, .. } => Some(format!("{commits} queued{} (repository {repository})", names(artifacts))),
     };
     match (summary, trouble) {
         (Some(summary), Some(trouble)) => Some(format!("{summary}; {trouble}")),
@@ -335,12 +320,13 @@ fn reason(unfinished: Unfinished) -> &'static str {
     }
 }
 
+/// Says for which artifacts, if there are any.
 fn names(artifacts: &[FormattedId]) -> String {
     let mut names: Vec<String> = artifacts.iter().take(NAMED).map(FormattedId::to_string).collect();
     if artifacts.len() > NAMED {
         names.push(format!("{} more", artifacts.len() - NAMED));
     }
-    names.join(", ")
+    if names.is_empty() { String::new() } else { format!(" for {}", names.join(", ")) }
 }
 
 #[cfg(test)]

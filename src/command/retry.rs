@@ -52,8 +52,7 @@ fn deliver(site: &Site, letters: &Letters, due: usize, revisions: &[String]) -> 
 
 /// Reads the commits of dead letters of which only the revision is known. Returns how many cannot be read.
 fn read_again(site: &Site, letters: &Letters, revisions: &[String]) -> Result<usize, Error> {
-    let repository = site.repository()?;
-    let recorded = site.with_recorder(&repository, |recorder| recorder.read_again(revisions))?;
+    let recorded = site.with_recorder(|recorder| recorder.read_again(revisions))?;
     // What the ledger has of one that could be read is replaced when this is forwarded.
     let mut dead = letters.all()?;
     for revision in revisions {

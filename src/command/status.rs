@@ -10,14 +10,15 @@ use serde_json::json;
 
 use super::identity::{Naming, identify};
 use super::poll::Polls;
-use super::store::with_ledger;
 use super::{
     Ended, Error, Site, find_config, fleet_status, from_now, hooks, repo_dir, status_table, whole_seconds, write_out,
 };
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Deliver, Rally};
-use crate::queue::{AFTER_LOSS, AtWork, DeadLetter, DestinationStatus, Pause, Poll, StateDir, Status, Trace};
+use crate::queue::{
+    AFTER_LOSS, AtWork, DeadLetter, DestinationStatus, LedgerError, Pause, Poll, StateDir, Status, Trace,
+};
 use crate::text::{json_line, plural, printable, with_causes};
 use crate::time::Time;
 use crate::vcs::Kind;
@@ -127,7 +128,8 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>, ledgers: &Arc<Ledg
     let polls = site.polls()?;
     let behind = match &config {
         Ok(_) if polls.is_some() => Ok(Vec::new()),
-        Ok(_) => behind(&site),
+        // A repository that cannot be opened is worth a line, not the loss of the others.
+        Ok(_) => site.with_recorder(|recorder| recorder.behind()).map_err(|error| with_causes(&error)),
         Err(_) => Err("the configuration does not say which refs are watched".to_owned()),
     };
     let age = status.oldest_pending.map(|oldest| now().since(oldest));
@@ -166,10 +168,10 @@ fn ledger_part(site: &Site, here: &Status) -> Option<Ledger> {
         Ok(None) => return None,
         Ok(Some(access)) => {
             let only = destination(&site.config);
-            let fleet = with_ledger(&site.ledgers, &access, |session| session.fleet(Some(&only)));
+            let fleet = site.ledgers.with(&access, |session| session.fleet(Some(&only)));
             fleet
                 .map(|mut fleet| fleet.destinations.remove(&only).unwrap_or_default())
-                .map_err(|error| with_causes(&error))
+                .map_err(|error: LedgerError| with_causes(&error))
         }
         Err(error) => Err(with_causes(&error)),
     };
@@ -269,13 +271,6 @@ fn look(site: &Site) -> Result<(Status, AtWork, bool), Error> {
         }
         found => Ok(found),
     }
-}
-
-/// Returns the refs that lag behind. A repository that cannot be opened is worth a line, not the loss of the others.
-fn behind(site: &Site) -> Result<Vec<String>, String> {
-    let repository = site.repository().map_err(Error::from);
-    let behind = repository.and_then(|repository| site.with_recorder(&repository, |recorder| recorder.behind()));
-    behind.map_err(|error| with_causes(&error))
 }
 
 pub(super) fn json(facts: &Facts) -> String {

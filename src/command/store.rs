@@ -1,17 +1,16 @@
 //! `rally-hook store migrate`: the tables of the ledger that many servers share.
 
 use super::{Ended, Error};
-use crate::cli::{Place, StoreAction};
+use crate::cli::{self, Place};
 use crate::config::{self as configuration, Config, StoreAccess};
 use crate::messages::tell;
-use crate::queue::{self, LedgerError, Session};
 use crate::worker::Ledgers;
 
-pub(super) fn run(place: &Place, action: &StoreAction) -> Result<Ended, Error> {
-    let StoreAction::Migrate { grant } = action;
+pub(super) fn run(place: &Place, action: &cli::Store) -> Result<Ended, Error> {
+    let cli::Store::Migrate { grant } = action;
     let (_, access) = common(place)?;
-    let ledger = Ledgers::default().ledger(&access).map_err(failed)?;
-    let migrated = ledger.migrate(grant.as_deref()).map_err(failed)?;
+    let ledger = Ledgers::default().ledger(&access)?;
+    let migrated = ledger.migrate(grant.as_deref())?;
     let done = match migrated.from {
         0 => format!("made the tables of the ledger at {} (version {})", ledger.place(), migrated.to),
         from if from == migrated.to => format!("the ledger at {} is of version {from} already", ledger.place()),
@@ -38,17 +37,4 @@ pub(super) fn common(place: &Place) -> Result<(Config, StoreAccess), Error> {
     };
     let access = access.ok_or_else(none)?;
     Ok((config, access))
-}
-
-/// Does some work over a connection to the ledger.
-pub(super) fn with_ledger<T>(
-    ledgers: &Ledgers,
-    access: &StoreAccess,
-    work: impl FnOnce(&Session) -> Result<T, LedgerError>,
-) -> Result<T, Error> {
-    ledgers.with(access, work).map_err(failed)
-}
-
-fn failed(error: LedgerError) -> Error {
-    Error::Queue(queue::Error::Ledger(error))
 }

@@ -83,10 +83,16 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(config: &Config, destination: String) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let (policy, watched) = (config.commits.policy(), config.commits.watched());
         let has_ledger = config.queue.store.is_some();
-        Rules { policy, watched, state_refs: StateRefs::of(&config.state), destination, has_ledger }
+        Rules {
+            policy,
+            watched,
+            state_refs: StateRefs::of(&config.state),
+            destination: config.destination(),
+            has_ledger,
+        }
     }
 
     /// Returns the changeset of a commit that is to be posted.
@@ -296,7 +302,7 @@ mod tests {
         fn run<T>(&self, mut work: impl FnMut(&mut Recorder) -> T) -> T {
             let state = StateDir::open(self.repository.path(), Sharing::Owner, None).expect("a state directory");
             let repository = Repository::open(self.repository.path(), &self.config).expect("a repository");
-            let rules = Rules::new(&self.config, "destination".into());
+            let rules = Rules::new(&self.config);
             let report = |_: Level, message: &str| panic!("{message}");
             let done = Store::new(state, std::time::Duration::ZERO).run(|queue| {
                 Ok::<_, Error>(work(&mut Recorder { repository: &repository, queue, rules: &rules, report: &report }))

@@ -354,7 +354,7 @@ impl<'w> Worker<'w> {
         if pushes.is_empty() && !self.queue.has_kept_pushes()? {
             return Ok(None);
         }
-        let rules = Rules::new(&self.config, self.config.destination());
+        let rules = Rules::new(&self.config);
         let config = self.config.clone();
         let forwarder = access.map(|access| self.forwarder(&config, access));
         let recorded = Repository::open(self.repo_dir, &config).map_err(record::Error::from).and_then(|repository| {

@@ -5,9 +5,8 @@ use std::time::Duration;
 use super::Finding::{self, Fine, Note, Wrong};
 use super::wrong;
 use crate::clock::now;
-use crate::command::Site;
-use crate::command::store::with_ledger;
-use crate::queue::{DestinationStatus, LedgerHealth};
+use crate::command::{Error, Site};
+use crate::queue::{DestinationStatus, LedgerError, LedgerHealth};
 use crate::text::plural;
 use crate::worker::destination;
 
@@ -16,22 +15,21 @@ const CLOCKS_AGREE: Duration = Duration::from_secs(30);
 
 /// Tells whether the ledger can be used and somebody delivers from it, and who else forwards to this SCMRepository.
 pub(super) fn ledger(site: &Site) -> Finding {
-    let access = match site.config.queue.store_access() {
-        Ok(Some(access)) => access,
-        Ok(None) => return Fine("none; this server delivers its queues itself".into()),
-        Err(error) => return wrong(&error),
+    look(site).unwrap_or_else(|error| wrong(&error))
+}
+
+fn look(site: &Site) -> Result<Finding, Error> {
+    let Some(access) = site.config.queue.store_access()? else {
+        return Ok(Fine("none; this server delivers its queues itself".into()));
     };
     let only = destination(&site.config);
-    let looked = with_ledger(&site.ledgers, &access, |session| Ok((session.health()?, session.fleet(Some(&only))?)));
-    let (health, mut fleet) = match looked {
-        Ok(looked) => looked,
-        Err(error) => return wrong(&error),
-    };
+    let (health, mut fleet) =
+        site.ledgers.with::<_, LedgerError>(&access, |session| Ok((session.health()?, session.fleet(Some(&only))?)))?;
     let status = fleet.destinations.remove(&only);
     let place = site.ledgers.place(&access);
     let server = &site.config.rally.server;
     let serving = fleet.workers.iter().filter(|worker| worker.serves(server, health.now)).count();
-    match (problem(&health), status.as_ref().and_then(|status| clash(site, status))) {
+    Ok(match (problem(&health), status.as_ref().and_then(|status| clash(site, status))) {
         (Some(problem), _) => Wrong(format!("{place}: {problem}")),
         (None, Some(clash)) => Wrong(clash),
         (None, None) if serving == 0 => Wrong(format!(
@@ -46,7 +44,7 @@ pub(super) fn ledger(site: &Site) -> Finding {
                 only.repository
             ))
         }
-    }
+    })
 }
 
 fn problem(health: &LedgerHealth) -> Option<String> {

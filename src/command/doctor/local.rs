@@ -193,8 +193,7 @@ fn state_of_queue(status: &Status) -> Finding {
 
 /// Tells whether all watched refs have been recorded.
 pub(super) fn refs(site: &Site) -> Finding {
-    let repository = site.repository().map_err(Error::from);
-    let behind = repository.and_then(|repository| site.with_recorder(&repository, |recorder| recorder.behind()));
+    let behind = site.with_recorder(|recorder| recorder.behind());
     let unmatched = unmatched_patterns(site, &site.config.commits.refs);
     match behind {
         Ok(refs) if refs.is_empty() && !unmatched.is_empty() => Note(format!(
