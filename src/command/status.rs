@@ -1,6 +1,6 @@
 //! `rally-hook status`: what is queued, what failed and why, what was delivered.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -222,38 +222,30 @@ impl Facts {
     pub(super) fn trouble(&self) -> Option<String> {
         let status = &self.status;
         let pause = status.pause.as_ref().filter(|pause| pause.needs_person);
-        let lost = status.lost.then(|| "the queue was lost".to_owned());
-        let failed = || (status.failed > 0).then(|| plural(status.failed, "dead letter"));
-        let behind = || match &self.behind {
+        let is_unattended = status.is_work_left() && !self.has_worker();
+        let behind = match &self.behind {
             Ok(refs) if refs.is_empty() => None,
             Ok(refs) => Some(format!("behind: {}", refs.join(", "))),
             Err(error) => Some(error.clone()),
         };
-        let late = || self.polls.as_ref()?.trouble(now());
-        let unattended = || self.is_unattended().then(|| "no process is at work on it".to_owned());
-        let too_old = || self.too_old.map(|age| format!("something has waited for {}", whole_seconds(age)));
-        let error = self.config_error.as_ref().map(|error| with_causes(error));
-        let unused = || self.is_unused().then(|| "nothing was ever recorded; run `rally-hook install`".to_owned());
-        let away = || self.ledger.as_ref()?.part.as_ref().err().cloned();
-        error
-            .or_else(unused)
-            .or_else(away)
-            .or(lost)
-            .or_else(|| pause.map(|pause| pause.error.clone()))
-            .or_else(failed)
-            .or_else(unattended)
-            .or_else(late)
-            .or_else(behind)
-            .or_else(too_old)
+        let troubles = [
+            self.config_error.as_ref().map(|error| with_causes(error)),
+            self.is_unused().then(|| "nothing was ever recorded; run `rally-hook install`".to_owned()),
+            self.ledger.as_ref().and_then(|ledger| ledger.part.as_ref().err().cloned()),
+            status.lost.then(|| "the queue was lost".to_owned()),
+            pause.map(|pause| pause.error.clone()),
+            (status.failed > 0).then(|| plural(status.failed, "dead letter")),
+            is_unattended.then(|| "no process is at work on it".to_owned()),
+            self.polls.as_ref().and_then(|polls| polls.trouble(now())),
+            behind,
+            self.too_old.map(waited),
+        ];
+        troubles.into_iter().flatten().next()
     }
 
     /// Tells whether a process delivers here, or waits to.
     pub(super) fn has_worker(&self) -> bool {
         self.worker != AtWork::Nobody
-    }
-
-    fn is_unattended(&self) -> bool {
-        self.status.is_work_left() && !self.has_worker()
     }
 }
 
@@ -328,89 +320,80 @@ pub(super) fn json(facts: &Facts) -> String {
 
 /// Returns the text for people.
 fn human(facts: &Facts) -> String {
-    let Facts { status, behind, .. } = facts;
+    let Facts { status, behind, ledger, to_take_back, .. } = facts;
     let last = status.last_delivery.map(|at| format!(", the last {}", from_now(at))).unwrap_or_default();
-    let mut lines = vec![format!("recorded   {}", status.recorded), format!("delivered  {}{last}", status.delivered)];
-    let mut add = |present: bool, line: String| lines.extend(present.then_some(line));
-    add(status.existed > 0, format!("existed    {} were in Rally already", status.existed));
-    add(status.unlinked > 0, format!("unlinked   {} name no artifact that Rally has", status.unlinked));
     let oldest = status.oldest_pending.filter(|_| status.pending > 0);
     let oldest = oldest.map(|at| format!(", the oldest recorded {}", from_now(at))).unwrap_or_default();
-    add(true, format!("queued     {}{oldest}", status.pending));
-    worker_line(facts).into_iter().for_each(|line| add(true, line));
-    facts
-        .too_old
-        .iter()
-        .for_each(|age| add(true, format!("too old    something has waited for {}", whole_seconds(*age))));
-    add(status.unclear > 0, format!("unclear    {}", unclear(status)));
-    add(true, format!("failed     {}", status.failed));
-    dead_letters(&status.dead_letters).into_iter().for_each(|line| add(true, line));
-    add(
-        status.failed > 0,
-        "  `rally-hook retry REVISION` or `--all` tries again, `rally-hook forget REVISION` removes one".into(),
-    );
-    details(status).into_iter().for_each(|line| add(true, line));
-    if let Some(pause) = status.pause.as_ref().filter(|pause| status.is_work_left() || pause.needs_person) {
-        add(true, paused(pause, facts.worker));
-    } else if let Some(error) = &status.last_error {
-        add(true, format!("last error {}", printable(error)));
+    let some = |count: i64, line: String| (count > 0).then_some(line);
+    let mut lines = vec![format!("recorded   {}", status.recorded), format!("delivered  {}{last}", status.delivered)];
+    lines.extend(some(status.existed, format!("existed    {} were in Rally already", status.existed)));
+    lines.extend(some(status.unlinked, format!("unlinked   {} name no artifact that Rally has", status.unlinked)));
+    lines.push(format!("queued     {}{oldest}", status.pending));
+    lines.extend(worker_line(facts));
+    lines.extend(facts.too_old.map(|age| format!("too old    {}", waited(age))));
+    lines.extend(some(status.unclear, format!("unclear    {}", unclear(status))));
+    lines.push(format!("failed     {}", status.failed));
+    lines.extend(dead_letters(&status.dead_letters));
+    let retry = "  `rally-hook retry REVISION` or `--all` tries again, `rally-hook forget REVISION` removes one";
+    lines.extend(some(status.failed, retry.to_owned()));
+    let pushes = plural(status.pushes, "push");
+    let unread = format!("unread     {pushes}, whose commits are not recorded yet; `rally-hook deliver` records them");
+    lines.extend(some(status.pushes, unread));
+    let states = plural(status.state_requests, "commit");
+    lines.extend(some(status.state_requests, format!("states     the state changes of {states} are queued")));
+    let omitted = plural(status.omitted_changes, "changed path");
+    lines.extend(some(status.omitted_changes, format!("left out   {omitted} beyond max_changes")));
+    let without = plural(status.unknown_authors, "commit");
+    let authors = format!("authors    {without} posted without one: Rally knows no such user");
+    lines.extend(some(status.unknown_authors, authors));
+    match &status.pause {
+        Some(pause) if status.is_work_left() || pause.needs_person => lines.push(paused(pause, facts.worker)),
+        _ => lines.extend(status.last_error.as_ref().map(|error| format!("last error {}", printable(error)))),
     }
     if let Some(naming @ (Naming::Notable(_) | Naming::Clash(_))) = &facts.naming {
-        add(true, format!("name       {}", printable(naming.text())));
+        lines.push(format!("name       {}", printable(naming.text())));
     }
-    if let Some(copy) = &status.damaged_copy {
-        add(true, format!("repaired   the queue was damaged; it is kept as {copy}"));
-    }
-    add(status.lost, format!("lost       what was queued may be missing in Rally; {AFTER_LOSS}"));
-    facts.polls.iter().for_each(|polls| add(true, polled(polls)));
-    facts.ledger.iter().for_each(|ledger| add(true, ledger.line()));
-    let kept = plural(facts.to_take_back, "commit");
-    add(
-        facts.to_take_back > 0,
-        format!("ledger     not used any more: {kept} that it had taken in return with the next delivery"),
-    );
-    match behind {
-        Ok(refs) if refs.is_empty() => {}
-        Ok(refs) => {
-            add(true, format!("behind     {}; `rally-hook catch-up` records them", printable(&refs.join(", "))));
-        }
-        Err(error) => add(true, format!("repository {}", printable(error))),
-    }
+    let repaired = |copy| format!("repaired   the queue was damaged; it is kept as {copy}");
+    lines.extend(status.damaged_copy.as_ref().map(repaired));
+    lines.extend(status.lost.then(|| format!("lost       what was queued may be missing in Rally; {AFTER_LOSS}")));
+    lines.extend(facts.polls.as_ref().map(polled));
+    lines.extend(ledger.as_ref().map(Ledger::line));
+    let kept = plural(*to_take_back, "commit");
+    let taken_back = format!("ledger     not used any more: {kept} that it had taken in return with the next delivery");
+    lines.extend(some(*to_take_back, taken_back));
+    lines.extend(match behind {
+        Ok(refs) if refs.is_empty() => None,
+        Ok(refs) => Some(format!("behind     {}; `rally-hook catch-up` records them", printable(&refs.join(", ")))),
+        Err(error) => Some(format!("repository {}", printable(error))),
+    });
     lines.join("\n") + "\n"
 }
 
 impl Ledger {
     /// Returns the line about it.
     fn line(&self) -> String {
-        let last = self
-            .contact
-            .succeeded
-            .map_or("never forwarded".to_owned(), |at| format!("forwarded last {}", from_now(at)));
         let here = match self.unforwarded {
             0 => "nothing waits here".to_owned(),
             count => format!("{} not forwarded", plural(count, "commit")),
         };
-        let blocked = |part: &DestinationStatus| {
-            let until = part
-                .blocked_until
-                .map(|until| format!("; nothing is delivered until {until}, after a failover or restore"));
-            until.unwrap_or_default()
+        let last =
+            self.contact.succeeded.map_or("never forwarded".into(), |at| format!("forwarded last {}", from_now(at)));
+        let part = match &self.part {
+            Ok(part) => part,
+            Err(error) => {
+                return format!("ledger     {here}; {last}; what was forwarded is not counted: {}", printable(error));
+            }
         };
-        match (&self.part, &self.contact.error) {
-            (Ok(part), Some(error)) if self.unforwarded > 0 => {
-                format!(
-                    "ledger     {here}: {}; {} queued there; {last}{}",
-                    printable(error),
-                    part.pending,
-                    blocked(part)
-                )
-            }
-            (Ok(part), _) => format!("ledger     {here}, {} queued there; {last}{}", part.pending, blocked(part)),
-            (Err(error), _) => {
-                format!("ledger     {here}; {last}; what was forwarded is not counted: {}", printable(error))
-            }
-        }
+        let why = self.contact.error.as_ref().filter(|_| self.unforwarded > 0);
+        let why = why.map(|error| format!(": {};", printable(error))).unwrap_or(",".into());
+        let blocked = |until| format!("; nothing is delivered until {until}, after a failover or restore");
+        let blocked = part.blocked_until.map(blocked).unwrap_or_default();
+        format!("ledger     {here}{why} {} queued there; {last}{blocked}", part.pending)
     }
+}
+
+fn waited(age: Duration) -> String {
+    format!("something has waited for {}", whole_seconds(age))
 }
 
 /// Returns the line about the last look at a server.
@@ -423,37 +406,11 @@ fn polled(polls: &Polls) -> String {
     }
 }
 
-/// Returns the lines about commits that are posted without something, or whose turn is still to come.
-fn details(status: &Status) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut add = |present: bool, line: String| lines.extend(present.then_some(line));
-    let pushes = plural(status.pushes, "push");
-    add(
-        status.pushes > 0,
-        format!("unread     {pushes}, whose commits are not recorded yet; `rally-hook deliver` records them"),
-    );
-    let state_requests = plural(status.state_requests, "commit");
-    add(status.state_requests > 0, format!("states     the state changes of {state_requests} are queued"));
-    let omitted = plural(status.omitted_changes, "changed path");
-    add(status.omitted_changes > 0, format!("left out   {omitted} beyond max_changes"));
-    let unknown_authors = plural(status.unknown_authors, "commit");
-    add(
-        status.unknown_authors > 0,
-        format!("authors    {unknown_authors} posted without one: Rally knows no such user"),
-    );
-    lines
-}
-
 /// Returns the lines about dead letters: one for each reason, however many have it.
 fn dead_letters(letters: &[DeadLetter]) -> Vec<String> {
-    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for DeadLetter { revision, reason } in letters {
-        let place = *places.entry(reason).or_insert_with(|| {
-            groups.push((reason, Vec::new()));
-            groups.len() - 1
-        });
-        groups[place].1.push(revision);
+        groups.entry(reason).or_default().push(revision);
     }
     let line = |(reason, revisions): (&str, Vec<&str>)| match revisions.as_slice() {
         [revision] => format!("  {revision}  {}", printable(reason)),
@@ -522,6 +479,6 @@ mod tests {
             letter("3", "no"),
             letter("4", "no"),
         ];
-        assert_eq!(dead_letters(&letters), ["  4 commits (0123456789ab, 2, 3, 1 more): no", "  7  never"]);
+        assert_eq!(dead_letters(&letters), ["  7  never", "  4 commits (0123456789ab, 2, 3, 1 more): no"]);
     }
 }
