@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::letters::Letters;
 use super::many::{Which, each};
-use super::status::{add_ledger, unclear};
+use super::status::unclear;
+use super::status_ledger::Ledger;
 use super::{Ended, Error, RECORD, Site, from_now, neighbours, whole_seconds};
 use crate::backoff::random;
 use crate::cli::{Deliver, Place};
@@ -87,7 +88,9 @@ pub(super) fn deliver_and_look(site: &Site, mode: Mode) -> Result<(Report, Statu
     let mut report = Report::default();
     let status = || {
         let mut status = site.with_queue(|queue| Ok(queue.status(now())?))?;
-        add_ledger(site, &mut status);
+        if let Some(ledger) = Ledger::of(site, &status) {
+            ledger.add_to(&mut status);
+        }
         Ok::<_, Error>(status)
     };
     process::note_terminations();

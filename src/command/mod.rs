@@ -26,6 +26,7 @@ pub(crate) mod post_receive;
 mod prometheus;
 mod retry;
 mod status;
+mod status_ledger;
 mod status_table;
 mod store;
 mod worker;

@@ -10,19 +10,18 @@ use serde_json::json;
 
 use super::identity::{Naming, identify};
 use super::poll::Polls;
+use super::status_ledger::Ledger;
 use super::{
     Ended, Error, Site, find_config, fleet_status, from_now, hooks, repo_dir, status_table, whole_seconds, write_out,
 };
 use crate::cli::{self, Place};
 use crate::clock::now;
 use crate::config::{self, Deliver, Rally};
-use crate::queue::{
-    AFTER_LOSS, AtWork, DeadLetter, DestinationStatus, LedgerError, Pause, Poll, StateDir, Status, Trace,
-};
+use crate::queue::{AFTER_LOSS, AtWork, DeadLetter, Pause, StateDir, Status, Trace};
 use crate::text::{json_line, plural, printable, with_causes};
 use crate::time::Time;
 use crate::vcs::Kind;
-use crate::worker::{Ledgers, destination};
+use crate::worker::Ledgers;
 
 /// The version of the JSON object. It is raised when a field goes away or changes its meaning.
 pub(super) const SCHEMA: u32 = 1;
@@ -56,14 +55,6 @@ pub(super) struct Facts {
     ledger: Option<Ledger>,
     /// How many commits a ledger has taken in that is not used any more.
     to_take_back: i64,
-}
-
-/// What the ledger has of a repository.
-pub(super) struct Ledger {
-    part: Result<DestinationStatus, String>,
-    contact: Poll,
-    /// Commits that are queued here and not forwarded.
-    unforwarded: i64,
 }
 
 pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error> {
@@ -120,10 +111,10 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>, ledgers: &Arc<Ledg
     let home = site.with_queue(|queue| Ok(queue.home().clone()))?;
     identify(&mut site.config, &home);
     let (mut status, mut worker, is_initialised) = look(&site)?;
-    let here = status.clone();
-    let ledger = add_ledger(&site, &mut status);
-    if let Some(Ledger { part: Ok(part), .. }) = &ledger {
-        worker = of_both(worker, &here, part);
+    let ledger = Ledger::of(&site, &status);
+    if let Some(ledger) = &ledger {
+        worker = ledger.at_work(worker, &status);
+        ledger.add_to(&mut status);
     }
     let polls = site.polls()?;
     let behind = match &config {
@@ -149,65 +140,6 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>, ledgers: &Arc<Ledg
         to_take_back: if ledger.is_none() { site.with_queue(|queue| Ok(queue.count_forwarded()?))? } else { 0 },
         ledger,
     })
-}
-
-/// Adds what the ledger has of a repository, if there is one, and returns it.
-pub(super) fn add_ledger(site: &Site, status: &mut Status) -> Option<Ledger> {
-    let ledger = ledger_part(site, status)?;
-    if let Ok(part) = &ledger.part {
-        add(status, part);
-    }
-    Some(ledger)
-}
-
-/// Asks the ledger what it has of a repository, if there is one.
-fn ledger_part(site: &Site, here: &Status) -> Option<Ledger> {
-    let access = site.config.queue.store_access();
-    let contact = site.with_queue(|queue| Ok(queue.ledger_contact()?)).unwrap_or_default();
-    let part = match access {
-        Ok(None) => return None,
-        Ok(Some(access)) => {
-            let only = destination(&site.config);
-            let fleet = site.ledgers.with(&access, |session| session.fleet(Some(&only)));
-            fleet
-                .map(|mut fleet| fleet.destinations.remove(&only).unwrap_or_default())
-                .map_err(|error: LedgerError| with_causes(&error))
-        }
-        Err(error) => Err(with_causes(&error)),
-    };
-    Some(Ledger { part, contact, unforwarded: here.pending })
-}
-
-/// Returns who is at work, here or in the fleet, on what there is to do.
-fn of_both(here: AtWork, queue: &Status, ledger: &DestinationStatus) -> AtWork {
-    let is_forwarded = ledger.pending + ledger.state_requests > 0;
-    match ledger {
-        _ if queue.is_work_left() => here,
-        DestinationStatus { is_held: true, .. } if is_forwarded => AtWork::Delivering,
-        DestinationStatus { has_worker: true, .. } => AtWork::Waiting,
-        _ if is_forwarded => AtWork::Nobody,
-        _ => here,
-    }
-}
-
-/// Adds what the ledger has. What is done is counted there alone: the queue forwards its receipts.
-fn add(status: &mut Status, ledger: &DestinationStatus) {
-    let earliest = |one: Option<Time>, other: Option<Time>| one.into_iter().chain(other).min();
-    status.pending += ledger.pending;
-    status.failed += ledger.failed;
-    status.state_requests += ledger.state_requests;
-    (status.delivered, status.existed, status.unlinked) = (ledger.delivered, ledger.existed, ledger.unlinked);
-    status.recorded = status.pending + status.failed + status.delivered + status.existed + status.unlinked;
-    status.oldest_pending = earliest(status.oldest_pending, ledger.oldest_pending);
-    status.next_attempt = earliest(status.next_attempt, ledger.next_attempt);
-    status.unclear += ledger.unclear;
-    status.unclear_until = status.unclear_until.max(ledger.unclear_until);
-    status.last_delivery = status.last_delivery.max(ledger.last_delivery);
-    status.last_error = ledger.pause.as_ref().map(|pause| pause.error.clone()).or(ledger.last_error.clone());
-    status.pause = ledger.pause.clone();
-    status.requests += ledger.requests;
-    status.unknown_authors += ledger.unknown_authors;
-    status.dead_letters.extend(ledger.dead_letters.iter().cloned());
 }
 
 impl Facts {
@@ -367,29 +299,6 @@ fn human(facts: &Facts) -> String {
         Err(error) => Some(format!("repository {}", printable(error))),
     });
     lines.join("\n") + "\n"
-}
-
-impl Ledger {
-    /// Returns the line about it.
-    fn line(&self) -> String {
-        let here = match self.unforwarded {
-            0 => "nothing waits here".to_owned(),
-            count => format!("{} not forwarded", plural(count, "commit")),
-        };
-        let last =
-            self.contact.succeeded.map_or("never forwarded".into(), |at| format!("forwarded last {}", from_now(at)));
-        let part = match &self.part {
-            Ok(part) => part,
-            Err(error) => {
-                return format!("ledger     {here}; {last}; what was forwarded is not counted: {}", printable(error));
-            }
-        };
-        let why = self.contact.error.as_ref().filter(|_| self.unforwarded > 0);
-        let why = why.map(|error| format!(": {};", printable(error))).unwrap_or(",".into());
-        let blocked = |until| format!("; nothing is delivered until {until}, after a failover or restore");
-        let blocked = part.blocked_until.map(blocked).unwrap_or_default();
-        format!("ledger     {here}{why} {} queued there; {last}{blocked}", part.pending)
-    }
 }
 
 fn waited(age: Duration) -> String {
