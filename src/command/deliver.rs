@@ -74,12 +74,9 @@ pub(super) fn deliver_apart(site: &Site, first: impl FnOnce()) -> io::Result<()>
 
 /// Delivers without a terminal: trouble goes to the log. The claim on waiting may have been made before.
 pub(super) fn deliver_unseen(site: &Site, mode: Mode, waiting: Option<Claimed>) {
-    let silent = |_: Duration, _: Option<&str>| ();
-    match caught(|| deliver(site, mode, waiting, &mut Report::default(), &|| (), &silent)) {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => site.log_error("delivery-ended", &format!("delivery ended: {}", with_causes(&error))),
-        Err(panic) => site
-            .log_error("delivery-ended", &format!("delivery ended by a bug in rally-hook, please report it: {panic}")),
+    let delivered = caught(|| deliver(site, mode, waiting, &mut Report::default(), None));
+    if let Err(error) = delivered.map_err(Error::Bug).flatten() {
+        site.log_error("delivery-ended", &format!("delivery ended: {}", with_causes(&error)));
     }
 }
 
@@ -95,7 +92,7 @@ pub(super) fn deliver_and_look(site: &Site, mode: Mode) -> Result<(Report, Statu
     };
     process::note_terminations();
     let bar = Progress::of(status()?.pending.unsigned_abs(), "delivering");
-    deliver(site, mode, None, &mut report, &|| bar.advance(), &tell_wait)?;
+    deliver(site, mode, None, &mut report, Some(&bar))?;
     drop(bar);
     if process::is_terminated() {
         tell("interrupted; the other commits stay queued, and `rally-hook deliver` continues with them");
@@ -108,26 +105,21 @@ fn deliver(
     mode: Mode,
     mut waiting: Option<Claimed>,
     report: &mut Report,
-    progress: &dyn Fn(),
-    wait: &dyn Fn(Duration, Option<&str>),
+    bar: Option<&Progress>,
 ) -> Result<(), Error> {
-    with_worker(site, progress, wait, |mut worker| {
-        worker.waiting = waiting.take();
-        worker.run(mode, report)
-    })
+    with_worker(site, bar, |mut worker| worker.run(mode, waiting.take(), report))
 }
 
 /// Has one turn of a service, which looks so often for a changed configuration. Returns when the next is due, if anything
 /// waits.
 pub(super) fn turn(site: &Site, every: Duration) -> Result<Option<Time>, Error> {
-    with_worker(site, &|| (), &|_, _| (), |mut worker| worker.turn(every))
+    with_worker(site, None, |mut worker| worker.turn(every))
 }
 
-/// Does some work with the worker of the repository, which writes to its log.
+/// Does some work with the worker of the repository, which writes to its log. With a bar, somebody watches.
 fn with_worker<T>(
     site: &Site,
-    progress: &dyn Fn(),
-    wait: &dyn Fn(Duration, Option<&str>),
+    bar: Option<&Progress>,
     mut work: impl FnMut(Worker) -> Result<T, worker::Error>,
 ) -> Result<T, Error> {
     let mut observe = |event: &Event| {
@@ -136,11 +128,16 @@ fn with_worker<T>(
         if is_verbose() && event.level() != Level::Debug {
             tell(&text);
         }
-        if let Event::Finished { .. } | Event::Unlinked { .. } = event {
-            progress();
+        if let (Some(bar), Event::Finished { .. } | Event::Unlinked { .. }) = (bar, event) {
+            bar.advance();
         }
     };
     let log = |level: Level, message: &str| site.log.write(level, RECORD, &[], message);
+    let wait = |span: Duration, error: Option<&str>| {
+        if bar.is_some() {
+            tell_wait(span, error);
+        }
+    };
     let reload = || site.reload();
     let identity = identity();
     site.with_queue(|queue| {
@@ -153,12 +150,11 @@ fn with_worker<T>(
             ledgers: &site.ledgers,
             identity: &identity,
             queue,
-            waiting: None,
             config: site.config.clone(),
             reload: &reload,
             observe: &mut observe,
             report: &log,
-            wait,
+            wait: &wait,
             is_stopped: &process::is_terminated,
         })?)
     })

@@ -145,8 +145,6 @@ pub(crate) struct Worker<'w> {
     /// Who delivers, for the ledger.
     pub identity: &'w Identity,
     pub queue: &'w mut Queue,
-    /// The claim on waiting, where it was made before.
-    pub waiting: Option<Claimed>,
     pub config: Config,
     /// Reads the configuration again, after each wait.
     pub reload: &'w dyn Fn() -> Result<Config, config::Error>,
@@ -160,10 +158,9 @@ pub(crate) struct Worker<'w> {
 }
 
 impl<'w> Worker<'w> {
-    /// Works as long as this mode does.
-    pub(crate) fn run(&mut self, mode: Mode, report: &mut Report) -> Result<(), Error> {
+    /// Works as long as this mode does. The claim on waiting may have been made before.
+    pub(crate) fn run(&mut self, mode: Mode, mut waiting: Option<Claimed>, report: &mut Report) -> Result<(), Error> {
         let mut pace = Pace::new(&self.config.rally);
-        let mut waiting = self.waiting.take();
         let _foreground = match mode {
             Mode::Wait | Mode::UntilClear => self.queue.claim_until(Claim::Foreground, Deadline::after(LOOK))?,
             Mode::Once | Mode::Background | Mode::Turn => None,

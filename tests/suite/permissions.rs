@@ -106,7 +106,7 @@ fn a_push_succeeds_although_delivery_cannot_start_threads() {
         let hook = server.run_as(LIMITED, &script).succeeds();
         assert!(hook.stderr.lines().count() <= 1, "{hook:?}");
     }
-    assert!(server.log().contains("delivery ended by a bug"), "{}", server.log());
+    assert!(server.log().contains("delivery ended: a bug in rally-hook"), "{}", server.log());
     server.run_as(LIMITED, "$0 deliver --wait").succeeds();
     assert_eq!(server.changesets().len(), 1);
 }
