@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Finding::{self, Fine, Note, Wrong};
+use super::wrong;
 use crate::clock::{Deadline, now};
-use crate::command::Error;
 use crate::messages::tell;
 use crate::process;
 use crate::text::{printable, with_causes};
@@ -30,25 +30,15 @@ const MARKUP: &str = "rally-hook probe <a@b>";
 const LONG_MESSAGE: usize = 5000;
 
 /// Says how one check went.
-type Say<'s> = &'s mut dyn FnMut(&str, Finding) -> Result<(), Error>;
+type Say<'s> = &'s mut dyn FnMut(&str, Finding);
 
 /// Why a check has no result.
+#[derive(Debug, thiserror::Error)]
 enum Stop {
+    #[error("interrupted; not all was tried; run it again")]
     Interrupted,
-    Failed(wsapi::Error),
-    Output(Error),
-}
-
-impl From<wsapi::Error> for Stop {
-    fn from(error: wsapi::Error) -> Self {
-        Stop::Failed(error)
-    }
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Stop::Output(error)
-    }
+    #[error("ended early")]
+    Failed(#[from] wsapi::Error),
 }
 
 struct Probe<'p> {
@@ -63,20 +53,16 @@ struct Probe<'p> {
     is_unclear: bool,
 }
 
-/// Probes a workspace. Only a failure to write to standard output is an error.
-pub(super) fn run(client: &Client, workspace: &str, read_lag: Duration, say: Say) -> Result<(), Error> {
+/// Probes a workspace.
+pub(super) fn run(client: &Client, workspace: &str, read_lag: Duration, say: Say) {
     process::note_terminations();
     let name = format!("rally-hook probe {} {}", now(), std::process::id());
     tell(&format!("making the SCMRepository {name:?}; all that the probe makes is deleted at its end"));
     let mut probe = Probe { client, workspace, name, read_lag, made: Vec::new(), is_unclear: false };
-    let ended = match probe.check_all(say) {
-        Ok(()) => Ok(()),
-        Err(Stop::Interrupted) => say("probe", Wrong("interrupted; not all was tried; run it again".into())),
-        Err(Stop::Failed(error)) => say("probe", Wrong(format!("ended early: {}", with_causes(&error)))),
-        Err(Stop::Output(error)) => Err(error),
-    };
-    let cleaned = probe.clean_up();
-    ended.and_then(|()| say("clean-up", cleaned))
+    if let Err(stop) = probe.check_all(say) {
+        say("probe", wrong(&stop));
+    }
+    say("clean-up", probe.clean_up());
 }
 
 /// The checks, each of which depends on those before it.
@@ -84,16 +70,16 @@ impl Probe<'_> {
     fn check_all(&mut self, say: Say) -> Result<(), Stop> {
         let body = json!({"Workspace": self.workspace, "Name": self.name, "SCMType": "Git", "Description": MARKUP});
         let repository = self.make("/scmrepository/create", "SCMRepository", body)?.rally_ref;
-        say("SCMRepository", Fine(format!("{repository}, {}", self.name)))?;
+        say("SCMRepository", Fine(format!("{repository}, {}", self.name)));
         let sent_at = now();
         let changeset = self.make_changeset(&repository, "probe-1", MARKUP)?;
-        say("Branch", branch(&changeset.warnings))?;
-        say("read_lag", self.lag(&repository, sent_at)?)?;
-        say("markup", markup(&self.message(&changeset.rally_ref)?))?;
-        say("long message", self.long_message(&repository)?)?;
-        say("side by side", self.side_by_side(&changeset.rally_ref)?)?;
-        say("batch", self.batch(&changeset.rally_ref)?)?;
-        say("long query", self.long_query(&repository)?)?;
+        say("Branch", branch(&changeset.warnings));
+        say("read_lag", self.lag(&repository, sent_at)?);
+        say("markup", markup(&self.message(&changeset.rally_ref)?));
+        say("long message", self.long_message(&repository)?);
+        say("side by side", self.side_by_side(&changeset.rally_ref)?);
+        say("batch", self.batch(&changeset.rally_ref)?);
+        say("long query", self.long_query(&repository)?);
         Ok(())
     }
 

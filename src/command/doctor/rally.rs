@@ -3,7 +3,6 @@
 use super::Finding::{self, Fine, Note, Wrong};
 use super::{Doctor, probe, wrong};
 use crate::clock::now;
-use crate::command::Error;
 use crate::config::{self, Config, Rally, Trust};
 use crate::environment::variable;
 use crate::host_dir::SYSTEM_DIR;
@@ -16,8 +15,8 @@ use crate::wsapi::{self, Client, Verdict};
 const MOST_SECONDS: u64 = 120;
 
 impl Doctor {
-    pub(super) fn rally(&mut self, config: &Config, probes: bool) -> Result<(), Error> {
-        self.say("proxy", proxy(&config.rally))?;
+    pub(super) fn rally(&mut self, config: &Config, probes: bool) {
+        self.say("proxy", proxy(&config.rally));
         let access = match config.rally.access() {
             Ok(access) => access,
             Err(error @ config::Error::NotSet { what: "workspace", .. }) => {
@@ -29,7 +28,7 @@ impl Doctor {
         let mut client = Client::new(&config.rally, access);
         let settings = (Rally { trust: Trust::default(), ..config.rally.clone() }, config.commits.prefixes.clone());
         if let Some((_, workspace)) = self.asked.iter().find(|(asked, _)| *asked == settings) {
-            let Some(workspace) = workspace else { return Ok(()) };
+            let Some(workspace) = workspace else { return };
             client.set_workspace(workspace);
             return self.say("SCMRepository", scm_repository(&client, config));
         }
@@ -43,19 +42,19 @@ impl Doctor {
             Err(error) => return self.say("server", wrong(&error)),
         };
         let took = now().since(asked_at).as_millis();
-        self.say("server", Fine(format!("{}, which answers in {took} ms", config.rally.server)))?;
-        self.say("clock", clock(client.server_ahead()))?;
+        self.say("server", Fine(format!("{}, which answers in {took} ms", config.rally.server)));
+        self.say("clock", clock(client.server_ahead()));
         self.say(
             "credentials",
             Fine(format!("they belong to user {}", user["UserName"].as_str().unwrap_or("(unnamed)"))),
-        )?;
-        self.say("request limit", request_limit(&client, config.rally.max_concurrent_requests))?;
-        self.say("rights", rights(&client))?;
-        self.workspace(&mut client, &name, config, probes)
+        );
+        self.say("request limit", request_limit(&client, config.rally.max_concurrent_requests));
+        self.say("rights", rights(&client));
+        self.workspace(&mut client, &name, config, probes);
     }
 
     /// Looks at the workspace, and at what is in it.
-    fn workspace(&mut self, client: &mut Client, name: &str, config: &Config, probes: bool) -> Result<(), Error> {
+    fn workspace(&mut self, client: &mut Client, name: &str, config: &Config, probes: bool) {
         let workspace = match rally::workspace(client, name) {
             Ok(workspace) => workspace,
             Err(error) => return self.say("workspace", wrong(&error)),
@@ -71,17 +70,14 @@ impl Doctor {
                 "{name}; it does not say whether it shows Changesets (Build and Changeset must be enabled)"
             )),
         };
-        self.say("workspace", finding)?;
-        self.say("prefixes", prefixes(client, &config.commits.prefixes))?;
+        self.say("workspace", finding);
+        self.say("prefixes", prefixes(client, &config.commits.prefixes));
         if config.state.update {
-            self.say("states", states(client, &config.commits.prefixes))?;
+            self.say("states", states(client, &config.commits.prefixes));
         }
-        self.say("SCMRepository", scm_repository(client, config))?;
-        match probes {
-            true => {
-                probe::run(client, &workspace.rally_ref, config.rally.read_lag, &mut |what, how| self.say(what, how))
-            }
-            false => Ok(()),
+        self.say("SCMRepository", scm_repository(client, config));
+        if probes {
+            probe::run(client, &workspace.rally_ref, config.rally.read_lag, &mut |what, how| self.say(what, how));
         }
     }
 }
