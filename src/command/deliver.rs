@@ -12,7 +12,7 @@ use crate::backoff::random;
 use crate::cli::{Deliver, Place};
 use crate::clock::now;
 use crate::config::Level;
-use crate::deliver::Event;
+use crate::deliver::{Event, Line};
 use crate::messages::{is_verbose, tell};
 use crate::panics::caught;
 use crate::process;
@@ -123,9 +123,9 @@ fn with_worker<T>(
     mut work: impl FnMut(Worker) -> Result<T, worker::Error>,
 ) -> Result<T, Error> {
     let mut observe = |event: &Event| {
-        let text = event.to_string();
-        site.log.write(event.level(), event.name(), &event.fields(), &text);
-        if is_verbose() && event.level() != Level::Debug {
+        let Line { level, name, fields, text } = event.line();
+        site.log.write(level, name, &fields, &text);
+        if is_verbose() && level != Level::Debug {
             tell(&text);
         }
         if let (Some(bar), Event::Finished { .. } | Event::Unlinked { .. }) = (bar, event) {

@@ -7,7 +7,7 @@ use super::deliver::identity;
 use super::{Error, store};
 use crate::cli::Place;
 use crate::config as configuration;
-use crate::deliver::Event;
+use crate::deliver::{Event, Line};
 use crate::log::Log;
 use crate::messages::tell;
 use crate::panics::caught_in_thread;
@@ -59,7 +59,8 @@ fn run(lane: usize, identity: Identity, place: &Place, ledgers: &Ledgers, shared
     let observe = |destination: &Destination, event: &Event| {
         let Ok(config) = load() else { return };
         let log = Log::of_service(&config.log, &destination.repository);
-        log.write(event.level(), event.name(), &event.fields(), &event.to_string());
+        let Line { level, name, fields, text } = event.line();
+        log.write(level, name, &fields, &text);
     };
     let fleet = Fleet {
         identity,

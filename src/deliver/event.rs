@@ -1,6 +1,5 @@
 //! What happens during delivery, for the log, the counts and the progress bar.
 
-use std::fmt;
 use std::time::Duration;
 
 use crate::artifact::FormattedId;
@@ -15,7 +14,7 @@ const MAX_NAME: usize = 200;
 /// Takes each event as it happens.
 pub(crate) type Observer<'o> = &'o mut dyn FnMut(&Event);
 
-/// One event. Its text is the message of a line in the log.
+/// One event.
 #[derive(Debug)]
 pub(crate) enum Event<'e> {
     Due {
@@ -95,145 +94,111 @@ pub(crate) enum Event<'e> {
     },
 }
 
-impl Event<'_> {
-    pub(crate) fn level(&self) -> Level {
-        match self {
-            Event::Due { .. } | Event::Completing { .. } => Level::Debug,
-            Event::ArtifactsMissing { .. }
-            | Event::Unlinked { .. }
-            | Event::AuthorUnknown { .. }
-            | Event::Finished { .. }
-            | Event::Forwarded { .. }
-            | Event::StateSet { .. } => Level::Info,
-            Event::ChangesetsAreHidden
-            | Event::PutOff { .. }
-            | Event::LeftOut { .. }
-            | Event::AuthorsRefused { .. }
-            | Event::StateKept { .. }
-            | Event::LedgerAway { .. }
-            | Event::LedgerSetBack
-            | Event::StatesGivenUp { .. } => Level::Warn,
-            Event::GivenUp { .. } | Event::Paused { .. } | Event::Doubled { .. } => Level::Error,
-        }
-    }
+/// A line of the log.
+pub(crate) struct Line {
+    pub level: Level,
+    /// What kind of event it is.
+    pub name: &'static str,
+    /// What else is told as `key=value`.
+    pub fields: Vec<(&'static str, String)>,
+    /// What people read.
+    pub text: String,
 }
 
 impl Event<'_> {
-    /// Returns the event's name in the log.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Event::Due { .. } => "due",
-            Event::ChangesetsAreHidden => "changesets-hidden",
-            Event::ArtifactsMissing { .. } => "artifacts-missing",
-            Event::Unlinked { .. } => "unlinked",
-            Event::LeftOut { .. } => "artifact-left-out",
-            Event::AuthorsRefused { .. } => "authors-refused",
-            Event::AuthorUnknown { .. } => "author-unknown",
-            Event::Completing { .. } => "completing",
-            Event::Finished { outcome, .. } => outcome.name(),
-            Event::PutOff { .. } => "put-off",
-            Event::GivenUp { .. } => "given-up",
-            Event::Paused { .. } => "paused",
-            Event::StateSet { .. } => "state-set",
-            Event::StateKept { .. } => "state-kept",
-            Event::StatesGivenUp { .. } => "states-given-up",
-            Event::Forwarded { .. } => "forwarded",
-            Event::LedgerAway { .. } => "ledger-away",
-            Event::LedgerSetBack => "ledger-set-back",
-            Event::Doubled { .. } => "doubled",
-        }
-    }
-
-    /// Returns what the log has of the event as `key=value`.
-    pub(crate) fn fields(&self) -> Vec<(&'static str, String)> {
-        let mut fields: Vec<_> =
-            self.revision().map(|revision| ("revision", revision.to_owned())).into_iter().collect();
+    /// Returns the event as a line of the log.
+    pub(crate) fn line(&self) -> Line {
+        let (level, name, revision, text) = self.parts();
+        let mut fields = Vec::new();
+        fields.extend(revision.map(|revision| ("revision", revision.to_owned())));
         if let Event::Finished { artifacts, took, .. } = self {
             let ids: Vec<&str> = artifacts.iter().map(FormattedId::as_str).collect();
             fields.push(("artifacts", ids.join(",")));
             fields.push(("took", humantime::format_duration(*took).to_string()));
         }
-        fields
+        Line { level, name, fields, text }
     }
 
-    /// Returns the commit that the event is about.
-    fn revision(&self) -> Option<&str> {
-        match self {
-            Event::Due { .. }
-            | Event::ChangesetsAreHidden
-            | Event::AuthorsRefused { .. }
-            | Event::Paused { .. }
-            | Event::Forwarded { .. }
-            | Event::LedgerAway { .. }
-            | Event::LedgerSetBack => None,
-            Event::AuthorUnknown { commit } => Some(&commit.revision),
-            Event::ArtifactsMissing { revision, .. }
-            | Event::Unlinked { revision, .. }
-            | Event::LeftOut { revision, .. }
-            | Event::Completing { revision }
-            | Event::Finished { revision, .. }
-            | Event::PutOff { revision, .. }
-            | Event::GivenUp { revision, .. }
-            | Event::StateSet { revision, .. }
-            | Event::StateKept { revision, .. }
-            | Event::StatesGivenUp { revision, .. }
-            | Event::Doubled { revision } => Some(revision),
-        }
-    }
-}
-
-impl fmt::Display for Event<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+    /// Returns its level, its name, the commit that it is about, and what people read.
+    fn parts(&self) -> (Level, &'static str, Option<&str>, String) {
+        use Level::{Debug, Error, Info, Warn};
+        match *self {
             Event::Due { changesets, state_requests } => {
-                let (commits, states) = (plural(*changesets, "commit"), plural(*state_requests, "commit"));
-                write!(f, "due: {commits} to post, {states} with state changes")
+                let (commits, states) = (plural(changesets, "commit"), plural(state_requests, "commit"));
+                (Debug, "due", None, format!("due: {commits} to post, {states} with state changes"))
             }
-            Event::ChangesetsAreHidden => write!(
-                f,
-                "the workspace does not show Changesets: a Rally administrator must enable \"Build and Changeset\""
-            ),
+            Event::ChangesetsAreHidden => {
+                let text =
+                    "the workspace does not show Changesets: a Rally administrator must enable \"Build and Changeset\"";
+                (Warn, "changesets-hidden", None, text.into())
+            }
             Event::ArtifactsMissing { revision, missing } => {
-                write!(f, "commit {revision}: Rally has no {}", missing.join(", "))
+                let text = format!("commit {revision}: Rally has no {}", missing.join(", "));
+                (Info, "artifacts-missing", Some(revision), text)
             }
             Event::Unlinked { revision, missing } => {
-                write!(f, "commit {revision} is not posted: Rally has no {}", missing.join(", "))
-            }
-            Event::AuthorsRefused { error } => write!(f, "commits are posted without authors: {error}"),
-            Event::AuthorUnknown { commit: Changeset { revision, author_name, author_email, .. } } => {
-                write!(f, "commit {revision} is posted without its author: Rally has no user for ")?;
-                f.write_str(cut(author_name, MAX_NAME))?;
-                // Subversion's authors have no address.
-                if author_email.is_empty() { Ok(()) } else { write!(f, " <{}>", cut(author_email, MAX_NAME)) }
+                let text = format!("commit {revision} is not posted: Rally has no {}", missing.join(", "));
+                (Info, "unlinked", Some(revision), text)
             }
             Event::LeftOut { revision, artifact, error } => {
-                write!(f, "commit {revision} is posted without {artifact}: {error}")
+                let text = format!("commit {revision} is posted without {artifact}: {error}");
+                (Warn, "artifact-left-out", Some(revision), text)
             }
-            Event::Completing { revision } => write!(f, "commit {revision} was in Rally without all of its Changes"),
-            Event::Finished { revision, outcome, .. } => write!(f, "{} commit {revision}", outcome.name()),
-            Event::PutOff { revision, error } => write!(f, "commit {revision} is not posted yet: {error}"),
-            Event::GivenUp { revision, error } => write!(f, "commit {revision} cannot be posted: {error}"),
-            Event::Paused { pause, .. } if pause.needs_person => {
-                write!(f, "delivery stops until somebody acts: {}", pause.error)
+            Event::AuthorsRefused { error } => {
+                (Warn, "authors-refused", None, format!("commits are posted without authors: {error}"))
             }
-            Event::Paused { pause, wait } if wait.is_zero() => {
-                write!(f, "delivery pauses for a moment: {}", pause.error)
+            Event::AuthorUnknown { commit: Changeset { revision, author_name, author_email, .. } } => {
+                let (name, email) = (cut(author_name, MAX_NAME), cut(author_email, MAX_NAME));
+                // Subversion's authors have no address.
+                let email = if email.is_empty() { String::new() } else { format!(" <{email}>") };
+                let text =
+                    format!("commit {revision} is posted without its author: Rally has no user for {name}{email}");
+                (Info, "author-unknown", Some(revision), text)
             }
-            Event::Paused { pause, wait } => {
-                write!(f, "delivery pauses for {}: {}", humantime::format_duration(*wait), pause.error)
+            Event::Completing { revision } => {
+                let text = format!("commit {revision} was in Rally without all of its Changes");
+                (Debug, "completing", Some(revision), text)
             }
-            Event::StateSet { revision, artifact, state } => write!(f, "commit {revision} sets {artifact} to {state}"),
+            Event::Finished { revision, outcome, .. } => {
+                (Info, outcome.name(), Some(revision), format!("{} commit {revision}", outcome.name()))
+            }
+            Event::PutOff { revision, error } => {
+                (Warn, "put-off", Some(revision), format!("commit {revision} is not posted yet: {error}"))
+            }
+            Event::GivenUp { revision, error } => {
+                (Error, "given-up", Some(revision), format!("commit {revision} cannot be posted: {error}"))
+            }
+            Event::Paused { pause: Pause { needs_person, error, .. }, wait } => {
+                let how = match wait {
+                    _ if *needs_person => "stops until somebody acts".to_owned(),
+                    Duration::ZERO => "pauses for a moment".to_owned(),
+                    wait => format!("pauses for {}", humantime::format_duration(wait)),
+                };
+                (Error, "paused", None, format!("delivery {how}: {error}"))
+            }
+            Event::StateSet { revision, artifact, state } => {
+                (Info, "state-set", Some(revision), format!("commit {revision} sets {artifact} to {state}"))
+            }
             Event::StateKept { revision, artifact, error } => {
-                write!(f, "commit {revision}: {artifact} keeps its state: {error}")
+                let text = format!("commit {revision}: {artifact} keeps its state: {error}");
+                (Warn, "state-kept", Some(revision), text)
             }
-            Event::StatesGivenUp { revision, error } => write!(f, "commit {revision} changes no states: {error}"),
-            Event::Forwarded { commits } => write!(f, "forwarded {} to the ledger", plural(*commits, "commit")),
-            Event::LedgerAway { error } => write!(f, "what is queued waits for the ledger: {error}"),
+            Event::StatesGivenUp { revision, error } => {
+                (Warn, "states-given-up", Some(revision), format!("commit {revision} changes no states: {error}"))
+            }
+            Event::Forwarded { commits } => {
+                (Info, "forwarded", None, format!("forwarded {} to the ledger", plural(commits, "commit")))
+            }
+            Event::LedgerAway { error } => {
+                (Warn, "ledger-away", None, format!("what is queued waits for the ledger: {error}"))
+            }
             Event::LedgerSetBack => {
-                write!(f, "the ledger lacks what it had taken in before, as after a restore; it is forwarded again")
+                let text = "the ledger lacks what it had taken in before, as after a restore; it is forwarded again";
+                (Warn, "ledger-set-back", None, text.into())
             }
             Event::Doubled { revision } => {
-                write!(f, "Rally has commit {revision} twice; delete one of the two Changesets, and please report it")
+                let advice = "delete one of the two Changesets, and please report it";
+                (Error, "doubled", Some(revision), format!("Rally has commit {revision} twice; {advice}"))
             }
         }
     }

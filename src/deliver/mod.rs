@@ -23,7 +23,7 @@ use crate::time::Time;
 use crate::wsapi;
 use dispatch::Limits;
 
-pub(crate) use event::{Event, Observer};
+pub(crate) use event::{Event, Line, Observer};
 
 /// How many changesets one pass takes: enough to fill the batches of all connections, few enough to hold in memory.
 const PER_PASS: usize = 500;
