@@ -63,7 +63,7 @@ pub(super) fn text(rows: &[Row]) -> String {
     }
     // Requests that are under way at this moment, by account: repositories share them.
     let settings = rows.iter().filter_map(|(_, facts)| facts.as_ref().ok()?.rally.as_ref());
-    let in_use = settings.filter_map(|rally| Client::new(rally, rally.access().ok()?).permits().in_use());
+    let in_use = settings.filter_map(|rally| Client::new(rally, rally.access().ok()?, None).permits().in_use());
     let in_use: BTreeMap<String, usize> = in_use.collect();
     let samples = in_use.iter().map(|(account, count)| (labels(&[("account", account)]), *count as f64));
     let help = "Requests to Rally at this moment, of all processes of this host.";

@@ -70,7 +70,7 @@ impl Pass<'_, '_> {
     /// Notes, before requests are sent, until when their outcome is unknown if this process ends without an answer. That
     /// is noted again after each time limit, so a request may be sent, and answered, up to two of them later.
     fn note_sent(&mut self, entries: BTreeSet<usize>, writes: usize) -> Result<(), Error> {
-        let until = self.delivery.settings.rally.sent_now(writes, self.now()) + self.timeout() * 2;
+        let until = self.now() + self.delivery.config.rally.at_work(writes) + self.timeout() * 2;
         for &index in &entries {
             self.items[index].entry.writes = Writes::Unanswered { until };
         }
@@ -86,7 +86,7 @@ impl Pass<'_, '_> {
     }
 
     fn timeout(&self) -> Duration {
-        self.delivery.settings.rally.rally.timeout
+        self.delivery.config.rally.timeout
     }
 
     /// Notes until when a failed write may take effect unseen, unless it is clear that it did not. Of several the
@@ -96,7 +96,7 @@ impl Pass<'_, '_> {
         if error.is_without_effect() {
             return;
         }
-        let until = self.delivery.settings.rally.settles_at(error, failure.together.max(1), self.now());
+        let until = self.delivery.config.rally.settles_at(error, failure.together.max(1), self.now());
         let item = &mut self.items[index];
         let until = match item.entry.writes {
             // What was noted before the request was sent is known better now.

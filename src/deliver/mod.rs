@@ -12,12 +12,10 @@ mod pass;
 mod refused;
 mod states;
 
-use crate::artifact::Mentions;
-use crate::backoff::{Retry, random};
-use crate::changeset::Post;
-use crate::config::{self, BatchMode};
+use crate::backoff::random;
+use crate::config::{self, BatchMode, Config};
 use crate::queue::{self, Pause, WorkQueue};
-use crate::rally::{self, Portion, Rally};
+use crate::rally::{self, Fleet, Portion, Rally};
 use crate::text::with_causes;
 use crate::time::Time;
 use crate::wsapi;
@@ -29,19 +27,6 @@ pub(crate) use event::{Event, Line, Observer};
 const PER_PASS: usize = 500;
 /// How much text they may hold together, in bytes; a message may have megabytes.
 const BYTES_PER_PASS: usize = 16 * 1024 * 1024;
-
-/// What the configuration says about delivery.
-pub(crate) struct Settings<'c> {
-    pub rally: rally::Settings<'c>,
-    pub retry: Retry,
-    pub post: Post,
-    /// Finds the artifacts whose states change.
-    pub mentions: Mentions,
-    /// Whether a state may go back.
-    pub backwards: bool,
-    /// Where Changesets go: server, workspace and SCMRepository.
-    pub destination: String,
-}
 
 /// How much is asked of Rally at once; what was learned of it stays for as long as the process lives.
 pub(crate) struct Pace {
@@ -58,7 +43,8 @@ impl Pace {
 
 /// Delivers what is due.
 pub(crate) struct Delivery<'d> {
-    pub settings: &'d Settings<'d>,
+    pub config: &'d Config,
+    pub fleet: Fleet<'d>,
     pub queue: &'d mut dyn WorkQueue,
     pub pace: &'d mut Pace,
     pub observe: Observer<'d>,
@@ -133,7 +119,7 @@ impl<'d> Delivery<'d> {
     }
 
     fn connect(&mut self) -> Result<Rally<'d>, rally::Error> {
-        let rally = Rally::connect(self.settings.rally, self.queue, &self.pace.portion, (self.now)())?;
+        let rally = Rally::connect(self.config, self.fleet, self.queue, &self.pace.portion, (self.now)())?;
         if rally.workspace.changesets_enabled == Some(false) {
             (self.observe)(&Event::ChangesetsAreHidden);
         }
@@ -142,10 +128,11 @@ impl<'d> Delivery<'d> {
 
     /// Puts everything off: Rally cannot be used, or nothing will succeed before a person has acted.
     fn pause(&mut self, error: &rally::Error, rally: Option<&Rally>) -> Result<(), queue::Error> {
-        let (now, retry) = ((self.now)(), &self.settings.retry);
+        let (now, retry) = ((self.now)(), self.config.queue.retry());
         let (needs_person, retry_after) = (error.needs_person(), error.retry_after(now));
         let before = self.queue.pause(now)?;
-        let pause = decide::pause(before.as_ref(), with_causes(error), needs_person, retry_after, retry, now, random());
+        let pause =
+            decide::pause(before.as_ref(), with_causes(error), needs_person, retry_after, &retry, now, random());
         let pause = Pause { is_outage: error.is_outage(), ..pause };
         self.queue.set_pause(Some(&pause))?;
         // In whole seconds, as people read it.

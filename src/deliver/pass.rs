@@ -94,7 +94,7 @@ impl Pass<'_, '_> {
 
     /// Returns how far reads may lag behind writes.
     fn lag(&self) -> Duration {
-        self.delivery.settings.rally.rally.read_lag
+        self.delivery.config.rally.read_lag
     }
 
     /// Finds out what Rally has: the artifacts, and the Changesets that are not known yet.
@@ -157,7 +157,6 @@ impl Pass<'_, '_> {
         if let Some(error) = &refusal {
             (self.delivery.observe)(&Event::AuthorsRefused { error: &error.to_string() });
         }
-        let branch = rally.branch_field(queue, now())?;
         let mut jobs = Vec::new();
         for (&index, author) in to_create.iter().zip(&authors) {
             self.items[index].author_unknown = *author == Author::Unknown;
@@ -169,7 +168,7 @@ impl Pass<'_, '_> {
                 }
             }
             let refs: Vec<&str> = known.iter().map(|id| self.artifacts[*id].rally_ref.as_str()).collect();
-            let write = rally.changeset_write(&entry.changeset, &repository, author.user(), &refs, branch);
+            let write = rally.changeset_write(&entry.changeset, &repository, author.user(), &refs);
             let touches = known.iter().map(|id| id.to_string()).collect();
             jobs.push(Job { entry: index, change: 0, write, touches, failed: blamed(&entry.attempts) });
         }
@@ -178,7 +177,7 @@ impl Pass<'_, '_> {
 
     /// Returns the changesets to create now; settles those that are not.
     fn choose_new(&mut self) -> Result<Vec<usize>, Error> {
-        let (post, now, lag) = (self.delivery.settings.post, self.now(), self.lag());
+        let (post, now, lag) = (self.delivery.config.commits.post, self.now(), self.lag());
         let (mut chosen, mut unlinked, mut early) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (index, item) in self.items.iter_mut().enumerate().filter(|(_, item)| item.stage == Stage::New) {
             let Entry { changeset, .. } = &item.entry;
@@ -218,7 +217,6 @@ impl Pass<'_, '_> {
             let index = done.job.entry;
             match done.result {
                 Ok(created) => {
-                    self.rally.note_warnings(self.delivery.queue, &created.warnings, (self.delivery.now)())?;
                     let item = &mut self.items[index];
                     item.entry.rally_ref = Some(created.rally_ref);
                     item.entry.writes = Writes::Answered;
@@ -344,7 +342,7 @@ impl Pass<'_, '_> {
 
     /// Counts a failed attempt, which the caller saves.
     pub(super) fn count_attempt(&mut self, index: usize, verdict: Verdict, error: &wsapi::Error, text: &str) {
-        let (retry, now) = (&self.delivery.settings.retry, self.now());
+        let (retry, now) = (&self.delivery.config.queue.retry(), self.now());
         let Entry { attempts, changeset, .. } = &mut self.items[index].entry;
         let revision = changeset.revision.as_str();
         match decide::fate(attempts, verdict, error.retry_after(), retry, now, random()) {
@@ -370,6 +368,6 @@ impl Pass<'_, '_> {
     fn finish(&mut self, places: &[usize], outcome: impl Fn(&Entry) -> Outcome) -> Result<(), Error> {
         let entries = places.iter().map(|&index| &self.items[index].entry);
         let done: Vec<_> = entries.map(|entry| (entry, outcome(entry))).collect();
-        Ok(self.delivery.queue.finish(&done, &self.delivery.settings.destination, self.now())?)
+        Ok(self.delivery.queue.finish(&done, &self.delivery.config.destination(), self.now())?)
     }
 }

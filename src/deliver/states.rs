@@ -39,16 +39,16 @@ struct Update {
 /// # Errors
 /// If Rally cannot be used, now or before somebody acts.
 pub(super) fn run(delivery: &mut Delivery, rally: &Rally, mut entries: Vec<StateEntry>) -> Result<(), Error> {
-    let (now, settings) = ((delivery.now)(), delivery.settings);
+    let (now, config) = ((delivery.now)(), delivery.config);
     let ids = entries.iter().flat_map(|entry| &entry.request.artifacts);
     let artifacts = rally.artifacts(delivery.queue, ids, now)?;
     let kinds = artifacts.found.values().map(|artifact| &artifact.kind);
     let allowed = rally.allowed_states(delivery.queue, kinds, now)?;
-    let wanted = wanted(&settings.mentions, &entries, &allowed);
+    let wanted = wanted(&config.commits.policy().mentions, &entries, &allowed);
     let (current, refused) = rally.current_states(&artifacts.found, wanted.iter().map(|wanted| &wanted.artifact))?;
     let mut failed = failed_look_ups(&entries, artifacts.refused.into_iter().chain(refused).collect());
     let wanted = wanted.into_iter().filter(|wanted| !failed.contains_key(&wanted.entry)).collect();
-    let (updates, refused) = updates(wanted, &artifacts.found, &allowed, current, settings.backwards);
+    let (updates, refused) = updates(wanted, &artifacts.found, &allowed, current, config.state.backwards);
     for Backwards { wanted, current } in &refused {
         let (revision, artifact) = (&entries[wanted.entry].request.revision, wanted.artifact.as_str());
         let error = format!("it is {current}, and {} comes before that; state.backwards is off", wanted.state);
@@ -121,7 +121,7 @@ fn settle(
             Verdict::Refused => Verdict::Retry,
             verdict => verdict,
         };
-        match decide::fate(attempts, verdict, retry_after, &delivery.settings.retry, now, random()) {
+        match decide::fate(attempts, verdict, retry_after, &delivery.config.queue.retry(), now, random()) {
             Fate::StopAll => halt = Some(failure.error),
             Fate::TryAgain(next) => decide::note_failure(attempts, Some(next), &text, now),
             Fate::GiveUp => {

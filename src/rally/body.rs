@@ -17,14 +17,7 @@ pub(super) struct References<'a> {
     pub artifacts: &'a [&'a str],
 }
 
-/// Whether the server takes the field Branch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Branch {
-    Posted,
-    Ignored,
-}
-
-pub(super) fn changeset(facts: &Changeset, refs: &References, branch: Branch, links: &LinkTemplates) -> Write {
+pub(super) fn changeset(facts: &Changeset, refs: &References, links: &LinkTemplates) -> Write {
     let mut body = Map::new();
     body.insert("Workspace".into(), json!(refs.workspace));
     body.insert("SCMRepository".into(), json!(refs.repository));
@@ -33,8 +26,8 @@ pub(super) fn changeset(facts: &Changeset, refs: &References, branch: Branch, li
     body.insert("Message".into(), json!(message(facts)));
     let artifacts: Vec<Value> = refs.artifacts.iter().map(|artifact| json!({"_ref": artifact})).collect();
     body.insert("Artifacts".into(), json!(artifacts));
-    let branch = facts.branch.as_deref().filter(|_| branch == Branch::Posted);
-    let branch = branch.map(|branch| cut(branch, MAX_SHORT_TEXT).to_owned());
+    // A server that does not know the field ignores it (docs/wsapi.md, 7.1).
+    let branch = facts.branch.as_deref().map(|branch| cut(branch, MAX_SHORT_TEXT).to_owned());
     let optional =
         [("Uri", links.commit(&facts.revision)), ("Author", refs.author.map(str::to_owned)), ("Branch", branch)];
     body.extend(optional.into_iter().filter_map(|(field, value)| Some((field.to_owned(), json!(value?)))));
@@ -110,12 +103,13 @@ mod tests {
             "Workspace": "/workspace/1", "SCMRepository": "/scmrepository/2", "Revision": "abc", "CommitTimestamp": "2026-02-03T04:05:06Z",
             "Message": "Fixed DE1", "Artifacts": [{"_ref": "/defect/4"}], "Author": "/user/3", "Branch": "main",
         }});
-        assert_eq!(changeset(&facts(), &refs, Branch::Posted, &LinkTemplates::default()).body, expected);
+        assert_eq!(changeset(&facts(), &refs, &LinkTemplates::default()).body, expected);
     }
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let body = changeset(&facts(), &References::default(), Branch::Ignored, &LinkTemplates::default()).body;
+        let facts = Changeset { branch: None, ..facts() };
+        let body = changeset(&facts, &References::default(), &LinkTemplates::default()).body;
         assert!(["Author", "Branch", "Uri"].iter().all(|field| body["Changeset"].get(field).is_none()));
     }
 

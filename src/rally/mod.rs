@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::artifact::FormattedId;
 use crate::changeset::Changeset;
-use crate::config;
+use crate::config::{self, Config};
 use crate::links::LinkTemplates;
 use crate::permits::FleetPermits;
 use crate::queue::{self, WorkQueue};
@@ -44,38 +44,21 @@ const AT_WORK: u32 = 10;
 /// Rally ends every request by then (docs/wsapi.md, 6.1).
 const LONGEST_REQUEST: Duration = Duration::from_secs(300);
 
-/// What the configuration says about Rally.
-#[derive(Clone, Copy)]
-pub(crate) struct Settings<'c> {
-    pub rally: &'c config::Rally,
-    pub repository: &'c config::Repository,
-    pub authors: &'c config::Authors,
-    /// The fleet with which permits are shared, if there is one.
-    pub fleet: Option<&'c Arc<dyn FleetPermits>>,
-}
+/// The fleet with which permits are shared, if there is one.
+pub(crate) type Fleet<'c> = Option<&'c Arc<dyn FleetPermits>>;
 
-impl<'c> Settings<'c> {
-    /// Takes them from a configuration.
-    pub(crate) fn of(config: &'c config::Config) -> Self {
-        Settings { rally: &config.rally, repository: &config.repository, authors: &config.authors, fleet: None }
-    }
-
+impl config::Rally {
     /// Returns how long a look-up may miss the effect of a request of so many writes.
     pub(crate) fn at_work(&self, writes: usize) -> Duration {
         let more_time = Duration::from_secs(writes as u64 - 1);
-        (self.rally.timeout * AT_WORK + more_time).min(LONGEST_REQUEST) + self.rally.read_lag
-    }
-
-    /// Returns until when a look-up may miss the effect of a request of so many writes that is sent now.
-    pub(crate) fn sent_now(&self, writes: usize, now: Time) -> Time {
-        now + self.at_work(writes)
+        (self.timeout * AT_WORK + more_time).min(LONGEST_REQUEST) + self.read_lag
     }
 
     /// Returns until when a look-up may miss the effect of a write that ended with this error.
     pub(crate) fn settles_at(&self, error: &wsapi::Error, writes: usize, now: Time) -> Time {
         match error.may_be_at_work() {
-            true => self.sent_now(writes, now),
-            false => now + self.rally.read_lag,
+            true => now + self.at_work(writes),
+            false => now + self.read_lag,
         }
     }
 }
@@ -84,7 +67,7 @@ impl<'c> Settings<'c> {
 pub(crate) struct Rally<'c> {
     pub client: Client,
     pub workspace: Workspace,
-    settings: Settings<'c>,
+    config: &'c Config,
     links: LinkTemplates,
     types: Vec<ArtifactType>,
     authors: Authors,
@@ -112,30 +95,28 @@ pub(crate) struct Artifacts {
 impl<'c> Rally<'c> {
     /// Connects, finds the workspace and reads its types.
     pub(crate) fn connect(
-        settings: Settings<'c>,
+        config: &'c Config,
+        fleet: Fleet,
         queue: &mut dyn WorkQueue,
         portion: &Portion,
         now: Time,
     ) -> Result<Self, Error> {
-        let access = settings.rally.access()?;
+        let access = config.rally.access()?;
         let name = access.workspace.clone();
-        let authors = Authors::new(settings.authors)?;
-        let answers = Answers::of(settings.rally, &access);
-        let mut client = Client::new(settings.rally, access);
-        if let Some(fleet) = settings.fleet {
-            client = client.join(fleet);
-        }
-        let scope = format!("{} {name}", settings.rally.server);
+        let authors = Authors::new(&config.authors)?;
+        let answers = Answers::of(&config.rally, &access);
+        let mut client = Client::new(&config.rally, access, fleet);
+        let scope = format!("{} {name}", config.rally.server);
         let known = know_workspace(&mut client, &answers, queue, &scope, &name, now);
         if known.as_ref().is_err_and(Error::needs_person) {
             forget_workspace(&answers, queue)?;
         }
         let (workspace, types) = known?;
-        let links = settings.repository.link_templates();
+        let links = config.repository.link_templates();
         Ok(Rally {
             client,
             workspace,
-            settings,
+            config,
             links,
             types,
             authors,
@@ -208,30 +189,15 @@ impl<'c> Rally<'c> {
         repository: &str,
         author: Option<&str>,
         artifacts: &[&str],
-        branch: body::Branch,
     ) -> Write {
         let workspace = self.workspace.rally_ref.as_str();
         let refs = body::References { workspace, repository, author, artifacts };
-        body::changeset(facts, &refs, branch, &self.links)
+        body::changeset(facts, &refs, &self.links)
     }
 
     /// Returns the write that makes one Change.
     pub(crate) fn change_write(&self, facts: &Changeset, place: usize, changeset_ref: &str) -> Write {
         body::change(facts, place, changeset_ref, &self.links)
-    }
-
-    /// Tells whether Changesets may be given a Branch: servers that do not know the field say that they ignore it.
-    pub(crate) fn branch_field(&self, queue: &dyn WorkQueue, now: Time) -> Result<body::Branch, Error> {
-        let ignored = self.answers.cached(queue, "no-branch", &self.scope, now - ANSWERS_KEPT)?;
-        Ok(if ignored.is_none() { body::Branch::Posted } else { body::Branch::Ignored })
-    }
-
-    /// Remembers what a server said besides its answer.
-    pub(crate) fn note_warnings(&self, queue: &mut dyn WorkQueue, warnings: &[String], now: Time) -> Result<(), Error> {
-        if warnings.iter().any(|text| text.contains("Ignored") && text.contains("Branch")) {
-            self.answers.remember(queue, "no-branch", &[(self.scope.clone(), "ignored".into())], now)?;
-        }
-        Ok(())
     }
 
     /// Remembers that an artifact may not be written to, and so is left out of a commit's Changeset.

@@ -25,7 +25,7 @@ impl Rally<'_> {
         // Rally may not show it yet to who did not create it.
         let found = match self.answers.told(REPOSITORY, &key, now).filter(|text| is_ref(text)) {
             Some(rally_ref) => Some(rally_ref),
-            None => find_repository(&self.client, self.settings.repository)?,
+            None => find_repository(&self.client, &self.config.repository)?,
         };
         if let Some(rally_ref) = &found {
             queue.remember(REPOSITORY, &[(key, rally_ref.clone())], now)?;
@@ -50,9 +50,9 @@ impl Rally<'_> {
     /// Creates the SCMRepository, which must have been looked for just before; not while an earlier attempt may be under
     /// way or hidden from look-ups.
     fn create_repository(&self, queue: &mut dyn WorkQueue, now: &dyn Fn() -> Time) -> Result<String, Error> {
-        let settings = self.settings;
-        let name = settings.repository.name.clone();
-        if !settings.repository.create {
+        let config = self.config;
+        let name = config.repository.name.clone();
+        if !config.repository.create {
             return Err(Error::NoRepository { name });
         }
         let key = self.repository_key();
@@ -66,10 +66,10 @@ impl Rally<'_> {
         let mut body = json!({
             "Workspace": self.workspace.rally_ref,
             "Name": posted_name(&name),
-            "SCMType": settings.repository.scm_type.name(),
+            "SCMType": config.repository.scm_type.name(),
             "Description": "Posted by rally-hook",
         });
-        if let Some(web) = &settings.repository.web {
+        if let Some(web) = &config.repository.web {
             body["Uri"] = json!(web);
         }
         if !projects.is_empty() {
@@ -78,7 +78,7 @@ impl Rally<'_> {
         // What is noted begins now, so nothing may be waited for after it.
         let not_sent = |reason| wsapi::Error::NotSent { request: "POST /scmrepository/create".into(), reason };
         self.client.permits().reserve(self.client.timeout()).map_err(not_sent)?;
-        self.note_unsettled(queue, settings.sent_now(1, now()), now())?;
+        self.note_unsettled(queue, now() + config.rally.at_work(1), now())?;
         match self.client.write(&Write { path: "/scmrepository/create".into(), body: json!({"SCMRepository": body}) }) {
             Ok(created) => {
                 self.answers.tell(REPOSITORY, &key, &created.rally_ref, now());
@@ -89,7 +89,7 @@ impl Rally<'_> {
             Err(error) => {
                 match error.is_without_effect() {
                     true => self.answers.forget(queue, UNSETTLED, Some(&key))?,
-                    false => self.note_unsettled(queue, settings.settles_at(&error, 1, now()), now())?,
+                    false => self.note_unsettled(queue, config.rally.settles_at(&error, 1, now()), now())?,
                 }
                 Err(Error::CreateRepository(error))
             }
@@ -105,7 +105,7 @@ impl Rally<'_> {
     /// Returns the refs of the configured projects.
     fn projects(&self, queue: &mut dyn WorkQueue, now: Time) -> Result<Vec<String>, Error> {
         let mut refs = Vec::new();
-        for name in &self.settings.repository.projects {
+        for name in &self.config.repository.projects {
             let key = self.key(name);
             refs.push(match self.answers.cached_ref(queue, "project", &key, now)? {
                 Some(rally_ref) => rally_ref,
@@ -124,7 +124,7 @@ impl Rally<'_> {
     }
 
     fn repository_key(&self) -> String {
-        self.key(&self.settings.repository.name)
+        self.key(&self.config.repository.name)
     }
 }
 

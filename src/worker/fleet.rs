@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::Error;
 use super::ledgers::{Ledgers, destination};
-use super::{Error, at_work, settings};
 use crate::clock::Deadline;
 use crate::config::{self, Config, Posting};
 use crate::deliver::{self, Delivery, Event, Pace};
@@ -77,7 +77,7 @@ impl Fleet<'_> {
             return Ok(());
         };
         let session = ledger.connect()?;
-        session.note_at_work(at_work(&config))?;
+        session.note_at_work(config.rally.at_work(1))?;
         session.note_presence(&config.rally.server)?;
         for claim in std::mem::take(&mut *lock(&self.shared.abandoned)) {
             session.abandon(claim)?;
@@ -91,7 +91,7 @@ impl Fleet<'_> {
                 return Ok(());
             }
             // Behind a pool of connections another database may answer from one moment to the next.
-            session.block_if_replaced(at_work(&config))?;
+            session.block_if_replaced(config.rally.at_work(1))?;
             let claimed = claim(&session, &self.identity, &account, &config, None)?;
             if lock(&self.shared.trouble).take().is_some() {
                 (self.report)("the ledger is delivered from again");
@@ -207,7 +207,7 @@ fn claim<'s>(
     only: Option<&Destination>,
 ) -> Result<Option<Held<'s>>, LedgerError> {
     let lease = config.rally.timeout * LEASE_IN_TIMEOUTS + LEASE_BESIDES;
-    session.claim(&worker.id, account, &config.rally.server, only, lease, at_work(config))
+    session.claim(&worker.id, account, &config.rally.server, only, lease, config.rally.at_work(1))
 }
 
 /// Delivers what is due at a destination that this worker holds, and gives it back.
@@ -223,12 +223,12 @@ fn deliver_held(
     let posting: Posting = serde_json::from_str(&held.settings).map_err(unknown)?;
     let config = config.for_posting(posting, workspace, repository);
     let permits = held.permits(config.rally.max_concurrent_requests, config.rally.timeout)?;
-    let (settings, clock) = (settings(&config, Some(&permits)), held.clock());
-    let mut delivery = Delivery { settings: &settings, queue: held, pace, observe, now: &clock, is_stopped };
+    let (config, fleet, clock) = (&config, Some(&permits), held.clock());
+    let mut delivery = Delivery { config, fleet, queue: held, pace, observe, now: &clock, is_stopped };
     delivery.run()?;
     let to_check = held.to_check()?;
     if !to_check.is_empty() && held.pause(clock())?.is_none() {
-        let mut delivery = Delivery { settings: &settings, queue: held, pace, observe, now: &clock, is_stopped };
+        let mut delivery = Delivery { config, fleet, queue: held, pace, observe, now: &clock, is_stopped };
         if let Some((checked, doubles)) = delivery.look_for_doubles(to_check)? {
             held.note_checked(&checked, doubles)?;
         }
@@ -254,7 +254,7 @@ pub(super) fn deliver_one(
     observe: deliver::Observer,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Asked, Error> {
-    session.block_if_replaced(at_work(config))?;
+    session.block_if_replaced(config.rally.at_work(1))?;
     if let Some(left) = session.blocked_for()? {
         return Ok(Asked::Blocked(left));
     }

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::Error;
 use super::fleet::{self, Asked, Identity};
 use super::ledgers::{Ledgers, destination};
-use super::{Error, at_work};
 use crate::clock::now;
 use crate::config::{Config, StoreAccess};
 use crate::deliver::{Event, Observer};
@@ -59,7 +59,7 @@ impl Forwarder<'_> {
         from: &str,
         observe: &mut dyn FnMut(&Event),
     ) -> Result<(), queue::Error> {
-        session.block_if_replaced(at_work(self.config))?;
+        session.block_if_replaced(self.config.rally.at_work(1))?;
         queue.begin_forwarding()?;
         let settings = serde_json::to_string(&self.config.posting()).expect("plain data becomes JSON");
         let mut commits = 0;
@@ -80,7 +80,7 @@ impl Forwarder<'_> {
             };
             match (taken, parcel) {
                 (Taken::Behind(there), _) => {
-                    session.block(at_work(self.config))?;
+                    session.block(self.config.rally.at_work(1))?;
                     observe(&Event::LedgerSetBack);
                     queue.forward_again(there)?;
                 }

@@ -13,18 +13,17 @@ mod schedule;
 mod service;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Deadline, now};
 use crate::config::{self, Config, Level, StoreAccess};
-use crate::deliver::{Delivery, Event, Observer, Pace, Settings};
+use crate::deliver::{Delivery, Event, Observer, Pace};
 use crate::queue::{self, Claim, Claimed, LOOK, LedgerError, Mark, Outcome, Pause, Queue, WorkQueue};
+use crate::rally;
 use crate::record::{self, Recorded, Recorder, Reporter, Rules};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
 use crate::vcs::{Kind, Refs, Repository};
-use crate::{deliver, permits, rally};
 use fleet::Asked;
 use forward::Left;
 
@@ -384,13 +383,13 @@ impl<'w> Worker<'w> {
     }
 
     fn deliver(&mut self, pace: &mut Pace, report: &mut Report) -> Result<(), Error> {
-        let settings = settings(&self.config, None);
         let observe = &mut |event: &Event| {
             report.note(event);
             (self.observe)(event);
         };
         let is_stopped = self.is_stopped;
-        Ok(Delivery { settings: &settings, queue: self.queue, pace, observe, now: &now, is_stopped }.run()?)
+        let (config, queue) = (&self.config, &mut *self.queue);
+        Ok(Delivery { config, fleet: None, queue, pace, observe, now: &now, is_stopped }.run()?)
     }
 }
 
@@ -415,24 +414,6 @@ fn next_of_ledger(mode: Mode, left: &Left, pause: Option<&Pause>, now: Time, lag
     };
     let due = left.due_in.map(|due| now + due.max(earliest));
     next_round(mode, due, pause, now, lag)
-}
-
-/// Returns how long Rally may be at work on a request.
-fn at_work(config: &Config) -> Duration {
-    rally::Settings::of(config).at_work(1)
-}
-
-fn settings<'c>(config: &'c Config, fleet: Option<&'c Arc<dyn permits::FleetPermits>>) -> Settings<'c> {
-    let rally = rally::Settings { fleet, ..rally::Settings::of(config) };
-    let policy = config.commits.policy();
-    deliver::Settings {
-        rally,
-        retry: config.queue.retry(),
-        post: policy.post,
-        mentions: policy.mentions,
-        backwards: config.state.backwards,
-        destination: config.destination(),
-    }
 }
 
 #[cfg(test)]

@@ -50,8 +50,13 @@ pub(crate) struct Client {
 
 impl Client {
     /// Makes a client; no connection is made before the first request.
-    pub(crate) fn new(rally: &Rally, access: Access) -> Self {
-        let permits = Permits::open(&rally.account(&access.credentials), rally.max_concurrent_requests);
+    ///
+    /// It shares permits and locks with a fleet, or with the other processes of this host.
+    pub(crate) fn new(rally: &Rally, access: Access, fleet: Option<&Arc<dyn FleetPermits>>) -> Self {
+        let permits = match fleet {
+            Some(fleet) => Permits::of_fleet(Arc::clone(fleet)),
+            None => Permits::open(&rally.account(&access.credentials), rally.max_concurrent_requests),
+        };
         Client {
             rally: rally.clone(),
             access: Arc::new(access),
@@ -61,12 +66,6 @@ impl Client {
             takes_no_form: AtomicBool::new(false),
             takes_null_project: Mutex::default(),
         }
-    }
-
-    /// Shares permits and locks with a fleet instead of this host.
-    pub(crate) fn join(mut self, fleet: &Arc<dyn FleetPermits>) -> Self {
-        self.permits = Arc::new(Permits::of_fleet(Arc::clone(fleet)));
-        self
     }
 
     /// Sets the workspace that all further requests are about.

@@ -25,7 +25,7 @@ impl Doctor {
             Err(error) => return self.say("credentials", wrong(&error)),
         };
         let name = access.workspace.clone();
-        let mut client = Client::new(&config.rally, access);
+        let mut client = Client::new(&config.rally, access, None);
         let settings = (Rally { trust: Trust::default(), ..config.rally.clone() }, config.commits.prefixes.clone());
         if let Some((_, workspace)) = self.asked.iter().find(|(asked, _)| *asked == settings) {
             let Some(workspace) = workspace else { return };
