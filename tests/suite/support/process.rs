@@ -1,5 +1,6 @@
 //! Processes that a test starts, kills or waits for.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -127,8 +128,22 @@ pub fn deliverers(git_dir: &Path) -> Vec<i32> {
 }
 
 /// Returns the processes that hold the lock on a file.
+///
+/// The kernel prints its list of locks in pieces; what changes meanwhile makes others appear twice, or not at all. So it
+/// is read until two readings say the same.
 pub fn holders(lock: &Path) -> Vec<i32> {
-    let Ok(lock) = fs::metadata(lock) else { return Vec::new() };
+    let mut latest = holders_read(lock);
+    loop {
+        let again = holders_read(lock);
+        if again == latest {
+            return latest.into_iter().collect();
+        }
+        latest = again;
+    }
+}
+
+fn holders_read(lock: &Path) -> BTreeSet<i32> {
+    let Ok(lock) = fs::metadata(lock) else { return BTreeSet::new() };
     // "1: FLOCK  ADVISORY  WRITE 4711 08:01:917514 0 EOF"; each file system counts its inodes from the beginning.
     let device = lock.dev();
     let inode = format!(" {:02x}:{:02x}:{} ", libc::major(device), libc::minor(device), lock.ino());
