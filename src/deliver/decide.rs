@@ -7,6 +7,8 @@ use crate::artifact::FormattedId;
 use crate::backoff::{Retry, heeded};
 use crate::changeset::Post;
 use crate::queue::{Attempts, Entry, Pause, Writes};
+use crate::rally::Error;
+use crate::text::with_causes;
 use crate::time::Time;
 use crate::wsapi::Verdict;
 
@@ -17,14 +19,14 @@ const GONE_AFTER_LAGS: u32 = 6;
 const ALONE_TRIES: u32 = 2;
 
 /// Where a changeset stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Not in Rally as far as is known.
     New,
     /// Its Changeset is there; which of its Changes are is not known.
     ToComplete,
-    /// Its Changeset is there, and so are all Changes but these.
-    ToChange(BTreeSet<usize>),
+    /// Its Changeset is there, and it is known which Changes are missing.
+    ToChange,
     /// All of it is there.
     Complete,
     /// Nothing more for now.
@@ -71,14 +73,15 @@ pub(super) fn note_gone(entry: &mut Entry) {
 pub(super) fn stage(entry: &Entry) -> Stage {
     match (&entry.rally_ref, entry.writes) {
         (None, _) => Stage::New,
-        (Some(_), Writes::Answered) => to_change((0..entry.changeset.changes.len()).collect(), &entry.made),
+        (Some(_), Writes::Answered) if missing(entry).next().is_none() => Stage::Complete,
+        (Some(_), Writes::Answered) => Stage::ToChange,
         (Some(_), Writes::ChangesUnknown | Writes::Unanswered { .. }) => Stage::ToComplete,
     }
 }
 
-fn to_change(all: BTreeSet<usize>, made: &BTreeSet<usize>) -> Stage {
-    let missing: BTreeSet<usize> = all.difference(made).copied().collect();
-    if missing.is_empty() { Stage::Complete } else { Stage::ToChange(missing) }
+/// Returns the places of the changes that are not known to be in Rally.
+pub(super) fn missing(entry: &Entry) -> impl Iterator<Item = usize> {
+    (0..entry.changeset.changes.len()).filter(|place| !entry.made.contains(place))
 }
 
 /// Returns when Rally can tell the outcome of a write, also where a clock that was set back has left a time far ahead.
@@ -175,26 +178,20 @@ pub(super) fn note_failure(attempts: &mut Attempts, next: Option<Time>, error: &
 
 /// Returns the pause that follows when nothing can be delivered. An attempt that a person makes during a pause does not
 /// extend it, unless the server asks for more time.
-pub(super) fn pause(
-    before: Option<&Pause>,
-    error: String,
-    needs_person: bool,
-    retry_after: Option<Duration>,
-    retry: &Retry,
-    now: Time,
-    random: f64,
-) -> Pause {
-    let since = before.map_or(now, |pause| pause.since);
-    let attempts = before.map_or(0, |pause| pause.attempts);
-    match before.filter(|pause| pause.until > now) {
-        Some(early) if retry_after.is_none() => {
-            Pause { until: early.until, since, attempts, error, needs_person, is_outage: false }
-        }
-        early => {
-            let attempts = attempts + u32::from(early.is_none());
-            let until = now + retry.wait(attempts, random, retry_after);
-            Pause { until, since, attempts, error, needs_person, is_outage: false }
-        }
+pub(super) fn pause(before: Option<&Pause>, error: &Error, retry: Retry, now: Time, random: f64) -> Pause {
+    let running = before.filter(|pause| pause.until > now);
+    let attempts = before.map_or(0, |pause| pause.attempts) + u32::from(running.is_none());
+    let until = match (running, error.retry_after(now)) {
+        (Some(pause), None) => pause.until,
+        (_, asked_for) => now + retry.wait(attempts, random, asked_for),
+    };
+    Pause {
+        since: before.map_or(now, |pause| pause.since),
+        until,
+        attempts,
+        error: with_causes(error),
+        needs_person: error.needs_person(),
+        is_outage: error.is_outage(),
     }
 }
 
@@ -204,6 +201,7 @@ mod tests {
     use crate::changeset::Changeset;
     use crate::commit::{Action, Change};
     use crate::time::CommitTime;
+    use crate::wsapi;
 
     const LAG: Duration = Duration::from_millis(10);
     const RETRY: Retry = Retry { delay: Duration::from_millis(100), patience: Duration::from_millis(1000) };
@@ -255,8 +253,8 @@ mod tests {
         let cases = [
             (entry(None, Writes::Answered), Stage::New),
             (entry(None, unknown(5)), Stage::New),
-            (made(&[]), Stage::ToChange([0, 1, 2].into())),
-            (made(&[0, 2]), Stage::ToChange([1].into())),
+            (made(&[]), Stage::ToChange),
+            (made(&[0, 2]), Stage::ToChange),
             (made(&[0, 1, 2]), Stage::Complete),
             (entry(Some("/changeset/1"), Writes::ChangesUnknown), Stage::ToComplete),
             (entry(Some("/changeset/1"), unknown(5)), Stage::ToComplete),
@@ -301,15 +299,15 @@ mod tests {
         };
         assert_eq!(complete(Writes::ChangesUnknown, &["a"]), (Err(at(10)), unknown(10)));
         assert_eq!(complete(unknown(5), &["a"]), (Err(at(5)), unknown(5)));
-        assert_eq!(complete(unknown(0), &["a"]), (Ok(Stage::ToChange([1, 2].into())), Writes::Answered));
+        assert_eq!(complete(unknown(0), &["a"]), (Ok(Stage::ToChange), Writes::Answered));
         assert_eq!(complete(Writes::ChangesUnknown, &["a", "b", "c"]), (Ok(Stage::Complete), Writes::Answered));
     }
 
     #[test]
     fn a_change_that_is_known_to_be_there_need_not_be_found() {
         let mut entry = Entry { made: [1].into(), ..entry(Some("/changeset/1"), unknown(0)) };
-        assert_eq!(complete(&mut entry, |path| path == "a", at(0), LAG), Ok(Stage::ToChange([2].into())));
-        assert_eq!(entry.made, [0, 1].into());
+        assert_eq!(complete(&mut entry, |path| path == "a", at(0), LAG), Ok(Stage::ToChange));
+        assert_eq!((&entry.made, missing(&entry).collect::<Vec<_>>()), (&[0, 1].into(), vec![2]));
     }
 
     #[test]
@@ -369,7 +367,8 @@ mod tests {
     }
 
     fn next_pause(before: Option<&Pause>, retry_after: Option<Duration>, now: Time) -> Pause {
-        pause(before, "down".into(), false, retry_after, &RETRY, now, 0.0)
+        let error = wsapi::Error::Status { request: String::new(), code: 503, retry_after, excerpt: String::new() };
+        pause(before, &error.into(), RETRY, now, 0.0)
     }
 
     #[test]

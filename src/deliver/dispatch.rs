@@ -56,7 +56,7 @@ impl Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.together {
-            0 | 1 => self.error.fmt(f),
+            1 => self.error.fmt(f),
             together => write!(f, "a batch of {together} failed: {}", self.error),
         }
     }

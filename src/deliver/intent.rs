@@ -80,9 +80,7 @@ impl Pass<'_, '_> {
     /// Tells whether a write of the entry is still to be sent or answered, as far as is known.
     fn is_under_way(&self, index: usize) -> bool {
         let PassEntry { entry, stage, unclear, .. } = &self.items[index];
-        !unclear
-            && matches!(stage, Stage::New | Stage::ToChange(_))
-            && matches!(entry.writes, Writes::Unanswered { .. })
+        !unclear && matches!(stage, Stage::New | Stage::ToChange) && matches!(entry.writes, Writes::Unanswered { .. })
     }
 
     fn timeout(&self) -> Duration {
@@ -96,7 +94,7 @@ impl Pass<'_, '_> {
         if error.is_without_effect() {
             return;
         }
-        let until = self.delivery.config.rally.settles_at(error, failure.together.max(1), self.now());
+        let until = self.delivery.config.rally.settles_at(error, failure.together, self.now());
         let item = &mut self.items[index];
         let until = match item.entry.writes {
             // What was noted before the request was sent is known better now.

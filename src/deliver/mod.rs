@@ -14,9 +14,8 @@ mod states;
 
 use crate::backoff::random;
 use crate::config::{self, BatchMode, Config};
-use crate::queue::{self, Pause, WorkQueue};
+use crate::queue::{self, WorkQueue};
 use crate::rally::{self, Fleet, Portion, Rally};
-use crate::text::with_causes;
 use crate::time::Time;
 use crate::wsapi;
 use dispatch::Limits;
@@ -129,11 +128,8 @@ impl<'d> Delivery<'d> {
     /// Puts everything off: Rally cannot be used, or nothing will succeed before a person has acted.
     fn pause(&mut self, error: &rally::Error, rally: Option<&Rally>) -> Result<(), queue::Error> {
         let (now, retry) = ((self.now)(), self.config.queue.retry());
-        let (needs_person, retry_after) = (error.needs_person(), error.retry_after(now));
         let before = self.queue.pause(now)?;
-        let pause =
-            decide::pause(before.as_ref(), with_causes(error), needs_person, retry_after, &retry, now, random());
-        let pause = Pause { is_outage: error.is_outage(), ..pause };
+        let pause = decide::pause(before.as_ref(), error, retry, now, random());
         self.queue.set_pause(Some(&pause))?;
         // In whole seconds, as people read it.
         let wait = std::time::Duration::from_secs(pause.until.since(now).as_secs());
@@ -143,7 +139,7 @@ impl<'d> Delivery<'d> {
                 (self.observe)(&Event::GivenUp { revision, error: &pause.error });
             }
         }
-        if let Some(rally) = rally.filter(|_| needs_person) {
+        if let Some(rally) = rally.filter(|_| pause.needs_person) {
             rally.forget_workspace(self.queue)?;
         }
         Ok(())

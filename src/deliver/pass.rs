@@ -141,8 +141,8 @@ impl Pass<'_, '_> {
     }
 
     /// Returns the indexes of the entries that stand here.
-    fn at_stage(&self, stage: &Stage) -> Vec<usize> {
-        (0..self.items.len()).filter(|&index| self.items[index].stage == *stage).collect()
+    fn at_stage(&self, stage: Stage) -> Vec<usize> {
+        (0..self.items.len()).filter(|&index| self.items[index].stage == stage).collect()
     }
 
     fn create_changesets(&mut self) -> Result<(), Error> {
@@ -238,7 +238,7 @@ impl Pass<'_, '_> {
 
     /// Asks which Changes there are of the Changesets that are not known yet.
     fn find_missing_changes(&mut self) -> Result<(), Error> {
-        let to_complete = self.at_stage(&Stage::ToComplete);
+        let to_complete = self.at_stage(Stage::ToComplete);
         let refs: Vec<String> =
             to_complete.iter().filter_map(|&index| self.items[index].entry.rally_ref.clone()).collect();
         let (there, refused) = self.rally.changes_of(&refs)?;
@@ -268,12 +268,12 @@ impl Pass<'_, '_> {
     fn create_changes(&mut self) -> Result<(), Error> {
         let mut jobs = Vec::new();
         for (index, item) in self.items.iter().enumerate() {
-            let (Stage::ToChange(missing), Some(rally_ref)) = (&item.stage, &item.entry.rally_ref) else { continue };
+            let (Stage::ToChange, Some(rally_ref)) = (item.stage, &item.entry.rally_ref) else { continue };
             let Entry { changeset, attempts, .. } = &item.entry;
             if item.entry.existed {
                 (self.delivery.observe)(&Event::Completing { revision: &changeset.revision });
             }
-            jobs.extend(missing.iter().map(|&change| {
+            jobs.extend(decide::missing(&item.entry).map(|change| {
                 let write = self.rally.change_write(changeset, change, rally_ref);
                 Job { entry: index, change, write, touches: vec![rally_ref.clone()], failed: blamed(attempts) }
             }));
@@ -289,11 +289,8 @@ impl Pass<'_, '_> {
                 Ok(_) => {
                     let PassEntry { entry, stage, .. } = &mut self.items[index];
                     entry.made.insert(change);
-                    if let Stage::ToChange(missing) = stage {
-                        missing.remove(&change);
-                        if missing.is_empty() {
-                            *stage = Stage::Complete;
-                        }
+                    if *stage == Stage::ToChange && decide::missing(entry).next().is_none() {
+                        *stage = Stage::Complete;
                     }
                 }
                 // One failure is enough to put the changeset off, but each may leave something unclear.
@@ -306,7 +303,7 @@ impl Pass<'_, '_> {
 
     /// Writes the receipts of what is complete.
     fn write_receipts(&mut self) -> Result<(), Error> {
-        let complete = self.at_stage(&Stage::Complete);
+        let complete = self.at_stage(Stage::Complete);
         let outcome = |entry: &Entry| if entry.existed { Outcome::Existed } else { Outcome::Delivered };
         self.finish(&complete, outcome)?;
         let now = self.now();

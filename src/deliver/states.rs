@@ -21,17 +21,10 @@ struct Wanted {
     state: String,
 }
 
-/// A change that would set an artifact back, and the state that the artifact keeps.
-struct Backwards {
-    wanted: Wanted,
-    current: String,
-}
-
-/// An update that makes a change.
-struct Update {
-    wanted: Wanted,
-    write: Write,
-}
+/// What is wanted, and the update that makes it.
+type Update = (Wanted, Write);
+/// What is wanted but would set the artifact back, and the state that it keeps.
+type Kept = (Wanted, String);
 
 /// Makes the changes that these requests ask for, in their order. What Rally refuses for good is named in the log and
 /// left, and so is what is not done within `retry_for`.
@@ -49,7 +42,7 @@ pub(super) fn run(delivery: &mut Delivery, rally: &Rally, mut entries: Vec<State
     let mut failed = failed_look_ups(&entries, artifacts.refused.into_iter().chain(refused).collect());
     let wanted = wanted.into_iter().filter(|wanted| !failed.contains_key(&wanted.entry)).collect();
     let (updates, refused) = updates(wanted, &artifacts.found, &allowed, current, config.state.backwards);
-    for Backwards { wanted, current } in &refused {
+    for (wanted, current) in &refused {
         let (revision, artifact) = (&entries[wanted.entry].request.revision, wanted.artifact.as_str());
         let error = format!("it is {current}, and {} comes before that; state.backwards is off", wanted.state);
         (delivery.observe)(&Event::StateKept { revision, artifact, error: &error });
@@ -79,23 +72,23 @@ fn send(
     updates: Vec<Update>,
 ) -> HashMap<usize, Failure> {
     let mut failed = HashMap::new();
-    let mut states = HashMap::new();
-    let mut jobs = Vec::new();
-    for Update { wanted: Wanted { artifact, entry, state }, write } in updates {
-        jobs.push(Job { entry, change: 0, write, touches: vec![artifact.to_string()], failed: 0 });
-        states.insert(artifact.to_string(), state);
-    }
+    // A job's entry is the place of what is wanted.
+    let job = |(place, (wanted, write)): (usize, Update)| {
+        let touches = vec![wanted.artifact.to_string()];
+        (wanted, Job { entry: place, change: 0, write, touches, failed: 0 })
+    };
+    let (wanted, jobs): (Vec<Wanted>, Vec<Job>) = updates.into_iter().enumerate().map(job).unzip();
     let observe = &mut delivery.observe;
     dispatch(&rally.client, &mut delivery.pace.limits, jobs, |group| {
         for done in group {
-            let artifact = &done.job.touches.join(" ");
-            let revision = &entries[done.job.entry].request.revision;
+            let Wanted { artifact, entry, state } = &wanted[done.job.entry];
+            let (revision, artifact) = (&entries[*entry].request.revision, artifact.as_str());
             match done.result {
-                Ok(_) => observe(&Event::StateSet { revision, artifact, state: &states[artifact] }),
+                Ok(_) => observe(&Event::StateSet { revision, artifact, state }),
                 Err(failure) if failure.verdict() == Verdict::Reject => {
                     observe(&Event::StateKept { revision, artifact, error: &failure.to_string() });
                 }
-                Err(failure) => drop(failed.insert(done.job.entry, failure)),
+                Err(failure) => drop(failed.insert(*entry, failure)),
             }
         }
         ControlFlow::Continue(())
@@ -117,8 +110,8 @@ fn settle(
         };
         let (text, retry_after) = (failure.to_string(), failure.error.retry_after());
         let verdict = match failure.verdict() {
-            // Of one artifact; a key that may not write at all has stopped the changesets.
-            Verdict::Refused => Verdict::Retry,
+            // Of one artifact, or a question about it; a key that may not write at all has stopped the changesets.
+            Verdict::Refused | Verdict::Reject => Verdict::Retry,
             verdict => verdict,
         };
         match decide::fate(attempts, verdict, retry_after, &delivery.config.queue.retry(), now, random()) {
@@ -140,20 +133,20 @@ fn failed_look_ups(entries: &[StateEntry], refused: Refused<FormattedId>) -> Has
     for (id, error) in refused {
         let names = |entry: &StateEntry| entry.request.artifacts.contains(&id);
         let about = entries.iter().enumerate().filter(|(_, entry)| names(entry)).map(|(index, _)| index);
-        failed.extend(about.map(|index| (index, Failure { error: error.clone(), together: 2 })));
+        failed.extend(about.map(|index| (index, Failure { error: error.clone(), together: 1 })));
     }
     failed
 }
 
-/// Returns one update for each artifact whose state changes, and the changes that are refused. Of several changes the
-/// last that counts is made.
+/// Returns one update for each artifact whose state changes, and what would set one back. Of several changes the last that
+/// counts is made.
 fn updates(
     wanted: Vec<Wanted>,
     artifacts: &HashMap<FormattedId, Artifact>,
     allowed: &HashMap<String, Vec<Allowed>>,
     mut current: HashMap<FormattedId, String>,
     backwards: bool,
-) -> (Vec<Update>, Vec<Backwards>) {
+) -> (Vec<Update>, Vec<Kept>) {
     let (mut updates, mut refused): (Vec<Update>, _) = (Vec::new(), Vec::new());
     for wanted in wanted {
         let id = &wanted.artifact;
@@ -162,13 +155,13 @@ fn updates(
         let before = current.get(id).and_then(|name| place(name));
         let Some(after) = place(&wanted.state).filter(|after| before != Some(*after)) else { continue };
         if let Some(before) = before.filter(|before| after < *before && !backwards) {
-            refused.push(Backwards { wanted, current: states[before].name.clone() });
+            refused.push((wanted, states[before].name.clone()));
             continue;
         }
         let Some(write) = state_update(artifact, &states[after]) else { continue };
-        updates.retain(|update| update.wanted.artifact != *id);
+        updates.retain(|(wanted, _)| wanted.artifact != *id);
         current.insert(id.clone(), wanted.state.clone());
-        updates.push(Update { wanted, write });
+        updates.push((wanted, write));
     }
     (updates, refused)
 }
@@ -195,7 +188,7 @@ mod tests {
             |(entry, state): (usize, &&str)| Wanted { artifact: id.clone(), entry, state: (*state).to_owned() };
         let wanted = states.iter().enumerate().map(wanted).collect();
         let (updates, refused) = updates(wanted, &artifacts, &allowed, current, backwards);
-        (updates.into_iter().map(|update| update.write.body).collect(), refused.len())
+        (updates.into_iter().map(|(_, write)| write.body).collect(), refused.len())
     }
 
     #[test]
