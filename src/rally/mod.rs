@@ -11,7 +11,6 @@ mod repository;
 mod states;
 mod users;
 
-use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +25,6 @@ use crate::time::Time;
 use crate::wsapi::{self, Client, Write};
 use answers::Answers;
 use authors::{Authors, Candidate};
-use users::RefusedUsers;
 
 pub(crate) use body::posted_path;
 pub(crate) use bulk::{Portion, Refused};
@@ -73,7 +71,6 @@ pub(crate) struct Rally<'c> {
     authors: Authors,
     answers: Answers,
     portion: Portion,
-    refused_users: Cell<RefusedUsers>,
     /// Part of each key in the cache: another server or workspace has other answers.
     scope: String,
 }
@@ -122,7 +119,6 @@ impl<'c> Rally<'c> {
             authors,
             answers,
             portion: portion.clone(),
-            refused_users: Cell::default(),
             scope,
         })
     }

@@ -36,15 +36,6 @@ impl Author {
     }
 }
 
-/// Which look-ups of users Rally has refused.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd)]
-pub(super) enum RefusedUsers {
-    #[default]
-    None,
-    Some,
-    All,
-}
-
 impl Rally<'_> {
     /// Returns each commit's author, in order: the first candidate that Rally knows. A refusal costs the authors only; the
     /// first one is returned besides.
@@ -69,7 +60,18 @@ impl Rally<'_> {
         for (field, mut asked) in unknown {
             asked.sort_unstable();
             asked.dedup();
-            let Some(found) = self.users(field, &asked, &mut refusal)? else { break };
+            let found = match self.ask_users(field, &asked) {
+                Ok((found, refused)) => {
+                    refusal = refusal.or(refused);
+                    found
+                }
+                // This user may not ask.
+                Err(error) if matches!(error.verdict(), Verdict::Refused | Verdict::Missing) => {
+                    refusal = Some(error);
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            };
             for candidate in asked {
                 // Whether Rally's own comparison heeds case is not known; addresses do not.
                 let user = found.iter().find(|(found, _)| found.eq_ignore_ascii_case(&candidate.value));
@@ -88,34 +90,5 @@ impl Rally<'_> {
             None => Author::Unknown,
         });
         Ok((authors.collect(), refusal))
-    }
-
-    /// Asks for users by one field; `None` if this user may not ask. The first refusal of each sort is left in `refusal`.
-    fn users(
-        &self,
-        field: &str,
-        asked: &[&Candidate],
-        refusal: &mut Option<wsapi::Error>,
-    ) -> Result<Option<Vec<(String, String)>>, Error> {
-        let mut note = |refused: RefusedUsers, error: wsapi::Error| {
-            if refused > self.refused_users.get() {
-                self.refused_users.set(refused);
-                *refusal = Some(error);
-            }
-        };
-        if self.refused_users.get() == RefusedUsers::All {
-            return Ok(None);
-        }
-        match self.ask_users(field, asked) {
-            Ok((found, refused)) => {
-                refused.into_iter().for_each(|error| note(RefusedUsers::Some, error));
-                Ok(Some(found))
-            }
-            Err(error) if matches!(error.verdict(), Verdict::Reject | Verdict::Refused | Verdict::Missing) => {
-                note(RefusedUsers::All, error);
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 }
