@@ -3,26 +3,14 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{ANSWERS_KEPT, Error};
 use crate::config::{self, Access, Credentials};
 use crate::queue::{self, Host, WorkQueue};
 use crate::time::Time;
 use crate::wsapi::relative;
-
-/// An answer that is remembered.
-pub(super) trait Answer: Serialize + DeserializeOwned {
-    /// Tells whether it could have come from Rally: others may have written what is remembered.
-    fn is_sound(&self) -> bool;
-}
-
-impl<T: Answer> Answer for Vec<T> {
-    fn is_sound(&self) -> bool {
-        self.iter().all(T::is_sound)
-    }
-}
 
 pub(super) struct Answers {
     host: Option<Host>,
@@ -80,7 +68,7 @@ impl Answers {
     }
 
     /// Returns a remembered answer, or asks for it and remembers it.
-    pub(super) fn remembered<T: Answer>(
+    pub(super) fn remembered<T: Serialize + DeserializeOwned>(
         &self,
         queue: &mut dyn WorkQueue,
         kind: &str,
@@ -89,8 +77,7 @@ impl Answers {
         ask: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
         let answer = self.cached(queue, kind, key, now - ANSWERS_KEPT)?;
-        let answer: Option<T> = answer.and_then(|json| serde_json::from_str(&json).ok());
-        if let Some(answer) = answer.filter(T::is_sound) {
+        if let Some(answer) = answer.and_then(|json| serde_json::from_str(&json).ok()) {
             return Ok(answer);
         }
         let answer = ask()?;
@@ -122,6 +109,18 @@ fn source(rally: &config::Rally, access: &Access) -> String {
     let mut hasher = DefaultHasher::new();
     (&rally.server, user, proxy, &access.certificates).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
+}
+
+/// Reads a reference to an object. Others may have written what is remembered.
+pub(super) fn sound_ref<'de, D: Deserializer<'de>>(reader: D) -> Result<String, D::Error> {
+    let text = String::deserialize(reader)?;
+    if is_ref(&text) { Ok(text) } else { Err(D::Error::custom("no reference to an object")) }
+}
+
+/// Reads the path of a type, of which addresses are made.
+pub(super) fn sound_path<'de, D: Deserializer<'de>>(reader: D) -> Result<String, D::Error> {
+    let path = String::deserialize(reader)?;
+    if is_ref(&format!("/{path}/1")) { Ok(path) } else { Err(D::Error::custom("no path of a type")) }
 }
 
 /// Tells whether a text is a reference to an object as we keep it.
@@ -158,6 +157,17 @@ mod tests {
             key_of(&elsewhere, basic("a", "1"), None),
         ];
         assert!(!others.contains(&first), "{others:?}");
+    }
+
+    #[test]
+    fn what_others_have_written_is_not_taken_for_an_answer() {
+        use crate::rally::ArtifactType;
+        let is_read = |path: &str, rally_ref: &str| {
+            let json = serde_json::json!({"prefix": "DE", "path": path, "rally_ref": rally_ref});
+            serde_json::from_value::<ArtifactType>(json).is_ok()
+        };
+        assert!(is_read("portfolioitem/feature", "/typedefinition/1"));
+        assert!(!is_read("defect/../user", "/typedefinition/1") && !is_read("defect", "https://h/typedefinition/1"));
     }
 
     #[test]

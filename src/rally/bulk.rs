@@ -45,16 +45,18 @@ pub(super) fn ask<T: Clone>(
                 rows.extend(found);
             }
             Err(error) => {
-                if matches!(error.verdict(), Verdict::Reject | Verdict::TooLarge) {
-                    portion.0.set((asked.len() / 2).max(1));
+                let verdict = error.verdict();
+                if !matches!(verdict, Verdict::Reject | Verdict::TooLarge) {
+                    return Err(error);
                 }
-                match (error.verdict(), asked) {
-                    (Verdict::Reject, [alone]) => refused.push((alone.clone(), error)),
-                    (Verdict::TooLarge, [alone]) if error.is_without_effect() => refused.push((alone.clone(), error)),
-                    (Verdict::Reject, _) => continue,
-                    // It was refused at once for its size. What ran out of time is not repeated at once.
-                    (Verdict::TooLarge, [_, _, ..]) if error.is_without_effect() => continue,
-                    _ => return Err(error),
+                portion.0.set((asked.len() / 2).max(1));
+                // What was not refused at once for its size ran out of time. That is not repeated at once.
+                if verdict == Verdict::TooLarge && !error.is_without_effect() {
+                    return Err(error);
+                }
+                match asked {
+                    [alone] => refused.push((alone.clone(), error)),
+                    _ => continue,
                 }
             }
         }

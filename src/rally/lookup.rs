@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answers::{Answer, is_ref};
+use super::answers::{sound_path, sound_ref};
 use super::authors::Candidate;
 use super::bulk::{self, Refused};
 use super::{Rally, error};
@@ -22,6 +22,7 @@ const PORTFOLIO_ITEM: &str = "portfolioitem/";
 /// A workspace as Rally knows it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Workspace {
+    #[serde(deserialize_with = "sound_ref")]
     pub rally_ref: String,
     /// Whether Rally shows Changesets in it; `None` if it does not say.
     pub changesets_enabled: Option<bool>,
@@ -32,21 +33,10 @@ pub(crate) struct Workspace {
 pub(crate) struct ArtifactType {
     pub prefix: String,
     /// As in addresses: `defect`, `portfolioitem/feature`.
+    #[serde(deserialize_with = "sound_path")]
     pub path: String,
+    #[serde(deserialize_with = "sound_ref")]
     pub rally_ref: String,
-}
-
-impl Answer for Workspace {
-    fn is_sound(&self) -> bool {
-        is_ref(&self.rally_ref)
-    }
-}
-
-impl Answer for ArtifactType {
-    fn is_sound(&self) -> bool {
-        // Addresses are made of both.
-        is_ref(&self.rally_ref) && is_ref(&format!("/{}/1", self.path))
-    }
 }
 
 /// Finds the workspace by its name among those that the user sees.

@@ -110,17 +110,7 @@ impl<'c> Rally<'c> {
         }
         let (workspace, types) = known?;
         let links = config.repository.link_templates();
-        Ok(Rally {
-            client,
-            workspace,
-            config,
-            links,
-            types,
-            authors,
-            answers,
-            portion: portion.clone(),
-            scope,
-        })
+        Ok(Rally { client, workspace, config, links, types, authors, answers, portion: portion.clone(), scope })
     }
 
     /// Forgets what is known of the workspace, because that may be what is wrong.

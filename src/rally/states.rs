@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::answers::Answer;
 use super::bulk::Refused;
 use super::lookup::{ArtifactType, object_ref};
 use super::{Artifact, Error, Rally};
@@ -20,13 +19,6 @@ pub(crate) struct Allowed {
     pub name: String,
     /// What the field is set to: the name, or a reference for portfolio items.
     pub value: String,
-}
-
-impl Answer for Allowed {
-    fn is_sound(&self) -> bool {
-        // Both are values that Rally compares with its own.
-        true
-    }
 }
 
 impl Rally<'_> {

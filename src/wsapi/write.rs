@@ -42,27 +42,18 @@ pub(super) fn created(server: &str, write: &Write, answer: &Value) -> Result<Cre
     if !refused.is_empty() {
         return Err(Error::Rejected { request: write.request(), texts: refused });
     }
-    let warnings = texts(answer, "Warnings");
-    let Some(kind) = write.path.strip_suffix("/create") else {
+    let rally_ref = match write.path.strip_suffix("/create") {
+        Some(kind) => {
+            // Anything else than an object of this type on this server is not what was asked for.
+            let is_of_kind = |path: &String| path.rsplit_once('/').is_some_and(|(of, _)| of.eq_ignore_ascii_case(kind));
+            let rally_ref = answer["Object"]["_ref"].as_str().filter(|rally_ref| is_on(server, rally_ref));
+            rally_ref.and_then(relative).filter(is_of_kind)
+        }
         // The answer to an update need not hold the object (docs/wsapi.md, 5).
-        let is_answer = answer.get("Errors").is_some();
-        return if is_answer {
-            Ok(Created { rally_ref: write.path.clone(), warnings })
-        } else {
-            Err(not_a_result(write, answer))
-        };
+        None => answer.get("Errors").map(|_| write.path.clone()),
     };
-    // Anything else than an object of this type on this server is not what was asked for.
-    let is_of_kind = |path: &String| path.rsplit_once('/').is_some_and(|(of, _)| of.eq_ignore_ascii_case(kind));
-    let rally_ref = answer["Object"]["_ref"].as_str().filter(|rally_ref| is_on(server, rally_ref));
-    match rally_ref.and_then(relative).filter(is_of_kind) {
-        Some(rally_ref) => Ok(Created { rally_ref, warnings }),
-        None => Err(not_a_result(write, answer)),
-    }
-}
-
-fn not_a_result(write: &Write, answer: &Value) -> Error {
-    Error::NotWsapi { request: write.request(), excerpt: excerpt(&answer.to_string()) }
+    let not_a_result = || Error::NotWsapi { request: write.request(), excerpt: excerpt(&answer.to_string()) };
+    Ok(Created { rally_ref: rally_ref.ok_or_else(not_a_result)?, warnings: texts(answer, "Warnings") })
 }
 
 /// Tells whether a ref names an object on this server. One without a host does.
