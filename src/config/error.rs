@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::merge::Withheld;
+use super::show::known_keys;
 use crate::files;
 
 /// Keys whose values no message may repeat.
 pub(super) const SECRETS: [&str; 4] = ["api_key", "password", "proxy", "store"];
-
-/// The sections of a configuration, for the one that a key belongs in.
-pub(super) const SECTIONS: [&str; 8] = ["rally", "repository", "commits", "state", "authors", "queue", "log", "tfvc"];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -98,12 +96,8 @@ fn names(paths: &[PathBuf]) -> String {
 
 /// Names the sections that know a key, where it stands in none of them.
 fn belongs(key: &str) -> Option<String> {
-    let knows = |section: &&&str| {
-        let parsed = toml::from_str::<super::Config>(&format!("[{section}]\n{key} = 0"));
-        parsed.err().is_none_or(|error| !error.message().starts_with("unknown field"))
-    };
-    let is_name = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let sections: Vec<String> =
-        SECTIONS.iter().filter(|_| is_name).filter(knows).map(|section| format!("[{section}]")).collect();
+    let all = known_keys();
+    let knowing = all.iter().filter(|(_, known)| known == key);
+    let sections: Vec<String> = knowing.map(|(section, _)| format!("[{section}]")).collect();
     (!sections.is_empty()).then(|| format!("; it belongs in {}", sections.join(" or ")))
 }

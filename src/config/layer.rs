@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 
 use super::blocks::Block;
-use super::error::SECTIONS;
+use super::show::known_keys;
 use super::{Config, Error, placeholders};
 
 /// What a file says: its own keys, and its `[[match]]` blocks.
@@ -53,9 +53,8 @@ impl Layer {
         note_lines(root.get_ref(), "", text, &mut lines);
         let table = toml::Table::deserialize(Deserializer::from(root.clone())).map_err(|error| text.wrong(&error))?;
         // A list would be read as a section's values in their order, past all rules about single keys.
-        if let Some((section, _)) =
-            table.iter().find(|(key, value)| SECTIONS.contains(&key.as_str()) && !value.is_table())
-        {
+        let is_section = |name: &str| known_keys().iter().any(|(section, _)| section == name);
+        if let Some((section, _)) = table.iter().find(|(key, value)| !value.is_table() && is_section(key)) {
             let line = lines.get(section).copied().unwrap_or(1);
             let problem = format!("`{section}` is a section; write [{section}] and its keys below");
             return Err(Error::Parse { path: text.path.to_owned(), line, problem });

@@ -384,6 +384,7 @@ mod tests {
             ("[comits]\nrefs = []", "config.toml, line 1: unknown key `comits`; did you mean `commits`?"),
             ("workspace = \"A\"", "config.toml, line 1: unknown key `workspace`; it belongs in [rally]"),
             ("[log]\nrefs = []", "config.toml, line 2: unknown key `refs`; it belongs in [commits] or [state]"),
+            ("trunk = \"main\"", "config.toml, line 1: unknown key `trunk`; it belongs in [svn]"),
         ];
         for (text, expected) in cases {
             assert_eq!(resolved(text).expect_err(text), expected);

@@ -54,6 +54,13 @@ pub(crate) fn settings(
     Ok(settings)
 }
 
+/// Returns all keys that a configuration may have, each with its section.
+pub(super) fn known_keys() -> Vec<(String, String)> {
+    let keys = listed(&Config::default()).into_iter();
+    keys.filter_map(|Setting { key, .. }| key.split_once('.').map(|(section, key)| (section.into(), key.into())))
+        .collect()
+}
+
 pub(super) fn listed(config: &Config) -> Vec<Setting> {
     let Ok(Value::Object(sections)) = serde_json::to_value(config) else { unreachable!("keys are text") };
     let keys = |(section, keys): (String, Value)| {

@@ -386,6 +386,7 @@ fn a_section_that_is_a_list_is_refused() {
         "rally = [\"http://127.0.0.1:1\", \"Acme\"]",
         "log = [\"summary\", \"/tmp/pwned\", \"info\"]",
         "authors = []",
+        "svn = [\"main\"]",
         "rally = 1",
     ] {
         server.write_configuration(text);
