@@ -33,7 +33,7 @@ pub fn configuration(data: &[u8]) {
     let layers: Vec<Layer> = match sources {
         // A repository's file has no blocks.
         Ok(sources) if sources.iter().skip(1).any(|source| !source.blocks.is_empty()) => return,
-        Ok(sources) => sources.into_iter().flat_map(|source| source.layers_for(Path::new(GIT_DIR))).collect(),
+        Ok(sources) => sources.into_iter().flat_map(|source| source.layers_for(Some(Path::new(GIT_DIR)))).collect(),
         Err(error) => return assert_silent(&error),
     };
     let Merged { table, withheld, .. } = merged(&layers);

@@ -30,9 +30,10 @@ impl Source {
         std::iter::once(&mut self.own).chain(self.blocks.iter_mut().map(|block| &mut block.layer))
     }
 
-    /// Returns what counts for a repository, what wins last.
-    pub(super) fn layers_for(self, repo_dir: &Path) -> impl Iterator<Item = Layer> {
-        let matching = self.blocks.into_iter().filter(|block| block.matches(repo_dir)).map(|block| block.layer);
+    /// Returns what counts for a repository, what wins last; if none is named, what counts for all.
+    pub(super) fn layers_for(self, repo_dir: Option<&Path>) -> impl Iterator<Item = Layer> {
+        let matches = move |block: &Block| repo_dir.is_some_and(|repo_dir| block.matches(repo_dir));
+        let matching = self.blocks.into_iter().filter(matches).map(|block| block.layer);
         std::iter::once(self.own).chain(matching)
     }
 }

@@ -45,7 +45,7 @@ pub(crate) fn is_named_by_environment() -> bool {
 /// # Errors
 /// If there is no file at all, or one cannot be read, may be changed by others or does not say what can be done.
 pub(crate) fn load(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> Result<Config, Error> {
-    resolved(layers(named, repo_dir, owners)?, repo_dir, owners)
+    resolved(layers(named, Some(repo_dir), owners)?, Some(repo_dir), owners)
 }
 
 /// Loads the settings that hold for the whole host: those of the file that is named here or by the environment, or else of
@@ -54,27 +54,19 @@ pub(crate) fn load(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> Res
 /// # Errors
 /// As [`load`] has them.
 pub(crate) fn load_common(named: Option<&Path>) -> Result<Config, Error> {
-    let named = named.map(Path::to_owned).or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
-    let file = named.clone().unwrap_or_else(|| SYSTEM_FILE.into());
-    if file.symlink_metadata().is_err() {
-        return Err(if named.is_some() { Error::NoFile(vec![file]) } else { Error::NotConfigured(vec![file]) });
-    }
     let owners = Owners::of_system();
-    let layers = vec![read(&file, Links::Follow, owners)?.own];
-    let Merged { table, withheld, withheld_token } = merge::merged(&layers);
-    resolve::resolve(table, layers, Trust { repo_dir: None, owners, withheld, withheld_token })
+    resolved(layers(named, None, owners)?, None, owners)
 }
 
-/// Returns what the files say that count for a repository, what wins last.
-pub(super) fn layers(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> Result<Vec<Layer>, Error> {
+/// Returns what the files say that count for a repository, or for the whole host; what wins comes last.
+pub(super) fn layers(named: Option<&Path>, repo_dir: Option<&Path>, owners: Owners) -> Result<Vec<Layer>, Error> {
     let named = named.map(Path::to_owned).or_else(|| variable(FILE_VARIABLE).map(PathBuf::from));
     let is_named = named.is_some();
     // A hook names a file as well, and in a shared repository somebody else may have written that hook.
     let owners = if is_named { Owners::of_system() } else { owners };
-    let repository_file = repo_dir.join(REPOSITORY_FILE);
     let candidates = match named {
         Some(file) => vec![file],
-        None => vec![PathBuf::from(SYSTEM_FILE), repository_file.clone()],
+        None => [SYSTEM_FILE.into()].into_iter().chain(repo_dir.map(|dir| dir.join(REPOSITORY_FILE))).collect(),
     };
     let files: Vec<&PathBuf> = candidates.iter().filter(|file| file.symlink_metadata().is_ok()).collect();
     if files.is_empty() {
@@ -82,9 +74,9 @@ pub(super) fn layers(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> R
     }
     let mut layers = Vec::new();
     for file in files {
-        let is_repositorys = *file == repository_file;
-        let source = read(file, if is_repositorys { Links::Refuse } else { Links::Follow }, owners)?;
-        if is_repositorys {
+        let own_of = repo_dir.filter(|dir| *file == dir.join(REPOSITORY_FILE));
+        let source = read(file, if own_of.is_some() { Links::Refuse } else { Links::Follow }, owners)?;
+        if let Some(repo_dir) = own_of {
             confine(&source, repo_dir)?;
         }
         layers.extend(source.layers_for(repo_dir));
@@ -93,9 +85,9 @@ pub(super) fn layers(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> R
 }
 
 /// Returns the settings that layers make together.
-pub(super) fn resolved(layers: Vec<Layer>, repo_dir: &Path, owners: Owners) -> Result<Config, Error> {
+pub(super) fn resolved(layers: Vec<Layer>, repo_dir: Option<&Path>, owners: Owners) -> Result<Config, Error> {
     let Merged { table, withheld, withheld_token } = merge::merged(&layers);
-    let trust = Trust { repo_dir: Some(repo_dir.to_owned()), owners, withheld, withheld_token };
+    let trust = Trust { repo_dir: repo_dir.map(Path::to_owned), owners, withheld, withheld_token };
     resolve::resolve(table, layers, trust)
 }
 

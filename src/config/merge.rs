@@ -96,7 +96,7 @@ mod tests {
     fn merged_with(texts: &[&str]) -> (toml::Table, Option<Withheld>) {
         let layers = |(number, text): (usize, &&str)| {
             let source = Source::parse(Path::new(&format!("{number}.toml")), text).expect("TOML");
-            source.layers_for(Path::new("/srv/git/team-a/api.git")).collect::<Vec<_>>()
+            source.layers_for(Some(Path::new("/srv/git/team-a/api.git"))).collect::<Vec<_>>()
         };
         let merged = merged(&texts.iter().enumerate().flat_map(layers).collect::<Vec<_>>());
         (merged.table, merged.withheld)

@@ -259,7 +259,7 @@ mod tests {
 
     fn resolved(text: &str) -> Result<Config, String> {
         let source = Source::parse(Path::new("config.toml"), text).map_err(|error| error.to_string())?;
-        let layers: Vec<Layer> = source.layers_for(Path::new("/srv/git/team-a/api.git")).collect();
+        let layers: Vec<Layer> = source.layers_for(Some(Path::new("/srv/git/team-a/api.git"))).collect();
         resolve(merged(&layers).table, layers, Trust::default()).map_err(|error| error.to_string())
     }
 

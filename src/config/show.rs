@@ -37,12 +37,12 @@ pub(crate) fn settings(
     owners: Owners,
     identify: impl FnOnce(&mut Config),
 ) -> Result<Vec<Setting>, Error> {
-    let layers = layers(named, repo_dir, owners)?;
+    let layers = layers(named, Some(repo_dir), owners)?;
     let mut places = HashMap::new();
     for layer in &layers {
         places.extend(layer.lines.iter().map(|(key, line)| (key.clone(), (layer.path.clone(), *line))));
     }
-    let mut config = resolved(layers, repo_dir, owners)?;
+    let mut config = resolved(layers, Some(repo_dir), owners)?;
     identify(&mut config);
     let mut settings = listed(&config);
     for setting in settings.iter_mut().filter(|setting| !setting.value.is_null()) {
