@@ -38,13 +38,13 @@ pub struct Plan {
 type Measure = fn(&Plan, &mut Table) -> Result<()>;
 
 fn main() -> Result<ExitCode> {
-    if cfg!(debug_assertions) {
-        eprintln!("This is a debug build, which says nothing about speed: use cargo run --release --example bench");
-    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let repository = arguments.iter().find(|argument| !argument.starts_with("--")).map(PathBuf::from);
     let small = arguments.iter().any(|argument| argument == "--small");
     let program = arguments.iter().find_map(|argument| argument.strip_prefix("--program=")).map(PathBuf::from);
+    if cfg!(debug_assertions) && program.is_none() {
+        eprintln!("This is a debug build, which says nothing about speed: use cargo run --release --example bench");
+    }
     let plan = Plan { program: program.map_or_else(build_program, Ok)?, small, repository };
     let mut table = Table::default();
     let parts: [(&str, Measure); 9] = [
