@@ -17,19 +17,15 @@ pub(super) fn run_again(repository: &Path) -> Result<Option<Ended>, Error> {
     let owner = fs::metadata(repository).map(|meta| (meta.uid(), meta.gid()));
     let (Ok((user, group)), 0) = (owner, effective_user()) else { return Ok(None) };
     let Some(setpriv) = program("setpriv").filter(|_| user != 0) else { return Ok(None) };
-    let account = account(user);
-    let mut again = Command::new(setpriv);
-    again.arg(format!("--reuid={user}"));
-    match &account {
-        Some(Account { name, group, home }) => {
-            tell(&format!("{} belongs to {name}; this runs as {name}, as hooks do", repository.display()));
-            again.arg(format!("--regid={group}")).arg("--init-groups").env("HOME", home);
-        }
+    let (Account { name, group, home }, groups) = match account(user) {
+        Some(account) => (account, "--init-groups"),
         None => {
-            tell(&format!("{} belongs to user {user}; this runs as that user, as hooks do", repository.display()));
-            again.arg(format!("--regid={group}")).arg("--clear-groups").env("HOME", "/");
+            (Account { name: format!("user {user}"), group: group.to_string(), home: "/".into() }, "--clear-groups")
         }
-    }
+    };
+    tell(&format!("{} belongs to {name}; this runs as {name}, as hooks do", repository.display()));
+    let mut again = Command::new(setpriv);
+    again.args([&format!("--reuid={user}"), &format!("--regid={group}"), groups]).env("HOME", home);
     again.env_remove("XDG_RUNTIME_DIR").env_remove("XDG_CONFIG_HOME");
     again.arg("--").arg(std::env::current_exe().map_err(Error::OwnFile)?).args(std::env::args_os().skip(1));
     let status = again.status().map_err(|source| Error::File { doing: "run", path: "setpriv".into(), source })?;

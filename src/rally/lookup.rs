@@ -73,12 +73,7 @@ pub(crate) fn artifact_types(client: &Client) -> Result<Vec<ArtifactType>, Error
     Ok(types)
 }
 
-/// Finds an object by its Name; the oldest, if there are several.
-pub(super) fn by_name(client: &Client, path: &str, name: &str) -> Result<Option<String>, Error> {
-    named(client, path, name, "ObjectID,Name")?.as_ref().map(object_ref).transpose()
-}
-
-/// Does the same, and returns these fields of it.
+/// Finds an object by its Name, and returns these fields of it; the oldest, if there are several.
 pub(super) fn named(client: &Client, path: &str, name: &str, fetch: &str) -> Result<Option<Value>, Error> {
     let rows = client.query(path, Some(&Query::equal("Name", name)), fetch)?;
     Ok(rows.into_iter().find(|row| row["Name"].as_str() == Some(name)))

@@ -150,7 +150,9 @@ pub(crate) fn find_repository(client: &Client, repository: &Repository) -> Resul
 /// # Errors
 /// If Rally lacks it.
 pub(crate) fn project(client: &Client, name: &str) -> Result<String, Error> {
-    lookup::by_name(client, "/project", name)?.ok_or_else(|| Error::NoProject { name: name.to_owned() })
+    let row = lookup::named(client, "/project", name, "ObjectID,Name")?;
+    let row = row.ok_or_else(|| Error::NoProject { name: name.to_owned() })?;
+    Ok(lookup::object_ref(&row)?)
 }
 
 /// Returns the repository's name as Rally can hold it.

@@ -92,8 +92,6 @@ pub(crate) struct Report {
     /// Of the ones that existed: how many lacked Changes.
     pub completed: usize,
     pub unlinked: usize,
-    /// Attempts that failed and will be repeated.
-    pub put_off: usize,
     /// New dead letters.
     pub dead: usize,
     /// Why nothing more was tried, if so.
@@ -114,10 +112,7 @@ impl Report {
             Event::Finished { outcome: Outcome::Existed, .. } => self.existed += 1,
             Event::Unlinked { .. } => self.unlinked += 1,
             Event::Completing { .. } => self.completed += 1,
-            Event::PutOff { error, .. } => {
-                self.put_off += 1;
-                self.last_error = Some((*error).to_owned());
-            }
+            Event::PutOff { error, .. } => self.last_error = Some((*error).to_owned()),
             Event::GivenUp { error, .. } => {
                 self.dead += 1;
                 self.last_error = Some((*error).to_owned());
@@ -132,7 +127,7 @@ impl Report {
 
     /// Tells whether nothing happened that a person would want to know.
     pub(crate) fn is_uneventful(&self) -> bool {
-        let done = self.delivered + self.existed + self.unlinked + self.put_off + self.dead;
+        let done = self.delivered + self.existed + self.unlinked + self.dead;
         done == 0 && !self.busy && !self.unrecorded && self.last_error.is_none()
     }
 }

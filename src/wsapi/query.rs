@@ -1,7 +1,5 @@
 //! The text of WSAPI queries (docs/wsapi.md, 4.2): strictly binary, one space around operators.
 
-use std::fmt;
-
 /// A query, always in its parentheses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Query(String);
@@ -41,12 +39,6 @@ impl Query {
 
     pub(crate) fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Display for Query {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

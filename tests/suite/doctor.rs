@@ -98,7 +98,7 @@ fn root_checks_as_the_user_who_owns_the_repository() {
         ran(doctor)
     };
     let found = doctor();
-    assert!(found.stderr.contains(&format!("belongs to user {}; this runs as that user", USERS[0])), "{found:?}");
+    assert!(found.stderr.contains(&format!("belongs to user {}; this runs as user", USERS[0])), "{found:?}");
     assert!(found.stdout.contains("ok    queue"), "{found:?}");
     // Root may read this key; the hook may not.
     let key = server.git_dir.join("api-key");
