@@ -35,15 +35,20 @@ impl Forwarder<'_> {
     /// Forwards all that the queue holds. If `checks`, also finds out whether the ledger has lost what it had taken in.
     pub(crate) fn forward(&self, queue: &mut Queue, checks: bool, observe: Observer) -> Result<(), queue::Error> {
         let from = self.config.destination();
-        if queue.parcel(&from, now())?.is_none() && !(checks && queue.position()? > 0) {
+        let waits = queue.parcel(&from, now())?.is_some();
+        if !(waits || checks && queue.position()? > 0) {
             return Ok(());
         }
         let forwarded = self.ledgers.with(self.access, |session| self.send(session, queue, &from, observe));
         let error = forwarded.as_ref().err().map(|error| with_causes(error));
-        if let Some(error) = error.as_ref().filter(|_| queue.ledger_contact().is_ok_and(|last| last.error != error)) {
+        let known = queue.ledger_contact()?.error;
+        if let Some(error) = error.as_ref().filter(|error| Some(*error) != known.as_ref()) {
             observe(&Event::LedgerAway { error });
         }
-        queue.note_ledger_contact(now(), error.as_deref())?;
+        // A worker gives each queue that has changed a turn: a note in every turn would bring the next one.
+        if waits || error != known {
+            queue.note_ledger_contact(now(), error.as_deref())?;
+        }
         forwarded?;
         // It is of the time before there was a ledger.
         if queue.pause(now())?.is_some() {

@@ -226,6 +226,31 @@ fn a_restore_from_before_is_noticed_and_what_it_lost_is_forwarded_again() {
     fleet.assert_delivered(&[&first, &head(&fleet, 1), &head(&fleet, 0)], &ALL);
 }
 
+#[test]
+fn a_repository_in_which_nothing_waits_is_not_written_to_at_each_look() {
+    let Some(fleet) = Fleet::new(1, 2, SHORT) else { return };
+    let first = fleet.commit("US1");
+    fleet.push(&first, &[0], &[0, 1]);
+    wait_until_forwarded(&fleet, &[0]);
+    let [idle, busy] = [0, 1].map(|number| fleet.hosts[0].git_dirs[number].clone());
+    let written = || {
+        let files = ["queue.db", "queue.db-wal"].map(|name| idle.join("rally-hook").join(name));
+        files.map(|file| std::fs::metadata(file).and_then(|meta| meta.modified()).ok())
+    };
+    // Without a hook, a commit takes the worker two looks at least.
+    let looks = |number: usize| {
+        let missed = fleet.commit(&format!("US{number}"));
+        let clone = fleet.clone.path.display().to_string();
+        git(&busy, &["fetch", "--quiet", &clone, &format!("{missed}:refs/heads/main")]);
+        fleet.server.rally.wait_until("what no hook saw", |world| world.changesets().len() == number + 1);
+    };
+    let _worker = fleet.worker(0);
+    looks(2);
+    let before = written();
+    looks(3);
+    assert_eq!(written(), before);
+}
+
 /// Returns the commit so many before the clone's last one.
 fn head(fleet: &Fleet, before: usize) -> String {
     fleet.clone.git(&["rev-parse", &format!("HEAD~{before}")]).trim().to_owned()
