@@ -60,7 +60,7 @@ use crate::time::{CommitTime, Time};
 
 const SCHEMA: &str = include_str!("schema.sql");
 /// What makes the next version out of each earlier version of the tables, from version 1 on.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "ALTER TABLE seen_tip ADD COLUMN covered INTEGER NOT NULL DEFAULT 0;
      CREATE INDEX seen_tip_by_time ON seen_tip (walked, time);
      ALTER TABLE state_request ADD COLUMN done INTEGER NOT NULL DEFAULT 0;
@@ -70,6 +70,7 @@ const MIGRATIONS: [&str; 2] = [
      CREATE TABLE forwarded (kind TEXT NOT NULL, revision TEXT NOT NULL, json TEXT NOT NULL, position INTEGER NOT NULL,
                              at INTEGER NOT NULL, PRIMARY KEY (kind, revision)) STRICT;
      CREATE INDEX forwarded_position ON forwarded (position);",
+    "UPDATE forwarded SET kind = 'withdrawn' WHERE kind = 'changeset' AND json->>'facts' = '';",
 ];
 /// The version of the tables in schema.sql.
 const VERSION: i64 = 1 + MIGRATIONS.len() as i64;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::delivery::parse;
@@ -32,11 +32,16 @@ const RECEIPTS_TO: &str = "receipts forwarded to";
 /// Follows all revisions.
 const ALL: &str = "~";
 
+/// What was forwarded: a changeset, a request for state changes, or that a commit is not to be posted any more.
+const CHANGESET: &str = "changeset";
+const STATE: &str = "state";
+const WITHDRAWN: &str = "withdrawn";
+
 /// A changeset as it is forwarded: with all that the queue knows of it. Times are those of this host's clock.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Waiting {
     pub revision: String,
-    /// What is to be posted, as JSON; `None` if the commit cannot be read; empty if it is not to be posted any more.
+    /// What is to be posted, as JSON; `None` if the commit cannot be read.
     pub facts: Option<String>,
     pub recorded_at: Time,
     pub is_dead: bool,
@@ -48,26 +53,6 @@ pub(crate) struct Waiting {
     pub existed: bool,
     pub settles_at: Option<Time>,
     pub made: String,
-}
-
-impl Waiting {
-    /// One of which nothing is known but its revision.
-    fn unknown(revision: &str, now: Time) -> Self {
-        Waiting {
-            revision: revision.to_owned(),
-            facts: None,
-            recorded_at: now,
-            is_dead: false,
-            attempts: 0,
-            first_attempt: None,
-            next_attempt: now,
-            last_error: None,
-            rally_ref: None,
-            existed: false,
-            settles_at: None,
-            made: "[]".to_owned(),
-        }
-    }
 }
 
 /// A request for state changes as it is forwarded.
@@ -102,6 +87,8 @@ pub(crate) struct SeenTip {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Parcel {
     pub changesets: Vec<Waiting>,
+    /// The revisions of commits that are not to be posted any more.
+    pub withdrawn: Vec<String>,
     pub states: Vec<WaitingState>,
     pub receipts: Vec<Receipt>,
     /// Only once all changesets up to them are forwarded.
@@ -115,22 +102,11 @@ pub(crate) struct Parcel {
 
 impl Parcel {
     fn is_empty(&self) -> bool {
-        self.changesets.is_empty() && self.states.is_empty() && self.receipts.is_empty() && self.tips.is_empty()
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Changeset,
-    State,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Changeset => "changeset",
-            Kind::State => "state",
-        }
+        self.changesets.is_empty()
+            && self.withdrawn.is_empty()
+            && self.states.is_empty()
+            && self.receipts.is_empty()
+            && self.tips.is_empty()
     }
 }
 
@@ -164,22 +140,20 @@ impl Queue {
     pub(crate) fn note_forwarded(&mut self, parcel: &Parcel, position: i64, now: Time) -> Result<(), Error> {
         self.write(|tx| {
             for waiting in &parcel.changesets {
-                let json = serde_json::to_string(waiting).expect("plain data becomes JSON");
                 match parcel.is_again {
-                    true => confirm(tx, Kind::Changeset, &waiting.revision, Some(&json), position)?,
-                    false => move_changeset(tx, waiting, &json, position, now)?,
+                    true => confirm(tx, CHANGESET, &waiting.revision, position)?,
+                    false => move_changeset(tx, waiting, position, now)?,
                 }
             }
+            parcel.withdrawn.iter().try_for_each(|revision| confirm(tx, WITHDRAWN, revision, position))?;
             for waiting in &parcel.states {
-                let json = serde_json::to_string(waiting).expect("plain data becomes JSON");
-                match parcel.is_again {
-                    true => confirm(tx, Kind::State, &waiting.revision, None, position)?,
-                    false => {
-                        keep(tx, Kind::State, &waiting.revision, &json, position, now)?;
-                        tx.prepare_cached("DELETE FROM state_request WHERE revision = ?1")?
-                            .execute([&waiting.revision])?;
-                    }
+                if parcel.is_again {
+                    confirm(tx, STATE, &waiting.revision, position)?;
+                    continue;
                 }
+                let json = serde_json::to_string(waiting).expect("plain data becomes JSON");
+                keep(tx, STATE, &waiting.revision, &json, position, now)?;
+                tx.prepare_cached("DELETE FROM state_request WHERE revision = ?1")?.execute([&waiting.revision])?;
             }
             for SeenTip { walked, tip, is_covered } in &parcel.tips {
                 tx.prepare_cached("UPDATE seen_tip SET forwarded = 1 WHERE walked = ?1 AND id = ?2 AND covered = ?3")?
@@ -210,24 +184,27 @@ impl Queue {
             return Ok(0);
         }
         self.write(|tx| {
-            let mut changesets = 0;
-            for (json, _) in kept(tx, Kind::Changeset)? {
-                // What was withdrawn stays so.
-                let Ok(waiting) = serde_json::from_str::<Waiting>(&json) else { continue };
-                if waiting.facts.as_deref() != Some("") {
-                    changesets += usize::from(insert(tx, &waiting)?);
-                }
-            }
-            for (json, at) in kept(tx, Kind::State)? {
-                let Ok(waiting) = serde_json::from_str(&json) else { continue };
-                let WaitingState { revision, json, attempts, first_attempt, next_attempt, is_done } =
-                    as_made(waiting, at, now);
-                tx.execute(
-                    "INSERT OR IGNORE INTO state_request (revision, json, attempts, first_attempt, next_attempt, done) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                    params![revision, json, attempts, first_attempt, next_attempt, is_done],
-                )?;
-            }
+            let changesets = tx.execute(
+                "INSERT OR IGNORE INTO changeset (revision, recorded_at, dead, attempts, first_attempt, next_attempt, \
+                 last_error, rally_ref, existed, settles_at, made) \
+                 SELECT revision, json->>'recorded_at', json->>'is_dead', json->>'attempts', json->>'first_attempt', \
+                 json->>'next_attempt', json->>'last_error', json->>'rally_ref', json->>'existed', \
+                 json->>'settles_at', json->>'made' FROM forwarded WHERE kind = 'changeset' AND json_valid(json) \
+                 AND revision NOT IN (SELECT revision FROM receipt) ORDER BY rowid",
+                [],
+            )?;
+            tx.execute(
+                "INSERT OR IGNORE INTO facts SELECT id, json->>'facts' FROM forwarded JOIN changeset USING (revision) \
+                 WHERE kind = 'changeset' AND json_valid(json) AND json->>'facts' IS NOT NULL",
+                [],
+            )?;
+            tx.execute(
+                "INSERT OR IGNORE INTO state_request (revision, json, attempts, first_attempt, next_attempt, done) \
+                 SELECT revision, json->>'json', json->>'attempts', json->>'first_attempt', json->>'next_attempt', \
+                 json->>'is_done' OR at < ?1 FROM forwarded WHERE kind = 'state' AND json_valid(json) ORDER BY rowid",
+                [now - STATES_MADE],
+            )?;
+            count(tx, "recorded", changesets as i64)?;
             clear(tx)?;
             Ok(changesets)
         })
@@ -245,20 +222,10 @@ impl Queue {
 
     /// Has a commit that was forwarded taken out of the ledger again, unless something of it was sent.
     pub(super) fn withdraw_forwarded(tx: &Transaction, revision: &str, now: Time) -> rusqlite::Result<()> {
-        let json: Option<String> = tx
-            .query_row("SELECT json FROM forwarded WHERE kind = 'changeset' AND revision = ?1", [revision], |row| {
-                row.get(0)
-            })
-            .optional()?;
-        let kept = json.and_then(|json| serde_json::from_str::<Waiting>(&json).ok());
+        tx.execute("DELETE FROM forwarded WHERE kind = ?1 AND revision = ?2", [CHANGESET, revision])?;
         // It may be under way: then the ledger has it, and nothing is kept of it yet.
         let is_forwarding = meta::<i64>(tx, POSITION)?.is_some();
-        let Some(waiting) = kept.or_else(|| is_forwarding.then(|| Waiting::unknown(revision, now))) else {
-            return Ok(());
-        };
-        let withdrawn = Waiting { facts: Some(String::new()), ..waiting };
-        let json = serde_json::to_string(&withdrawn).expect("plain data becomes JSON");
-        keep(tx, Kind::Changeset, revision, &json, AGAIN, now)
+        if is_forwarding { keep(tx, WITHDRAWN, revision, "", AGAIN, now) } else { Ok(()) }
     }
 }
 
@@ -269,20 +236,21 @@ pub(super) fn clear(tx: &Transaction) -> rusqlite::Result<()> {
     tx.execute("DELETE FROM meta WHERE key IN (?1, ?2)", [RECEIPTS_TO, POSITION]).map(drop)
 }
 
-fn keep(tx: &Transaction, kind: Kind, revision: &str, json: &str, position: i64, now: Time) -> rusqlite::Result<()> {
+fn keep(tx: &Transaction, kind: &str, revision: &str, json: &str, position: i64, now: Time) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT OR REPLACE INTO forwarded VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![kind.name(), revision, json, position, now])
+        .execute(params![kind, revision, json, position, now])
         .map(drop)
 }
 
 /// Moves a changeset from the queue to what is kept. One that was changed since it was read stays queued, and one that was
 /// withdrawn since stays noted as such.
-fn move_changeset(tx: &Transaction, waiting: &Waiting, json: &str, position: i64, now: Time) -> rusqlite::Result<()> {
-    let is_withdrawn = "SELECT 1 FROM forwarded WHERE kind = 'changeset' AND revision = ?1 AND position = ?2";
-    if tx.prepare_cached(is_withdrawn)?.exists(params![waiting.revision, AGAIN])? {
+fn move_changeset(tx: &Transaction, waiting: &Waiting, position: i64, now: Time) -> rusqlite::Result<()> {
+    let is_withdrawn = "SELECT 1 FROM forwarded WHERE kind = ?1 AND revision = ?2 AND position = ?3";
+    if tx.prepare_cached(is_withdrawn)?.exists(params![WITHDRAWN, waiting.revision, AGAIN])? {
         return Ok(());
     }
-    keep(tx, Kind::Changeset, &waiting.revision, json, position, now)?;
+    let json = serde_json::to_string(waiting).expect("plain data becomes JSON");
+    keep(tx, CHANGESET, &waiting.revision, &json, position, now)?;
     let moved = tx
         .prepare_cached(
             "DELETE FROM changeset WHERE revision = ?1 AND NOT EXISTS \
@@ -292,20 +260,11 @@ fn move_changeset(tx: &Transaction, waiting: &Waiting, json: &str, position: i64
     count(tx, "recorded", -(moved as i64))
 }
 
-/// Notes that what was kept was forwarded again, unless it was changed since.
-fn confirm(tx: &Transaction, kind: Kind, revision: &str, json: Option<&str>, position: i64) -> rusqlite::Result<()> {
-    tx.prepare_cached(
-        "UPDATE forwarded SET position = ?4 WHERE kind = ?1 AND revision = ?2 AND json = coalesce(?3, json)",
-    )?
-    .execute(params![kind.name(), revision, json, position])
-    .map(drop)
-}
-
-/// Returns what is kept of one kind, and when it was forwarded.
-fn kept(db: &Connection, kind: Kind) -> rusqlite::Result<Vec<(String, Time)>> {
-    let mut select = db.prepare("SELECT json, at FROM forwarded WHERE kind = ?1 ORDER BY rowid")?;
-    let rows = select.query_map([kind.name()], |row| Ok((row.get("json")?, row.get("at")?)))?;
-    rows.collect()
+/// Notes that what was kept was forwarded again.
+fn confirm(tx: &Transaction, kind: &str, revision: &str, position: i64) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE forwarded SET position = ?3 WHERE kind = ?1 AND revision = ?2")?
+        .execute(params![kind, revision, position])
+        .map(drop)
 }
 
 fn read_parcel(db: &Connection, destination: &str, now: Time) -> rusqlite::Result<Parcel> {
@@ -363,7 +322,7 @@ fn read_receipts(db: &Connection, destination: &str, parcel: &mut Parcel) -> rus
 
 /// Reads what is to be forwarded again. That goes first, alone: a revision may be among what is queued too.
 fn read_again(db: &Connection, parcel: &mut Parcel, now: Time) -> rusqlite::Result<()> {
-    let mut select = db.prepare("SELECT kind, json, at FROM forwarded WHERE position = ?1 ORDER BY rowid LIMIT ?2")?;
+    let mut select = db.prepare("SELECT * FROM forwarded WHERE position = ?1 ORDER BY rowid LIMIT ?2")?;
     let mut rows = select.query([AGAIN, LARGEST])?;
     let mut bytes = 0;
     while bytes < MAX_BYTES
@@ -372,9 +331,10 @@ fn read_again(db: &Connection, parcel: &mut Parcel, now: Time) -> rusqlite::Resu
         let (kind, json): (String, String) = (row.get("kind")?, row.get("json")?);
         bytes += json.len();
         parcel.is_again = true;
-        match kind == Kind::State.name() {
-            true => parcel.states.push(as_made(parse(&json)?, row.get("at")?, now)),
-            false => parcel.changesets.push(parse(&json)?),
+        match kind.as_str() {
+            STATE => parcel.states.push(as_made(parse(&json)?, row.get("at")?, now)),
+            WITHDRAWN => parcel.withdrawn.push(row.get("revision")?),
+            _ => parcel.changesets.push(parse(&json)?),
         }
     }
     Ok(())
@@ -415,34 +375,6 @@ fn waiting(row: &Row) -> rusqlite::Result<Waiting> {
         settles_at: row.get("settles_at")?,
         made: row.get("made")?,
     })
-}
-
-fn insert(tx: &Transaction, waiting: &Waiting) -> rusqlite::Result<bool> {
-    let inserted = tx.execute(
-        "INSERT OR IGNORE INTO changeset (revision, recorded_at, dead, attempts, first_attempt, next_attempt, last_error, \
-         rally_ref, existed, settles_at, made) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 \
-         WHERE NOT EXISTS (SELECT 1 FROM receipt WHERE revision = ?1)",
-        params![
-            waiting.revision,
-            waiting.recorded_at,
-            waiting.is_dead,
-            waiting.attempts,
-            waiting.first_attempt,
-            waiting.next_attempt,
-            waiting.last_error,
-            waiting.rally_ref,
-            waiting.existed,
-            waiting.settles_at,
-            waiting.made
-        ],
-    )?;
-    if inserted > 0 {
-        if let Some(facts) = &waiting.facts {
-            tx.execute("INSERT INTO facts VALUES (?1, ?2)", params![tx.last_insert_rowid(), facts])?;
-        }
-        count(tx, "recorded", 1)?;
-    }
-    Ok(inserted > 0)
 }
 
 fn tips(db: &Connection) -> rusqlite::Result<Vec<SeenTip>> {
@@ -500,11 +432,8 @@ mod tests {
         fn forward(&mut self, position: i64) -> Vec<String> {
             let parcel = self.parcel().expect("something waits");
             self.queue.note_forwarded(&parcel, position, at(10)).expect("noted");
-            let name = |waiting: &Waiting| match waiting.facts.as_deref() {
-                Some("") => format!("-{}", waiting.revision),
-                _ => waiting.revision.clone(),
-            };
-            parcel.changesets.iter().map(name).collect()
+            let withdrawn = parcel.withdrawn.iter().map(|revision| format!("-{revision}"));
+            withdrawn.chain(parcel.changesets.iter().map(|waiting| waiting.revision.clone())).collect()
         }
     }
 
@@ -578,6 +507,20 @@ mod tests {
         assert_eq!(scene.forward(2), ["-2"]);
         let again = scene.parcel().expect("one was edited");
         assert!(again.changesets[0].facts.as_deref().is_some_and(|facts| facts.contains("US2")), "{again:?}");
+    }
+
+    #[test]
+    fn a_commit_that_is_posted_after_all_is_forwarded_again_after_its_withdrawal() {
+        let mut scene = Scene::new();
+        scene.record(&["a"], "US1");
+        scene.forward(1);
+        scene.queue.renew("a", None, PLACE, at(2)).expect("withdrawn");
+        assert_eq!(scene.forward(2), ["-a"]);
+        scene.queue.renew("a", Some(&changeset("a", "US1")), PLACE, at(3)).expect("recorded");
+        assert_eq!(scene.forward(3), ["a"]);
+        scene.queue.forward_again(0).expect("noted");
+        assert_eq!(scene.forward(1), ["-a", "a"]);
+        assert_eq!(scene.queue.take_back(at(10)).expect("taken back"), 1);
     }
 
     #[test]

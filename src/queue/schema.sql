@@ -68,7 +68,7 @@ CREATE INDEX receipt_at ON receipt (at);
 
 -- What the ledger of many servers has taken in, kept in case it loses that.
 CREATE TABLE forwarded (
-    kind     TEXT NOT NULL,                     -- changeset, state
+    kind     TEXT NOT NULL,                     -- changeset, state, withdrawn
     revision TEXT NOT NULL,
     json     TEXT NOT NULL,
     position INTEGER NOT NULL,                  -- the number of the parcel; 0: to be forwarded again

@@ -91,7 +91,7 @@ impl Forwarder<'_> {
                 }
                 (Taken::In(position), Some(parcel)) => {
                     queue.note_forwarded(&parcel, position, now())?;
-                    commits += parcel.changesets.len();
+                    commits += parcel.changesets.len() + parcel.withdrawn.len();
                 }
                 (Taken::In(_), None) => break,
             }

@@ -196,7 +196,7 @@ fn a_queue_of_a_newer_version_is_refused_and_the_push_is_kept() {
     let seen = clone.push_commits(&["US4: the queue is newer"]);
     assert!(seen.contains("version 99"), "{seen}");
     server.run(&["deliver"]).fails_with(1);
-    server.change_queue("PRAGMA user_version = 3");
+    server.change_queue("PRAGMA user_version = 4");
     server.deliver_all();
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }

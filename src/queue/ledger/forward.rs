@@ -122,6 +122,9 @@ impl Session {
             }
             let clock = Clock { now: origin.now, ahead };
             put_receipts(tx, id, &parcel.receipts, clock)?;
+            if !parcel.withdrawn.is_empty() {
+                tx.execute(WITHDRAW, &[(&id, Type::INT8), (&parcel.withdrawn, Type::TEXT_ARRAY)])?;
+            }
             put_changesets(tx, id, &parcel.changesets, clock)?;
             put_states(tx, id, &parcel.states, clock)?;
             tips::put(tx, id, parcel)?;
@@ -191,19 +194,13 @@ fn enter_origin(tx: &Connection, destination: i64, origin: &Origin) -> Result<i6
     Ok(row.expect("it is there now").get("position"))
 }
 
-fn put_changesets(tx: &Connection, destination: i64, all: &[Waiting], clock: Clock) -> Result<(), LedgerError> {
-    let (withdrawn, given): (Vec<&Waiting>, Vec<&Waiting>) =
-        all.iter().partition(|waiting| waiting.facts.as_deref() == Some(""));
-    if !withdrawn.is_empty() {
-        let revisions: Vec<&str> = withdrawn.iter().map(|waiting| waiting.revision.as_str()).collect();
-        tx.execute(WITHDRAW, &[(&destination, Type::INT8), (&revisions, Type::TEXT_ARRAY)])?;
-    }
+fn put_changesets(tx: &Connection, destination: i64, given: &[Waiting], clock: Clock) -> Result<(), LedgerError> {
     if given.is_empty() {
         return Ok(());
     }
     let there = |time: Time| clock.there(time);
     // 0 is no time, but stands for a Changeset that was found in Rally.
-    let settles = |waiting: &&Waiting| waiting.settles_at.map(|at| if at.millis() == 0 { 0 } else { there(at) });
+    let settles = |waiting: &Waiting| waiting.settles_at.map(|at| if at.millis() == 0 { 0 } else { there(at) });
     let text = |column: fn(&Waiting) -> Option<&str>| -> Vec<Option<String>> {
         given.iter().map(|waiting| column(waiting).map(without_nul)).collect()
     };
