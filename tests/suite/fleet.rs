@@ -463,6 +463,7 @@ fn what_is_forwarded_again_and_queued_at_the_same_time_blocks_nothing() {
     let empty = fleet.postgres.dump();
     let first = fleet.commit("US1");
     fleet.push(&first, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
     fleet.run(0, &["deliver"]);
     fleet.wait_for_delivery(&[&first], &[0]);
     fleet.postgres.restore(&empty);
@@ -479,6 +480,7 @@ fn a_copy_of_a_repository_leaves_to_it_what_it_has_forwarded() {
     let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
     let revision = fleet.commit("US1");
     fleet.push(&revision, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
     fleet.run(0, &["deliver"]);
     fleet.wait_for_delivery(&[&revision], &[0]);
     let copy = fleet.hosts[0].root.join("copy.git");
@@ -497,6 +499,7 @@ fn a_state_that_a_person_has_set_back_is_not_set_again_on_the_way_back() {
     fleet.install();
     let first = fleet.commit("US3 Completed");
     fleet.push(&first, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
     fleet.run(0, &["deliver"]);
     fleet.wait_for_delivery(&[&first], &[0]);
     let is_set = || fleet.postgres.sql("SELECT count(*) FROM state_request WHERE done") == "1";
