@@ -67,7 +67,7 @@ pub(crate) struct WaitingState {
 }
 
 /// What is done with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Receipt {
     pub revision: String,
     pub outcome: String,

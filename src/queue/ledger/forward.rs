@@ -1,9 +1,10 @@
 //! Takes in what a repository's queue forwards.
 
+use serde::Serialize;
 use tokio_postgres::types::Type;
 
-use super::connection::{Connection, Parameter};
-use super::{Destination, LedgerError, Session, tips, without_nul};
+use super::connection::Connection;
+use super::{Destination, LedgerError, Session, tips, to_json, without_nul};
 use crate::backoff::heeded;
 use crate::queue::outbox::{Parcel, Receipt, Waiting, WaitingState};
 use crate::time::Time;
@@ -37,14 +38,14 @@ pub(crate) enum Taken {
 /// What is to be posted may be new, as long as nothing was sent.
 const PUT_CHANGESETS: &str = "\
     WITH given AS (
-        SELECT * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bool[], $6::bigint[], $7::bigint[], $8::bigint[],
-                             $9::text[], $10::text[], $11::bool[], $12::bigint[], $13::text[])
-            AS given (revision, json, recorded, dead, attempts, first, next, error, ref, existed, settles, made)),
+        SELECT * FROM json_to_recordset($2::json) AS given (
+            revision text, facts text, recorded_at bigint, is_dead bool, attempts integer, first_attempt bigint,
+            next_attempt bigint, last_error text, rally_ref text, existed bool, settles_at bigint, made text)),
     put AS (
         INSERT INTO changeset (destination, revision, state, recorded_at, entered_at, attempts, first_attempt, next_attempt,
                                last_error, rally_ref, existed, settles_at, made)
-        SELECT $1, revision, CASE WHEN dead THEN 'dead' ELSE 'pending' END, recorded, now_ms(), attempts::integer, first, next,
-               error, ref, existed, settles, made
+        SELECT $1, revision, CASE WHEN is_dead THEN 'dead' ELSE 'pending' END, recorded_at, now_ms(), attempts,
+               first_attempt, next_attempt, last_error, rally_ref, existed, settles_at, made
         FROM given
         ON CONFLICT (destination, revision) DO UPDATE SET
             state = CASE WHEN changeset.state = 'unlinked' OR changeset.state = 'dead'
@@ -59,7 +60,7 @@ const PUT_CHANGESETS: &str = "\
             done_at = NULL
         WHERE changeset.state IN ('pending', 'dead', 'unlinked')
         RETURNING id, revision)
-    INSERT INTO facts SELECT id, json FROM put JOIN given USING (revision) WHERE json IS NOT NULL
+    INSERT INTO facts SELECT id, given.facts FROM put JOIN given USING (revision) WHERE given.facts IS NOT NULL
     ON CONFLICT (changeset) DO UPDATE SET json = excluded.json
     WHERE EXISTS (SELECT FROM changeset WHERE id = facts.changeset AND rally_ref IS NULL AND settles_at IS NULL)";
 
@@ -69,10 +70,11 @@ const WITHDRAW: &str = "\
 
 /// What is done is done, whoever knows it.
 const PUT_RECEIPTS: &str = "\
-    WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[]) AS given (revision, outcome, ref, at)),
+    WITH given AS (
+        SELECT * FROM json_to_recordset($2::json) AS given (revision text, outcome text, rally_ref text, at bigint)),
     put AS (
         INSERT INTO changeset (destination, revision, state, recorded_at, entered_at, next_attempt, rally_ref, done_at)
-        SELECT $1, revision, outcome, at, now_ms(), at, ref, at FROM given
+        SELECT $1, revision, outcome, at, now_ms(), at, rally_ref, at FROM given
         ON CONFLICT (destination, revision) DO UPDATE SET state = excluded.state, rally_ref = excluded.rally_ref,
             done_at = excluded.done_at, last_error = NULL, settles_at = NULL, made = NULL
         WHERE changeset.state IN ('pending', 'dead') AND excluded.state <> 'unlinked'
@@ -81,9 +83,9 @@ const PUT_RECEIPTS: &str = "\
 
 const PUT_STATES: &str = "\
     INSERT INTO state_request (destination, revision, json, attempts, first_attempt, next_attempt, done)
-    SELECT $1, revision, json, attempts::integer, first, next, done
-    FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bool[])
-        AS given (revision, json, attempts, first, next, done)
+    SELECT $1, revision, json, attempts, first_attempt, next_attempt, is_done
+    FROM json_to_recordset($2::json) AS given (
+        revision text, json text, attempts integer, first_attempt bigint, next_attempt bigint, is_done bool)
     ON CONFLICT (destination, revision) DO NOTHING";
 
 impl Session {
@@ -121,12 +123,12 @@ impl Session {
                 return Ok(Taken::Behind(position));
             }
             let clock = Clock { now: origin.now, ahead };
-            put_receipts(tx, id, &parcel.receipts, clock)?;
+            put(tx, PUT_RECEIPTS, id, &parcel.receipts, |receipt| clock.receipt(receipt))?;
             if !parcel.withdrawn.is_empty() {
                 tx.execute(WITHDRAW, &[(&id, Type::INT8), (&parcel.withdrawn, Type::TEXT_ARRAY)])?;
             }
-            put_changesets(tx, id, &parcel.changesets, clock)?;
-            put_states(tx, id, &parcel.states, clock)?;
+            put(tx, PUT_CHANGESETS, id, &parcel.changesets, |waiting| clock.changeset(waiting))?;
+            put(tx, PUT_STATES, id, &parcel.states, |state| clock.state(state))?;
             tips::put(tx, id, parcel)?;
             tx.execute(
                 "UPDATE origin SET position = $2 WHERE id = $1",
@@ -155,8 +157,34 @@ struct Clock {
 
 impl Clock {
     /// A time far ahead was written by a clock that was ahead and has been set back since.
-    fn there(self, time: Time) -> i64 {
-        heeded(time, self.now, self.now).millis() + self.ahead
+    fn there(self, time: Time) -> Time {
+        Time::from_millis(heeded(time, self.now, self.now).millis() + self.ahead)
+    }
+
+    fn receipt(self, receipt: &Receipt) -> Receipt {
+        Receipt { at: self.there(receipt.at), ..receipt.clone() }
+    }
+
+    fn changeset(self, waiting: &Waiting) -> Waiting {
+        let there = |time| self.there(time);
+        Waiting {
+            recorded_at: there(waiting.recorded_at),
+            first_attempt: waiting.first_attempt.map(there),
+            next_attempt: there(waiting.next_attempt),
+            last_error: waiting.last_error.as_deref().map(without_nul),
+            // 0 is no time, but stands for a Changeset that was found in Rally.
+            settles_at: waiting.settles_at.map(|at| if at.millis() == 0 { at } else { there(at) }),
+            ..waiting.clone()
+        }
+    }
+
+    fn state(self, state: &WaitingState) -> WaitingState {
+        let there = |time| self.there(time);
+        WaitingState {
+            first_attempt: state.first_attempt.map(there),
+            next_attempt: there(state.next_attempt),
+            ..state.clone()
+        }
     }
 }
 
@@ -194,61 +222,17 @@ fn enter_origin(tx: &Connection, destination: i64, origin: &Origin) -> Result<i6
     Ok(row.expect("it is there now").get("position"))
 }
 
-fn put_changesets(tx: &Connection, destination: i64, given: &[Waiting], clock: Clock) -> Result<(), LedgerError> {
-    if given.is_empty() {
+/// Puts rows into a table, once they have become those of the database.
+fn put<T: Serialize>(
+    tx: &Connection,
+    sql: &str,
+    destination: i64,
+    rows: &[T],
+    there: impl Fn(&T) -> T,
+) -> Result<(), LedgerError> {
+    if rows.is_empty() {
         return Ok(());
     }
-    let there = |time: Time| clock.there(time);
-    // 0 is no time, but stands for a Changeset that was found in Rally.
-    let settles = |waiting: &Waiting| waiting.settles_at.map(|at| if at.millis() == 0 { 0 } else { there(at) });
-    let text = |column: fn(&Waiting) -> Option<&str>| -> Vec<Option<String>> {
-        given.iter().map(|waiting| column(waiting).map(without_nul)).collect()
-    };
-    let parameters: [Parameter; 13] = [
-        (&destination, Type::INT8),
-        (&text(|waiting| Some(&waiting.revision)), Type::TEXT_ARRAY),
-        (&text(|waiting| waiting.facts.as_deref()), Type::TEXT_ARRAY),
-        (&given.iter().map(|waiting| there(waiting.recorded_at)).collect::<Vec<_>>(), Type::INT8_ARRAY),
-        (&given.iter().map(|waiting| waiting.is_dead).collect::<Vec<_>>(), Type::BOOL_ARRAY),
-        (&given.iter().map(|waiting| i64::from(waiting.attempts)).collect::<Vec<_>>(), Type::INT8_ARRAY),
-        (&given.iter().map(|waiting| waiting.first_attempt.map(there)).collect::<Vec<_>>(), Type::INT8_ARRAY),
-        (&given.iter().map(|waiting| there(waiting.next_attempt)).collect::<Vec<_>>(), Type::INT8_ARRAY),
-        (&text(|waiting| waiting.last_error.as_deref()), Type::TEXT_ARRAY),
-        (&text(|waiting| waiting.rally_ref.as_deref()), Type::TEXT_ARRAY),
-        (&given.iter().map(|waiting| waiting.existed).collect::<Vec<_>>(), Type::BOOL_ARRAY),
-        (&given.iter().map(settles).collect::<Vec<_>>(), Type::INT8_ARRAY),
-        (&text(|waiting| Some(&waiting.made)), Type::TEXT_ARRAY),
-    ];
-    tx.execute(PUT_CHANGESETS, &parameters).map(drop)
-}
-
-fn put_receipts(tx: &Connection, destination: i64, receipts: &[Receipt], clock: Clock) -> Result<(), LedgerError> {
-    if receipts.is_empty() {
-        return Ok(());
-    }
-    let parameters: [Parameter; 5] = [
-        (&destination, Type::INT8),
-        (&receipts.iter().map(|receipt| receipt.revision.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-        (&receipts.iter().map(|receipt| receipt.outcome.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-        (&receipts.iter().map(|receipt| receipt.rally_ref.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-        (&receipts.iter().map(|receipt| clock.there(receipt.at)).collect::<Vec<_>>(), Type::INT8_ARRAY),
-    ];
-    tx.execute(PUT_RECEIPTS, &parameters).map(drop)
-}
-
-fn put_states(tx: &Connection, destination: i64, states: &[WaitingState], clock: Clock) -> Result<(), LedgerError> {
-    if states.is_empty() {
-        return Ok(());
-    }
-    let there = |time: Time| clock.there(time);
-    let parameters: [Parameter; 7] = [
-        (&destination, Type::INT8),
-        (&states.iter().map(|state| state.revision.as_str()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-        (&states.iter().map(|state| without_nul(&state.json)).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-        (&states.iter().map(|state| i64::from(state.attempts)).collect::<Vec<_>>(), Type::INT8_ARRAY),
-        (&states.iter().map(|state| state.first_attempt.map(there)).collect::<Vec<_>>(), Type::INT8_ARRAY),
-        (&states.iter().map(|state| there(state.next_attempt)).collect::<Vec<_>>(), Type::INT8_ARRAY),
-        (&states.iter().map(|state| state.is_done).collect::<Vec<_>>(), Type::BOOL_ARRAY),
-    ];
-    tx.execute(PUT_STATES, &parameters).map(drop)
+    let rows: Vec<T> = rows.iter().map(there).collect();
+    tx.execute(sql, &[(&destination, Type::INT8), (&to_json(&rows), Type::TEXT)]).map(drop)
 }

@@ -20,6 +20,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
@@ -230,6 +231,11 @@ fn block(tx: &Connection, span: Duration, unless: &str) -> Result<(), LedgerErro
 
 fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Returns rows as the database takes them, in one parameter. Their text must hold no NUL.
+fn to_json(rows: &impl Serialize) -> String {
+    serde_json::to_string(rows).expect("plain data becomes JSON")
 }
 
 /// PostgreSQL's text holds no NUL.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
@@ -9,7 +10,7 @@ use super::Held;
 use crate::changeset::Changeset;
 use crate::queue::delivery::{column_of, parse_made, writes_of};
 use crate::queue::ledger::connection::Parameter;
-use crate::queue::ledger::{LedgerError, without_nul};
+use crate::queue::ledger::{LedgerError, to_json, without_nul};
 use crate::queue::{Attempts, Entry, Error, Outcome, Pause, StateEntry, WorkQueue};
 use crate::time::Time;
 
@@ -24,19 +25,26 @@ const DUE: &str = "\
     WHERE before <= $4 ORDER BY id";
 
 const SAVE: &str = "\
-    UPDATE changeset SET state = CASE WHEN given.dead THEN 'dead' ELSE 'pending' END, attempts = given.attempts::integer,
+    UPDATE changeset SET state = CASE WHEN given.dead THEN 'dead' ELSE 'pending' END, attempts = given.attempts,
         first_attempt = given.first, next_attempt = given.next, last_error = given.error, rally_ref = given.ref,
         existed = given.existed, settles_at = given.settles, made = given.made
-    FROM unnest($2::bigint[], $3::bool[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::bool[],
-                $10::bigint[], $11::text[]) AS given (id, dead, attempts, first, next, error, ref, existed, settles, made)
+    FROM json_to_recordset($2::json) AS given (
+        id bigint, dead bool, attempts integer, first bigint, next bigint, error text, ref text, existed bool,
+        settles bigint, made text)
     WHERE changeset.id = given.id AND destination = $1 AND state IN ('pending', 'dead')";
 
 const FINISH: &str = "\
-    WITH given AS (SELECT * FROM unnest($2::bigint[], $3::text[], $4::text[]) AS given (id, outcome, ref)),
+    WITH given AS (SELECT * FROM json_to_recordset($2::json) AS given (id bigint, outcome text, ref text)),
          gone AS (DELETE FROM facts USING given WHERE changeset = given.id)
-    UPDATE changeset SET state = given.outcome, rally_ref = given.ref, done_at = $5, attempts = 0, first_attempt = NULL,
-        last_error = NULL, settles_at = NULL, made = NULL, check_at = CASE WHEN check_at IS NULL THEN NULL ELSE $6 END
+    UPDATE changeset SET state = given.outcome, rally_ref = given.ref, done_at = $3, attempts = 0, first_attempt = NULL,
+        last_error = NULL, settles_at = NULL, made = NULL, check_at = CASE WHEN check_at IS NULL THEN NULL ELSE $4 END
     FROM given WHERE changeset.id = given.id AND destination = $1";
+
+const SAVE_STATES: &str = "\
+    UPDATE state_request SET done = given.done, json = CASE WHEN given.done THEN '' ELSE json END,
+        attempts = given.attempts, first_attempt = given.first, next_attempt = given.next
+    FROM json_to_recordset($2::json) AS given (id bigint, done bool, attempts integer, first bigint, next bigint)
+    WHERE state_request.id = given.id AND destination = $1";
 
 impl WorkQueue for Held<'_> {
     fn due(&self, now: Time, limit: usize, max_bytes: usize) -> Result<Vec<Entry>, Error> {
@@ -74,34 +82,16 @@ impl WorkQueue for Held<'_> {
         // Rows are locked in one order: transactions of forwarders do the same.
         let entries: Vec<&Entry> =
             entries.iter().map(|entry| (entry.id, *entry)).collect::<BTreeMap<_, _>>().into_values().collect();
-        let all = |entry: &&Entry| (entry.attempts.clone(), entry.writes);
-        let attempts: Vec<(Attempts, _)> = entries.iter().map(all).collect();
-        let made = |entry: &&Entry| serde_json::to_string(&entry.made).expect("numbers become JSON");
-        let parameters: [Parameter; 11] = [
-            (&self.id, Type::INT8),
-            (&entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), Type::INT8_ARRAY),
-            (&attempts.iter().map(|(attempts, _)| attempts.is_over).collect::<Vec<_>>(), Type::BOOL_ARRAY),
-            (&attempts.iter().map(|(attempts, _)| i64::from(attempts.failed)).collect::<Vec<_>>(), Type::INT8_ARRAY),
-            (
-                &attempts.iter().map(|(attempts, _)| attempts.first.map(Time::millis)).collect::<Vec<_>>(),
-                Type::INT8_ARRAY,
-            ),
-            (&attempts.iter().map(|(attempts, _)| attempts.next.millis()).collect::<Vec<_>>(), Type::INT8_ARRAY),
-            (
-                &attempts
-                    .iter()
-                    .map(|(attempts, _)| attempts.last_error.as_deref().map(without_nul))
-                    .collect::<Vec<_>>(),
-                Type::TEXT_ARRAY,
-            ),
-            (&entries.iter().map(|entry| entry.rally_ref.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-            (&entries.iter().map(|entry| entry.existed).collect::<Vec<_>>(), Type::BOOL_ARRAY),
-            (
-                &attempts.iter().map(|(_, writes)| column_of(*writes).map(Time::millis)).collect::<Vec<_>>(),
-                Type::INT8_ARRAY,
-            ),
-            (&entries.iter().map(made).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-        ];
+        let row = |entry: &&Entry| {
+            let Attempts { failed, first, next, last_error, is_over } = &entry.attempts;
+            json!({
+                "id": entry.id, "dead": is_over, "attempts": failed, "first": first, "next": next,
+                "error": last_error.as_deref().map(without_nul), "ref": entry.rally_ref, "existed": entry.existed,
+                "settles": column_of(entry.writes), "made": entry.made,
+            })
+        };
+        let rows: Vec<Value> = entries.iter().map(row).collect();
+        let parameters: [Parameter; 2] = [(&self.id, Type::INT8), (&to_json(&rows), Type::TEXT)];
         Ok(self.note(|tx| match tx.execute(SAVE, &parameters)? {
             // Without its note nothing may be sent.
             changed if changed < entries.len() as u64 => Err(LedgerError::Changed(self.destination.repository.clone())),
@@ -121,11 +111,11 @@ impl WorkQueue for Held<'_> {
         if done.is_empty() {
             return Ok(());
         }
-        let parameters: [Parameter; 6] = [
+        let outcome = |entry: &Entry, name| json!({"id": entry.id, "outcome": name, "ref": entry.rally_ref});
+        let rows: Vec<Value> = done.iter().map(|(entry, is)| outcome(entry, is.name())).collect();
+        let parameters: [Parameter; 4] = [
             (&self.id, Type::INT8),
-            (&done.iter().map(|(entry, _)| entry.id).collect::<Vec<_>>(), Type::INT8_ARRAY),
-            (&done.iter().map(|(_, outcome)| outcome.name()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
-            (&done.iter().map(|(entry, _)| entry.rally_ref.as_deref()).collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&to_json(&rows), Type::TEXT),
             (&now.millis(), Type::INT8),
             (&(now + self.settled_by).millis(), Type::INT8),
         ];
@@ -133,26 +123,13 @@ impl WorkQueue for Held<'_> {
     }
 
     fn save_state_requests(&mut self, entries: &[StateEntry]) -> Result<(), Error> {
-        let columns = |entry: &StateEntry| entry.attempts.clone();
-        let attempts: Vec<Attempts> = entries.iter().map(columns).collect();
-        let parameters: [Parameter; 6] = [
-            (&self.id, Type::INT8),
-            (&entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), Type::INT8_ARRAY),
-            (&attempts.iter().map(|attempts| attempts.is_over).collect::<Vec<_>>(), Type::BOOL_ARRAY),
-            (&attempts.iter().map(|attempts| i64::from(attempts.failed)).collect::<Vec<_>>(), Type::INT8_ARRAY),
-            (&attempts.iter().map(|attempts| attempts.first.map(Time::millis)).collect::<Vec<_>>(), Type::INT8_ARRAY),
-            (&attempts.iter().map(|attempts| attempts.next.millis()).collect::<Vec<_>>(), Type::INT8_ARRAY),
-        ];
-        Ok(self.note(|tx| {
-            tx.execute(
-                "UPDATE state_request SET done = given.done, json = CASE WHEN given.done THEN '' ELSE json END, \
-                 attempts = given.attempts::integer, first_attempt = given.first, next_attempt = given.next \
-                 FROM unnest($2::bigint[], $3::bool[], $4::bigint[], $5::bigint[], $6::bigint[]) \
-                 AS given (id, done, attempts, first, next) WHERE state_request.id = given.id AND destination = $1",
-                &parameters,
-            )
-            .map(drop)
-        })?)
+        let row = |StateEntry { id, attempts, .. }: &StateEntry| {
+            let Attempts { failed, first, next, is_over, .. } = attempts;
+            json!({"id": id, "done": is_over, "attempts": failed, "first": first, "next": next})
+        };
+        let rows: Vec<Value> = entries.iter().map(row).collect();
+        let parameters: [Parameter; 2] = [(&self.id, Type::INT8), (&to_json(&rows), Type::TEXT)];
+        Ok(self.note(|tx| tx.execute(SAVE_STATES, &parameters).map(drop))?)
     }
 
     fn give_up(&mut self, waiting_since_before: Time, reason: &str) -> Result<Vec<String>, Error> {
@@ -212,16 +189,15 @@ impl WorkQueue for Held<'_> {
             .filter(|(key, _)| key.len() <= LONGEST_KEY)
             .map(|(key, value)| (without_nul(key), without_nul(value)))
             .collect();
-        let parameters: [Parameter; 5] = [
+        let parameters: [Parameter; 4] = [
             (&self.id, Type::INT8),
             (&kind, Type::TEXT),
-            (&to_keep.keys().collect::<Vec<_>>(), Type::TEXT_ARRAY),
-            (&to_keep.values().collect::<Vec<_>>(), Type::TEXT_ARRAY),
+            (&to_json(&to_keep), Type::TEXT),
             (&now.millis(), Type::INT8),
         ];
         self.note(|tx| {
             tx.execute(
-                "INSERT INTO cache SELECT $1, $2, key, value, $5 FROM unnest($3::text[], $4::text[]) AS given (key, value) \
+                "INSERT INTO cache SELECT $1, $2, key, value, $4 FROM json_each_text($3::json) \
                  ON CONFLICT (destination, kind, key) DO UPDATE SET value = excluded.value, at = excluded.at",
                 &parameters,
             )
