@@ -6,6 +6,11 @@ use crate::config::StoreAccess;
 use crate::queue::{Destination, LedgerError, Session};
 use crate::worker::destination;
 
+/// Names of commits are at least this long and may be abbreviated; numbers are not.
+const LONG_REVISION: usize = 40;
+/// To how many characters they may be abbreviated.
+pub(super) const SHORTEST_REVISION: usize = 4;
+
 pub(super) struct Letters<'s> {
     site: &'s Site,
     ledger: Option<(StoreAccess, Destination)>,
@@ -26,13 +31,16 @@ impl<'s> Letters<'s> {
 
     /// Returns the revisions that a text stands for: a whole revision, or the beginning of a long one.
     pub(super) fn named(&self, text: &str) -> Result<Vec<String>, Error> {
-        let mut found = self.site.with_queue(|queue| Ok(queue.dead_letters_named(text)?))?;
-        found.extend(self.in_ledger(|session, destination| session.dead_letters_named(destination, text))?);
-        found.dedup();
-        if found.iter().any(|revision| revision == text) {
-            found = vec![text.to_owned()];
+        let mut all = self.all()?;
+        if all.iter().any(|revision| revision == text) {
+            return Ok(vec![text.to_owned()]);
         }
-        Ok(found)
+        let beginning = text.to_ascii_lowercase();
+        let is_long_enough = |revision: &str| revision.len() >= LONG_REVISION && text.len() >= SHORTEST_REVISION;
+        all.retain(|revision| is_long_enough(revision) && revision.starts_with(&beginning));
+        all.sort();
+        all.dedup();
+        Ok(all)
     }
 
     /// Tells whether a commit is in the repository's own queue, to be posted.

@@ -1,12 +1,11 @@
 //! `rally-hook retry`: tries dead letters again.
 
 use super::deliver::{deliver_and_look, summarise, tell_pause};
-use super::letters::Letters;
+use super::letters::{Letters, SHORTEST_REVISION};
 use super::many::{Which, each};
 use super::{Ended, Error, Site};
 use crate::cli::{Place, Retry};
 use crate::messages::tell;
-use crate::queue::SHORTEST_REVISION;
 use crate::text::plural;
 use crate::worker::Mode;
 

@@ -31,13 +31,6 @@ pub(super) const REQUESTS: &str = "requests";
 /// What is due at the time `:now`. What waits beyond `:latest` was put off by a clock that has been set back since.
 const DUE: &str = "(next_attempt <= :now OR next_attempt > :latest)";
 
-/// To how many characters the name of a commit may be abbreviated.
-pub(crate) const SHORTEST_REVISION: usize = 4;
-
-/// Which dead letters a text stands for. Names of commits are long and may be abbreviated; numbers are not.
-const NAMED: &str = "dead = 1 AND (revision = :text OR length(revision) >= 40 AND length(:text) >= :shortest \
-                     AND substr(revision, 1, length(:text)) = lower(:text))";
-
 impl WorkQueue for Queue {
     fn due(&self, now: Time, limit: usize, max_bytes: usize) -> Result<Vec<Entry>, Error> {
         self.read(|db| {
@@ -185,24 +178,6 @@ impl Queue {
         );
         let due = named_params! {":now": now, ":latest": now + LONGEST_WAIT};
         self.read(|db| db.prepare_cached(&first)?.query_row(due, |row| row.get(0)))
-    }
-
-    /// Returns the revisions of the dead letters that a text stands for: a whole revision, or the beginning of a long one.
-    pub(crate) fn dead_letters_named(&self, text: &str) -> Result<Vec<String>, Error> {
-        let exact_first =
-            format!("SELECT revision FROM changeset WHERE {NAMED} ORDER BY revision <> :text, id LIMIT 2");
-        let mut found: Vec<String> = self.read(|db| {
-            let mut statement = db.prepare(&exact_first)?;
-            let rows = statement
-                .query_map(named_params! {":text": text, ":shortest": SHORTEST_REVISION as i64}, |row| {
-                    row.get("revision")
-                })?;
-            rows.collect()
-        })?;
-        if found.first().is_some_and(|revision| revision == text) {
-            found.truncate(1);
-        }
-        Ok(found)
     }
 
     /// Returns the revisions of all dead letters.

@@ -38,7 +38,6 @@ use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 pub(crate) use claim::{AtWork, Claim, Claimed, LOOK};
-pub(crate) use delivery::SHORTEST_REVISION;
 pub(crate) use dir::{Sharing, StateDir};
 pub(crate) use entry::{Attempts, Entry, Outcome, Pause, StateEntry, Writes};
 pub(crate) use home::{Home, Pin};

@@ -4,20 +4,8 @@ use tokio_postgres::types::Type;
 
 use super::connection::{Connection, Parameter};
 use super::{Destination, LedgerError, Session};
-use crate::queue::SHORTEST_REVISION;
 
 impl Session {
-    /// Returns the revisions of the dead letters that a text stands for: a whole revision, or the beginning of a long one.
-    pub(crate) fn dead_letters_named(&self, destination: &Destination, text: &str) -> Result<Vec<String>, LedgerError> {
-        let found = self.revisions(
-            destination,
-            "state = 'dead' AND (revision = $2 OR length(revision) >= 40 AND length($2) >= $3 AND starts_with(revision, lower($2))) \
-             ORDER BY revision <> $2, id LIMIT 2",
-            &[(&text, Type::TEXT), (&(SHORTEST_REVISION as i32), Type::INT4)],
-        )?;
-        Ok(if found.first().is_some_and(|revision| revision == text) { vec![text.to_owned()] } else { found })
-    }
-
     /// Returns the revisions of all dead letters.
     pub(crate) fn dead_letters(&self, destination: &Destination) -> Result<Vec<String>, LedgerError> {
         self.revisions(destination, "state = 'dead' ORDER BY id", &[])
