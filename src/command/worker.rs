@@ -381,7 +381,7 @@ impl Watcher<'_> {
                 humantime::format_duration(self.lanes.every)
             ));
         }
-        let waiting = state.claim_until(Claim::Waiting, Deadline::after(LOOK)).ok().flatten();
+        let waiting = state.claim(Claim::Waiting, Some(Deadline::after(LOOK))).ok().flatten();
         Some(Watched { state, waiting, refs: None, queue: 0, caught_up: None })
     }
 }

@@ -75,8 +75,13 @@ impl StateDir {
         }
     }
 
-    /// Waits until the claim can be made or the deadline has passed.
-    pub(crate) fn claim_until(&self, claim: Claim, deadline: Deadline) -> Result<Option<Claimed>, Error> {
+    /// Waits until the claim can be made or the deadline has passed; without one, for as long as it takes.
+    pub(crate) fn claim(&self, claim: Claim, deadline: Option<Deadline>) -> Result<Option<Claimed>, Error> {
+        let Some(deadline) = deadline else {
+            let file = self.lock_file(claim.file_name())?;
+            file.lock().map_err(|source| self.lock_error(claim, source))?;
+            return Ok(Some(Claimed(file)));
+        };
         loop {
             let claimed = self.try_claim(claim)?;
             if claimed.is_some() || deadline.has_passed() {
@@ -101,15 +106,8 @@ impl StateDir {
 }
 
 impl Queue {
-    /// Waits until the claim can be made.
-    pub(crate) fn claim(&self, claim: Claim) -> Result<Claimed, Error> {
-        let file = self.dir.lock_file(claim.file_name())?;
-        file.lock().map_err(|source| self.dir.lock_error(claim, source))?;
-        Ok(Claimed(file))
-    }
-
-    /// Waits until the claim can be made or the deadline has passed.
-    pub(crate) fn claim_until(&self, claim: Claim, deadline: Deadline) -> Result<Option<Claimed>, Error> {
-        self.dir.claim_until(claim, deadline)
+    /// Does what [`StateDir::claim`] does.
+    pub(crate) fn claim(&self, claim: Claim, deadline: Option<Deadline>) -> Result<Option<Claimed>, Error> {
+        self.dir.claim(claim, deadline)
     }
 }

@@ -16,7 +16,7 @@ use crate::changeset::{Changeset, Policy};
 use crate::clock::{self, Deadline};
 use crate::commit::{Commit, Tip};
 use crate::config::{Config, Level};
-use crate::queue::{self, Claim, Claimed, Queue, Settled, Walked};
+use crate::queue::{self, Claim, Queue, Settled, Walked};
 use crate::refs::Watched;
 use crate::text::{plural, with_causes};
 use crate::vcs::{self, Items, NewCommits, Refs, Repository, Updates};
@@ -117,7 +117,9 @@ impl<'r> Recorder<'r> {
     /// Records what is new on the refs that were pushed, or on all. With a deadline, stops there and leaves the rest to
     /// the next call.
     pub(crate) fn record(&mut self, refs: Refs, deadline: Option<Deadline>) -> Result<Recorded, Error> {
-        let Some(_claim) = self.claim(deadline)? else { return Ok(Unfinished::Busy.recorded()) };
+        let Some(_claim) = self.queue.claim(Claim::Recording, deadline)? else {
+            return Ok(Unfinished::Busy.recorded());
+        };
         let (updates, pushes) = self.updates(refs)?;
         if !self.queue.is_initialised()? {
             if self.rules.has_ledger && !self.queue.has_own_history()? {
@@ -151,7 +153,7 @@ impl<'r> Recorder<'r> {
     /// Marks what the repository holds as seen: only a backfill posts it. Pushes that wait in the queue, from a hook
     /// that ran before, are left to be recorded.
     pub(crate) fn mark_all_seen(&mut self) -> Result<(), Error> {
-        let _claim = self.claim(None)?;
+        let _claim = self.queue.claim(Claim::Recording, None)?;
         let (waiting, _) = self.updates(Refs::Pushed)?;
         let before = waiting.tips_before(&|_| true)?;
         Ok(self.queue.add_seen_tips(Walked::Commits, &before, EVERYTHING)?)
@@ -176,13 +178,6 @@ impl<'r> Recorder<'r> {
         }
         let is_watched = |name: &str| self.rules.watched.includes(name);
         Ok(self.queue.with_seen_tips(Walked::Commits, |seen| self.repository.behind(&is_watched, seen))??)
-    }
-
-    fn claim(&self, deadline: Option<Deadline>) -> Result<Option<Claimed>, queue::Error> {
-        match deadline {
-            Some(deadline) => self.queue.claim_until(Claim::Recording, deadline),
-            None => self.queue.claim(Claim::Recording).map(Some),
-        }
     }
 
     /// Returns the refs to look at, and the pushes that they come from.

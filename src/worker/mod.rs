@@ -156,12 +156,12 @@ impl<'w> Worker<'w> {
     pub(crate) fn run(&mut self, mode: Mode, mut waiting: Option<Claimed>, report: &mut Report) -> Result<(), Error> {
         let mut pace = Pace::new(&self.config.rally);
         let _foreground = match mode {
-            Mode::Wait | Mode::UntilClear => self.queue.claim_until(Claim::Foreground, Deadline::after(LOOK))?,
+            Mode::Wait | Mode::UntilClear => self.queue.claim(Claim::Foreground, Some(Deadline::after(LOOK)))?,
             Mode::Once | Mode::Background | Mode::Turn => None,
         };
         loop {
             if mode == Mode::Background && waiting.is_none() {
-                waiting = self.queue.claim_until(Claim::Waiting, Deadline::after(LOOK))?;
+                waiting = self.queue.claim(Claim::Waiting, Some(Deadline::after(LOOK)))?;
                 if waiting.is_none() {
                     report.busy = true;
                     return Ok(());
@@ -220,13 +220,11 @@ impl<'w> Worker<'w> {
 
     /// Records and delivers what there is. Returns when to go on, if this mode does and anything waits.
     fn round(&mut self, mode: Mode, pace: &mut Pace, report: &mut Report) -> Result<Option<Time>, Error> {
-        let claim = match mode {
-            Mode::Once | Mode::UntilClear | Mode::Turn => {
-                self.queue.claim_until(Claim::Delivery, Deadline::after(LOOK))?
-            }
-            Mode::Wait | Mode::Background => Some(self.queue.claim(Claim::Delivery)?),
+        let deadline = match mode {
+            Mode::Once | Mode::UntilClear | Mode::Turn => Some(Deadline::after(LOOK)),
+            Mode::Wait | Mode::Background => None,
         };
-        let Some(claim) = claim else {
+        let Some(claim) = self.queue.claim(Claim::Delivery, deadline)? else {
             report.busy = true;
             return Ok(None);
         };
