@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Error, Site};
 use crate::clock::now;
 use crate::config::Level;
-use crate::queue::Poll;
+use crate::queue::{Poll, SERVER};
 use crate::record::Recorded;
 use crate::text::with_causes;
 use crate::time::Time;
@@ -50,7 +50,7 @@ impl Site {
         if Kind::of(&self.repo_dir) != Kind::Tfvc {
             return Ok(None);
         }
-        let poll = self.with_queue(|queue| Ok(queue.poll()?))?;
+        let poll = self.with_queue(|queue| Ok(queue.last_attempt(SERVER)?))?;
         Ok(Some(Polls { poll, every: self.config.tfvc.every }))
     }
 
@@ -70,7 +70,7 @@ impl Site {
         let Some(before) = self.polls()? else { return work() };
         let done = work();
         let error = done.as_ref().err().map(|error| with_causes(error));
-        self.with_queue(|queue| Ok(queue.note_poll(now(), error.as_deref())?))?;
+        self.with_queue(|queue| Ok(queue.note_attempt(SERVER, now(), error.as_deref())?))?;
         match &error {
             Some(error) if before.poll.error.as_ref() != Some(error) => {
                 self.log_error("poll", &format!("the poll of the server failed: {error}"));

@@ -1,7 +1,7 @@
 //! What `rally-hook status` tells of a repository's part in the ledger, if it is forwarded to one.
 
 use super::{Site, from_now};
-use crate::queue::{AtWork, DestinationStatus, LedgerError, Poll, Status};
+use crate::queue::{AtWork, DestinationStatus, LEDGER, LedgerError, Poll, Status};
 use crate::text::{plural, printable, with_causes};
 use crate::time::Time;
 use crate::worker::destination;
@@ -18,7 +18,7 @@ impl Ledger {
     /// Asks the ledger what it has of a repository, if there is one.
     pub(super) fn of(site: &Site, here: &Status) -> Option<Self> {
         let access = site.config.queue.store_access().transpose()?;
-        let contact = site.with_queue(|queue| Ok(queue.ledger_contact()?)).unwrap_or_default();
+        let contact = site.with_queue(|queue| Ok(queue.last_attempt(LEDGER)?)).unwrap_or_default();
         let part = access.map_err(|error| with_causes(&error)).and_then(|access| {
             let only = destination(&site.config);
             let fleet = site.ledgers.with(&access, |session| session.fleet(Some(&only)));

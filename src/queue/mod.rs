@@ -47,7 +47,7 @@ pub(crate) use ledger::{
     OriginStatus, Session, Taken, WorkerStatus,
 };
 pub(crate) use place::{MARKER, Trace};
-pub(crate) use poll::Poll;
+pub(crate) use poll::{LEDGER, Poll, SERVER};
 pub(crate) use recording::{Renewed, Settled};
 pub(crate) use seen::Walked;
 pub(crate) use status::{DeadLetter, Status};

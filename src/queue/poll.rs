@@ -4,6 +4,11 @@
 use super::{Error, Queue, meta, set_meta};
 use crate::time::Time;
 
+/// The server of a repository without hooks.
+pub(crate) const SERVER: &str = "poll";
+/// The ledger, to which something is forwarded.
+pub(crate) const LEDGER: &str = "ledger";
+
 /// The last attempts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Poll {
@@ -14,24 +19,8 @@ pub(crate) struct Poll {
 }
 
 impl Queue {
-    pub(crate) fn poll(&self) -> Result<Poll, Error> {
-        self.last_of("poll")
-    }
-
-    pub(crate) fn note_poll(&mut self, at: Time, error: Option<&str>) -> Result<(), Error> {
-        self.note_attempt("poll", at, error)
-    }
-
-    /// Returns when something was last forwarded to the ledger.
-    pub(crate) fn ledger_contact(&self) -> Result<Poll, Error> {
-        self.last_of("ledger")
-    }
-
-    pub(crate) fn note_ledger_contact(&mut self, at: Time, error: Option<&str>) -> Result<(), Error> {
-        self.note_attempt("ledger", at, error)
-    }
-
-    fn last_of(&self, service: &str) -> Result<Poll, Error> {
+    /// Returns what was noted of the attempts to use a service.
+    pub(crate) fn last_attempt(&self, service: &str) -> Result<Poll, Error> {
         self.read(|db| {
             let time = |what| Ok::<_, rusqlite::Error>(meta(db, &format!("{service} {what}"))?.map(Time::from_millis));
             let error = meta::<String>(db, &format!("{service} error"))?.filter(|error| !error.is_empty());
@@ -39,7 +28,7 @@ impl Queue {
         })
     }
 
-    fn note_attempt(&mut self, service: &str, at: Time, error: Option<&str>) -> Result<(), Error> {
+    pub(crate) fn note_attempt(&mut self, service: &str, at: Time, error: Option<&str>) -> Result<(), Error> {
         let millis = at.millis().to_string();
         self.write(|tx| {
             set_meta(tx, &format!("{service} tried"), &millis)?;

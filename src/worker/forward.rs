@@ -9,7 +9,7 @@ use super::ledgers::{Ledgers, destination};
 use crate::clock::now;
 use crate::config::{Config, StoreAccess};
 use crate::deliver::{Event, Observer};
-use crate::queue::{self, Origin, Queue, Session, Taken, WorkQueue};
+use crate::queue::{self, LEDGER, Origin, Queue, Session, Taken, WorkQueue};
 use crate::record::EVERYTHING;
 use crate::text::with_causes;
 use crate::vcs::Repository;
@@ -41,13 +41,13 @@ impl Forwarder<'_> {
         }
         let forwarded = self.ledgers.with(self.access, |session| self.send(session, queue, &from, observe));
         let error = forwarded.as_ref().err().map(|error| with_causes(error));
-        let known = queue.ledger_contact()?.error;
+        let known = queue.last_attempt(LEDGER)?.error;
         if let Some(error) = error.as_ref().filter(|error| Some(*error) != known.as_ref()) {
             observe(&Event::LedgerAway { error });
         }
         // A worker gives each queue that has changed a turn: a note in every turn would bring the next one.
         if waits || error != known {
-            queue.note_ledger_contact(now(), error.as_deref())?;
+            queue.note_attempt(LEDGER, now(), error.as_deref())?;
         }
         forwarded?;
         // It is of the time before there was a ledger.
