@@ -14,7 +14,7 @@ mod states;
 
 use crate::backoff::random;
 use crate::config::{self, BatchMode, Config};
-use crate::queue::{self, WorkQueue};
+use crate::queue::{self, REQUESTS, WorkQueue};
 use crate::rally::{self, Fleet, Portion, Rally};
 use crate::time::Time;
 use crate::wsapi;
@@ -73,7 +73,7 @@ impl<'d> Delivery<'d> {
                 true => states::run(self, rally.insert(connected), requests),
             });
             if let Some(rally) = &rally {
-                self.queue.count_requests(rally.client.permits().count_taken())?;
+                self.queue.count(REQUESTS, rally.client.permits().count_taken())?;
             }
             match done {
                 Ok(()) => {
@@ -103,7 +103,7 @@ impl<'d> Delivery<'d> {
                 Some(repository) => rally.doubles(&repository, &revisions)?,
                 None => Default::default(),
             };
-            self.queue.count_requests(rally.client.permits().count_taken())?;
+            self.queue.count(REQUESTS, rally.client.permits().count_taken())?;
             Ok(found)
         });
         match looked {

@@ -18,7 +18,7 @@ use super::{Delivery, Event};
 use crate::artifact::FormattedId;
 use crate::backoff::random;
 use crate::changeset::Changeset;
-use crate::queue::{Attempts, Entry, Outcome, Writes};
+use crate::queue::{Attempts, Entry, Outcome, UNKNOWN_AUTHORS, Writes};
 use crate::rally::{Artifact, Author, Error, Rally, posted_path};
 use crate::time::Time;
 use crate::wsapi::{self, Verdict};
@@ -231,7 +231,7 @@ impl Pass<'_, '_> {
         }
         self.save(&touched)?;
         if unknown_authors > 0 {
-            self.delivery.queue.count_unknown_authors(unknown_authors)?;
+            self.delivery.queue.count(UNKNOWN_AUTHORS, unknown_authors)?;
         }
         Ok(())
     }

@@ -22,12 +22,6 @@ const MAX_COVERED_TIPS: i64 = 10_000;
 /// tells of it was pruned changes nothing a second time.
 const MAX_SETTLED_REQUESTS: i64 = 10_000;
 
-/// The counter of changesets without an author.
-pub(super) const UNKNOWN_AUTHORS: &str = "unknown_authors";
-
-/// The counter of requests to Rally.
-pub(super) const REQUESTS: &str = "requests";
-
 /// What is due at the time `:now`. What waits beyond `:latest` was put off by a clock that has been set back since.
 const DUE: &str = "(next_attempt <= :now OR next_attempt > :latest)";
 
@@ -85,12 +79,8 @@ impl WorkQueue for Queue {
         })
     }
 
-    fn count_unknown_authors(&mut self, by: i64) -> Result<(), Error> {
-        self.write(|tx| count(tx, UNKNOWN_AUTHORS, by))
-    }
-
-    fn count_requests(&mut self, by: i64) -> Result<(), Error> {
-        self.write(|tx| count(tx, REQUESTS, by))
+    fn count(&mut self, counter: &'static str, by: i64) -> Result<(), Error> {
+        self.write(|tx| count(tx, counter, by))
     }
 
     fn finish(&mut self, done: &[(&Entry, Outcome)], destination: &str, now: Time) -> Result<(), Error> {
@@ -162,10 +152,8 @@ impl WorkQueue for Queue {
         })
     }
 
-    fn forget(&mut self, kind: &str, key: Option<&str>) -> Result<(), Error> {
-        self.write(|tx| {
-            tx.execute("DELETE FROM cache WHERE kind = ?1 AND key = coalesce(?2, key)", [Some(kind), key]).map(drop)
-        })
+    fn forget(&mut self, kind: &str, key: &str) -> Result<(), Error> {
+        self.write(|tx| tx.execute("DELETE FROM cache WHERE kind = ?1 AND key = ?2", [kind, key]).map(drop))
     }
 }
 

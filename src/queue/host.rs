@@ -164,14 +164,10 @@ impl Host {
         })
     }
 
-    /// Forgets one answer, or with no key all of that kind.
-    pub(crate) fn forget(&self, source: &str, kind: &str, key: Option<&str>) -> Option<()> {
+    /// Forgets an answer.
+    pub(crate) fn forget(&self, source: &str, kind: &str, key: &str) -> Option<()> {
         self.write(|tx| {
-            tx.execute(
-                "DELETE FROM answer WHERE source = ?1 AND kind = ?2 AND key = coalesce(?3, key)",
-                params![source, kind, key],
-            )
-            .map(drop)
+            tx.execute("DELETE FROM answer WHERE source = ?1 AND kind = ?2 AND key = ?3", [source, kind, key]).map(drop)
         })
     }
 
@@ -352,7 +348,7 @@ mod tests {
         keep(&one, "DE1", NOW);
         assert_eq!(find(&other, "DE1"), Some(Some("/defect/1".to_owned())));
         assert_eq!(other.answer("another", "artifact", "DE1", NOW - KEPT), Some(None));
-        other.forget("source", "artifact", Some("DE1"));
+        other.forget("source", "artifact", "DE1");
         assert_eq!(find(&one, "DE1"), Some(None));
     }
 

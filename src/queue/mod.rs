@@ -52,7 +52,7 @@ pub(crate) use recording::{Renewed, Settled};
 pub(crate) use seen::Walked;
 pub(crate) use status::{DeadLetter, Status};
 pub(crate) use store::{Notice, Store};
-pub(crate) use work::WorkQueue;
+pub(crate) use work::{REQUESTS, UNKNOWN_AUTHORS, WorkQueue};
 
 use crate::files;
 use crate::time::{CommitTime, Time};

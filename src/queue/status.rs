@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::delivery::{REQUESTS, UNKNOWN_AUTHORS};
+use super::work::{REQUESTS, UNKNOWN_AUTHORS};
 use super::{Error, Outcome, Pause, Queue, WorkQueue, meta};
 use crate::time::Time;
 

@@ -3,6 +3,11 @@
 use super::{Entry, Error, Outcome, Pause, StateEntry};
 use crate::time::Time;
 
+/// The counter of changesets that were created without an author, because Rally knows none of the users it could be.
+pub(crate) const UNKNOWN_AUTHORS: &str = "unknown_authors";
+/// The counter of requests that were sent.
+pub(crate) const REQUESTS: &str = "requests";
+
 /// What is due, and what becomes of it. The queue of a repository is one, and what a worker holds of the ledger another.
 ///
 /// # Errors
@@ -19,11 +24,8 @@ pub(crate) trait WorkQueue {
     /// outcome unknown if a crash follows; afterwards, the outcome.
     fn save(&mut self, entries: &[&Entry]) -> Result<(), Error>;
 
-    /// Counts changesets that were created without an author, because Rally knows none of the users it could be.
-    fn count_unknown_authors(&mut self, by: i64) -> Result<(), Error>;
-
-    /// Counts requests that were sent.
-    fn count_requests(&mut self, by: i64) -> Result<(), Error>;
+    /// Moves one of the counters of this module.
+    fn count(&mut self, counter: &'static str, by: i64) -> Result<(), Error>;
 
     /// Moves what is done to the receipts.
     fn finish(&mut self, done: &[(&Entry, Outcome)], destination: &str, now: Time) -> Result<(), Error>;
@@ -46,6 +48,6 @@ pub(crate) trait WorkQueue {
     /// Remembers answers, each with its key.
     fn remember(&mut self, kind: &str, answers: &[(String, String)], now: Time) -> Result<(), Error>;
 
-    /// Forgets one answer, or with no key all of that kind.
-    fn forget(&mut self, kind: &str, key: Option<&str>) -> Result<(), Error>;
+    /// Forgets an answer.
+    fn forget(&mut self, kind: &str, key: &str) -> Result<(), Error>;
 }

@@ -61,8 +61,8 @@ impl Answers {
         }
     }
 
-    /// Forgets one answer, or with no key all of that kind, wherever they are remembered.
-    pub(super) fn forget(&self, queue: &mut dyn WorkQueue, kind: &str, key: Option<&str>) -> Result<(), queue::Error> {
+    /// Forgets an answer, wherever it is remembered.
+    pub(super) fn forget(&self, queue: &mut dyn WorkQueue, kind: &str, key: &str) -> Result<(), queue::Error> {
         self.host.as_ref().and_then(|host| host.forget(&self.source, kind, key));
         queue.forget(kind, key)
     }

@@ -106,7 +106,7 @@ impl<'c> Rally<'c> {
         let scope = format!("{} {name}", config.rally.server);
         let known = know_workspace(&mut client, &answers, queue, &scope, &name, now);
         if known.as_ref().is_err_and(Error::needs_person) {
-            forget_workspace(&answers, queue)?;
+            forget_workspace(&answers, queue, &scope)?;
         }
         let (workspace, types) = known?;
         let links = config.repository.link_templates();
@@ -115,16 +115,16 @@ impl<'c> Rally<'c> {
 
     /// Forgets what is known of the workspace, because that may be what is wrong.
     pub(crate) fn forget_workspace(&self, queue: &mut dyn WorkQueue) -> Result<(), queue::Error> {
-        forget_workspace(&self.answers, queue)
+        forget_workspace(&self.answers, queue, &self.scope)
     }
 
     /// Forgets what may have changed after a write failed because an object was gone.
     pub(crate) fn forget(&self, queue: &mut dyn WorkQueue, commit: &Changeset) -> Result<(), Error> {
         for id in &commit.artifacts {
-            self.answers.forget(queue, "artifact", Some(&self.key(id.as_str())))?;
+            self.answers.forget(queue, "artifact", &self.key(id.as_str()))?;
         }
         for candidate in self.authors.candidates(commit) {
-            self.answers.forget(queue, "user", Some(&self.user_key(&candidate)))?;
+            self.answers.forget(queue, "user", &self.user_key(&candidate))?;
         }
         self.forget_repository(queue)
     }
@@ -232,6 +232,6 @@ fn know_workspace(
     Ok((workspace, types))
 }
 
-fn forget_workspace(answers: &Answers, queue: &mut dyn WorkQueue) -> Result<(), queue::Error> {
-    ["workspace", "types"].iter().try_for_each(|kind| answers.forget(queue, kind, None))
+fn forget_workspace(answers: &Answers, queue: &mut dyn WorkQueue, scope: &str) -> Result<(), queue::Error> {
+    ["workspace", "types"].iter().try_for_each(|kind| answers.forget(queue, kind, scope))
 }

@@ -83,12 +83,12 @@ impl Rally<'_> {
             Ok(created) => {
                 self.answers.tell(REPOSITORY, &key, &created.rally_ref, now());
                 queue.remember(REPOSITORY, &[(key.clone(), created.rally_ref.clone())], now())?;
-                self.answers.forget(queue, UNSETTLED, Some(&key))?;
+                self.answers.forget(queue, UNSETTLED, &key)?;
                 Ok(created.rally_ref)
             }
             Err(error) => {
                 match error.is_without_effect() {
-                    true => self.answers.forget(queue, UNSETTLED, Some(&key))?,
+                    true => self.answers.forget(queue, UNSETTLED, &key)?,
                     false => self.note_unsettled(queue, config.rally.settles_at(&error, 1, now()), now())?,
                 }
                 Err(Error::CreateRepository(error))
@@ -120,7 +120,7 @@ impl Rally<'_> {
     }
 
     pub(super) fn forget_repository(&self, queue: &mut dyn WorkQueue) -> Result<(), Error> {
-        Ok(self.answers.forget(queue, REPOSITORY, Some(&self.repository_key()))?)
+        Ok(self.answers.forget(queue, REPOSITORY, &self.repository_key())?)
     }
 
     fn repository_key(&self) -> String {

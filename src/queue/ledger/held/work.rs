@@ -99,12 +99,9 @@ impl WorkQueue for Held<'_> {
         })?)
     }
 
-    fn count_unknown_authors(&mut self, by: i64) -> Result<(), Error> {
-        self.count("unknown_authors", by)
-    }
-
-    fn count_requests(&mut self, by: i64) -> Result<(), Error> {
-        self.count("requests", by)
+    fn count(&mut self, counter: &'static str, by: i64) -> Result<(), Error> {
+        let sql = format!("UPDATE destination SET {counter} = {counter} + $2 WHERE id = $1");
+        Ok(self.note(|tx| tx.execute(&sql, &[(&self.id, Type::INT8), (&by, Type::INT8)]).map(drop))?)
     }
 
     fn finish(&mut self, done: &[(&Entry, Outcome)], _destination: &str, now: Time) -> Result<(), Error> {
@@ -208,15 +205,11 @@ impl WorkQueue for Held<'_> {
         Ok(())
     }
 
-    fn forget(&mut self, kind: &str, key: Option<&str>) -> Result<(), Error> {
-        self.note(|tx| {
-            tx.execute(
-                "DELETE FROM cache WHERE destination = $1 AND kind = $2 AND key = coalesce($3, key)",
-                &[(&self.id, Type::INT8), (&kind, Type::TEXT), (&key.map(without_nul), Type::TEXT)],
-            )
-            .map(drop)
-        })?;
-        self.cache.retain(|(of_kind, of_key), _| of_kind != kind || key.is_some_and(|key| key != of_key));
+    fn forget(&mut self, kind: &str, key: &str) -> Result<(), Error> {
+        let sql = "DELETE FROM cache WHERE destination = $1 AND kind = $2 AND key = $3";
+        let parameters: [Parameter; 3] = [(&self.id, Type::INT8), (&kind, Type::TEXT), (&without_nul(key), Type::TEXT)];
+        self.note(|tx| tx.execute(sql, &parameters).map(drop))?;
+        self.cache.remove(&(kind.to_owned(), key.to_owned()));
         Ok(())
     }
 }
@@ -267,10 +260,5 @@ impl Held<'_> {
             last_error: row.get("last_error"),
             is_over: false,
         }
-    }
-
-    fn count(&mut self, column: &str, by: i64) -> Result<(), Error> {
-        let sql = format!("UPDATE destination SET {column} = {column} + $2 WHERE id = $1");
-        Ok(self.note(|tx| tx.execute(&sql, &[(&self.id, Type::INT8), (&by, Type::INT8)]).map(drop))?)
     }
 }
