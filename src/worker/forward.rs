@@ -125,8 +125,7 @@ impl Forwarder<'_> {
         if queue.is_initialised()? || queue.has_own_history()? {
             return Ok(false);
         }
-        let seen = self.ledgers.with(self.access, |session| session.seen(&destination(self.config)))?;
-        let walks = seen.map(|seen| seen.walks).unwrap_or_default();
+        let walks = self.ledgers.with(self.access, |session| session.seen(&destination(self.config)))?;
         // Another repository of that name has another history.
         if !walks.iter().any(|(_, _, tips)| repository.has_any(tips)) {
             queue.note_own_history()?;

@@ -14,13 +14,6 @@ use crate::time::CommitTime;
 /// How many tips are kept that others reach, the youngest: as in a repository's queue.
 const MAX_COVERED_TIPS: i64 = 10_000;
 
-/// What the fleet has seen of a repository.
-#[derive(Debug, Default)]
-pub(crate) struct SeenByFleet {
-    /// What tips have been marked as seen for, and these tips.
-    pub walks: Vec<(Walked, String, Vec<Tip>)>,
-}
-
 /// Adds the tips of a parcel.
 pub(super) fn put(tx: &Connection, destination: i64, parcel: &Parcel) -> Result<(), LedgerError> {
     if parcel.tips.is_empty() {
@@ -57,13 +50,13 @@ pub(super) fn put(tx: &Connection, destination: i64, parcel: &Parcel) -> Result<
 }
 
 impl Session {
-    /// Returns what other servers have seen of a repository; `None` if the ledger does not know it.
-    pub(crate) fn seen(&self, destination: &Destination) -> Result<Option<SeenByFleet>, LedgerError> {
-        let Some(id) = self.id_of(destination)? else { return Ok(None) };
+    /// Returns what other servers have seen of a repository: what tips have been marked as seen for, and these tips.
+    pub(crate) fn seen(&self, destination: &Destination) -> Result<Vec<(Walked, String, Vec<Tip>)>, LedgerError> {
+        let Some(id) = self.id_of(destination)? else { return Ok(Vec::new()) };
         let scopes = self.connection.first("SELECT scopes FROM destination WHERE id = $1", &[(&id, Type::INT8)])?;
         let scopes: BTreeMap<String, String> =
             scopes.and_then(|row| serde_json::from_str(row.get("scopes")).ok()).unwrap_or_default();
-        let mut seen = SeenByFleet::default();
+        let mut seen = Vec::new();
         for walked in [Walked::Commits, Walked::States] {
             let Some(scope) = scopes.get(walked.name()) else { continue };
             let rows = self.connection.query(
@@ -72,8 +65,8 @@ impl Session {
             )?;
             let tip =
                 |row: &tokio_postgres::Row| Tip { id: row.get("id"), time: CommitTime::from_seconds(row.get("time")) };
-            seen.walks.push((walked, scope.clone(), rows.iter().map(tip).collect()));
+            seen.push((walked, scope.clone(), rows.iter().map(tip).collect()));
         }
-        Ok((!seen.walks.is_empty()).then_some(seen))
+        Ok(seen)
     }
 }
