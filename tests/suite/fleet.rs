@@ -127,6 +127,7 @@ fn a_new_replica_takes_nothing_for_history_that_was_not_recorded() {
     assert!(ran.stderr.contains("other servers have recorded commits"), "{ran:?}");
     let last = fleet.commit("US3: on the new primary");
     fleet.push(&last, &[new], &[0]);
+    wait_until_forwarded(&fleet, &[new]);
     fleet.run(new, &["deliver"]);
     fleet.wait_for_delivery(&[&first, &missed, &last], &[0]);
 }
