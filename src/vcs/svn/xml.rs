@@ -10,8 +10,6 @@ use crate::text;
 use crate::time::CommitTime;
 use crate::vcs::source::{Entry, MAX_PATHS};
 
-/// Bytes that are not UTF-8 become characters from here on, which nobody uses, until the text is taken out of the XML.
-const STAND_IN: u32 = 0x10_ff00;
 /// How much is read at once, in bytes.
 const CHUNK: usize = 64 * 1024;
 /// No message is longer that anybody reads, in bytes: each is in memory whole for a moment.
@@ -66,31 +64,19 @@ pub(super) fn property(printed: &[u8], name: &str) -> Option<String> {
     read.ok().and(found)
 }
 
-/// What is printed, as UTF-8: Subversion prints properties as they are, and in old repositories they may be in any encoding.
-struct Texts<R> {
+/// What is printed, each byte as the character of that number. Subversion prints properties as they are, and in old
+/// repositories they may be in any encoding. [`raw`] returns the bytes.
+struct Latin1<R> {
     printed: R,
-    ready: Vec<u8>,
-    taken: usize,
-    /// The beginning of a character.
-    rest: Vec<u8>,
     since_markup: usize,
 }
 
-impl<R: Read> Texts<R> {
-    fn new(printed: R) -> Self {
-        Texts { printed, ready: Vec::new(), taken: 0, rest: Vec::new(), since_markup: 0 }
-    }
-
-    /// Makes the next part ready, or nothing at the end.
-    fn fill(&mut self) -> io::Result<()> {
-        let mut bytes = std::mem::take(&mut self.rest);
-        let before = bytes.len();
-        bytes.resize(before + CHUNK, 0);
-        let read = self.printed.read(&mut bytes[before..])?;
-        bytes.truncate(before + read);
-        if read > 0 {
-            self.rest = bytes.split_off(bytes.len() - incomplete(&bytes));
-        }
+impl<R: Read> Read for Latin1<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // No character takes more than two bytes.
+        let mut bytes = vec![0; buffer.len() / 2];
+        let read = self.printed.read(&mut bytes)?;
+        bytes.truncate(read);
         self.since_markup = match memchr::memrchr(b'<', &bytes) {
             Some(at) => bytes.len() - at,
             None => self.since_markup + bytes.len(),
@@ -98,47 +84,19 @@ impl<R: Read> Texts<R> {
         if self.since_markup > LONGEST_TEXT {
             return Err(io::Error::other("a text in the answer is too long"));
         }
-        self.ready.clear();
-        for part in bytes.utf8_chunks() {
-            self.ready.extend_from_slice(part.valid().as_bytes());
-            for &byte in part.invalid() {
-                let stand_in = char::from_u32(STAND_IN + u32::from(byte)).expect("it is below the last character");
-                self.ready.extend_from_slice(stand_in.encode_utf8(&mut [0; 4]).as_bytes());
-            }
-        }
-        self.taken = 0;
-        Ok(())
+        let text = latin1(&bytes);
+        buffer[..text.len()].copy_from_slice(text.as_bytes());
+        Ok(text.len())
     }
 }
 
-impl<R: Read> Read for Texts<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.taken == self.ready.len() {
-            self.fill()?;
-            if self.ready.is_empty() && self.rest.is_empty() {
-                return Ok(0);
-            }
-        }
-        let length = buffer.len().min(self.ready.len() - self.taken);
-        buffer[..length].copy_from_slice(&self.ready[self.taken..self.taken + length]);
-        self.taken += length;
-        Ok(length)
-    }
+fn latin1(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
 }
 
-/// Returns how many bytes at the end are the beginning of a character.
-fn incomplete(bytes: &[u8]) -> usize {
-    for (back, &byte) in bytes.iter().rev().take(3).enumerate() {
-        let length = match byte {
-            0..=0x7f => return 0,
-            0x80..=0xbf => continue,
-            0xc0..=0xdf => 2,
-            0xe0..=0xef => 3,
-            0xf0..=0xff => 4,
-        };
-        return if back + 1 < length { back + 1 } else { 0 };
-    }
-    0
+/// Returns a text as it stands in the repository.
+fn raw(text: &str) -> Vec<u8> {
+    text.chars().map(|character| u8::try_from(character).expect("it was a byte")).collect()
 }
 
 enum Element<'e> {
@@ -148,7 +106,7 @@ enum Element<'e> {
 }
 
 fn read_elements(printed: impl Read, each: &mut dyn FnMut(Element) -> bool) -> Result<(), Error> {
-    let mut reader = Reader::from_reader(BufReader::new(Texts::new(printed)));
+    let mut reader = Reader::from_reader(BufReader::with_capacity(CHUNK, Latin1 { printed, since_markup: 0 }));
     let (mut buffer, mut text) = (Vec::new(), String::new());
     loop {
         let goes_on = match reader.read_event_into(&mut buffer)? {
@@ -165,7 +123,8 @@ fn read_elements(printed: impl Read, each: &mut dyn FnMut(Element) -> bool) -> R
             Event::CData(part) => keep(&mut text, &part),
             Event::GeneralRef(reference) => {
                 let character = reference.resolve_char_ref()?.or_else(|| predefined(&reference));
-                keep(&mut text, character.unwrap_or(char::REPLACEMENT_CHARACTER).encode_utf8(&mut [0; 4]))
+                let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
+                keep(&mut text, &latin1(character.encode_utf8(&mut [0; 4]).as_bytes()))
             }
             Event::Eof => return Ok(()),
             _ => true,
@@ -205,18 +164,6 @@ fn set_author(entry: &mut Entry, author: &str) {
     entry.author_name = raw(author);
 }
 
-/// Returns a text as it stands in the repository.
-fn raw(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    for character in text.chars() {
-        match u32::from(character).checked_sub(STAND_IN) {
-            Some(byte) => bytes.push(byte as u8),
-            None => bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
-    bytes
-}
-
 fn add(entry: &mut Entry, change: Change) {
     match entry.changes.len() {
         MAX_PATHS.. => entry.omitted += 1,
@@ -249,9 +196,9 @@ impl Path {
     }
 
     fn change(&self, path: &str) -> Change {
-        let path = path.strip_prefix('/').unwrap_or(path);
+        let path = raw(path.strip_prefix('/').unwrap_or(path));
         let slash = if self.is_directory { "/" } else { "" };
-        Change { action: self.action, path: format!("{path}{slash}") }
+        Change { action: self.action, path: text::readable(&path).into_owned() + slash }
     }
 }
 
@@ -269,7 +216,7 @@ mod tests {
 <path action="A" copyfrom-path="/trunk" copyfrom-rev="11" kind="dir" text-mods="false" prop-mods="false">/branches/a&amp;b</path>
 <path kind="file" action="R" text-mods="true" prop-mods="false">/trunk/ x&#13;</path>
 <path kind="dir" action="M" text-mods="false" prop-mods="true">/trunk</path>
-<path kind="file" action="D" text-mods="false" prop-mods="false">/trunk/d</path>
+<path kind="file" action="D" text-mods="false" prop-mods="false">/trunk/é\xE9&#233;</path>
 </paths>
 <msg>US1 &lt;b&gt;
 second ?\001</msg>
@@ -297,14 +244,14 @@ second ?\001</msg>
         assert_eq!(entry.message, b"US1 <b>\nsecond ?\\001");
         let changes: Vec<String> =
             entry.changes.iter().map(|change| format!("{} {}", change.action.letter(), change.path)).collect();
-        assert_eq!(changes, ["A branches/a&b/", "M trunk/ x\r", "M trunk/", "D trunk/d"]);
+        assert_eq!(changes, ["A branches/a&b/", "M trunk/ x\r", "M trunk/", r"D trunk/é\\xE9é"]);
         assert_eq!(*empty, Entry::default());
     }
 
     #[test]
     fn properties_of_directories_can_be_left_out() {
         let paths: Vec<String> = listed(false)[0].1.changes.iter().map(|change| change.path.clone()).collect();
-        assert_eq!(paths, ["branches/a&b/", "trunk/ x\r", "trunk/d"]);
+        assert_eq!(paths, ["branches/a&b/", "trunk/ x\r", r"trunk/é\\xE9é"]);
     }
 
     #[test]
