@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::{FormattedId, MAX_ARTIFACTS, Mentions};
-use crate::commit::{Change, Changes, Commit, Text};
-use crate::text::cut;
+use crate::commit::{Change, Changes, Commit};
+use crate::text::{cut, readable, whole_characters};
 use crate::time::CommitTime;
 
 /// A commit that is to be posted.
@@ -98,7 +98,7 @@ impl Policy {
 
     /// Returns what a commit's message asks for, if it names an artifact. The branch's name asks for nothing.
     pub(crate) fn state_request(&self, commit: &Commit) -> Option<StateRequest> {
-        let artifacts = self.mentions.find(commit.message.searchable());
+        let artifacts = self.mentions.find(&commit.message);
         let message = || beginning(&commit.message, MAX_MESSAGE);
         (!artifacts.is_empty()).then(|| StateRequest {
             revision: commit.revision.to_string(),
@@ -108,7 +108,7 @@ impl Policy {
     }
 
     fn artifacts(&self, commit: &Commit) -> (Vec<FormattedId>, usize) {
-        let (mut artifacts, mut more) = self.mentions.find_and_count(commit.message.searchable());
+        let (mut artifacts, mut more) = self.mentions.find_and_count(&commit.message);
         if self.from_branch_name {
             let message = beginning(&commit.message, MAX_MESSAGE);
             for branch in commit.branch.as_deref().into_iter().chain(merged_branches(&message)) {
@@ -123,8 +123,8 @@ impl Policy {
 }
 
 /// Returns the readable form of a text, or of its beginning.
-fn beginning(text: &Text, limit: usize) -> String {
-    cut(&text.beginning(limit).readable(), limit).to_owned()
+fn beginning(text: &[u8], limit: usize) -> String {
+    cut(&readable(whole_characters(text, limit)), limit).to_owned()
 }
 
 /// Returns the names in the subject that Git gives a merge: `Merge branch 'a'`, `Merge branches 'a' and 'b' into c`
@@ -146,11 +146,11 @@ mod tests {
         Commit {
             revision: &"r1",
             committed_at: CommitTime::from_seconds(1),
-            author_name: Text::Bytes(b"Ren\xe9"),
-            author_email: Text::Bytes(b"r@x"),
+            author_name: b"Ren\xe9".into(),
+            author_email: b"r@x".into(),
             branch: Some("feature/US9".into()),
             ref_name: None,
-            message: Text::Bytes(message.as_bytes()),
+            message: message.as_bytes().into(),
         }
     }
 

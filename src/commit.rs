@@ -6,56 +6,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text;
 use crate::time::CommitTime;
 
 /// What a commit says. Which paths it changes is asked for separately, because that costs more than all the rest.
+///
+/// Texts are bytes in an encoding that contains ASCII, UTF-8 for the most part. What was in another one is decoded.
 pub(crate) struct Commit<'c> {
     /// The revision in the repository's own words: hexadecimal digits, or a number. It is written out for few commits.
     pub revision: &'c dyn fmt::Display,
     pub committed_at: CommitTime,
-    pub author_name: Text<'c>,
-    pub author_email: Text<'c>,
+    pub author_name: Cow<'c, [u8]>,
+    pub author_email: Cow<'c, [u8]>,
     /// The branch whose push brought the commit, where it is known.
     pub branch: Option<Arc<str>>,
     /// The ref on which the commit was made, in repositories that know it. Git's commits have none.
     pub ref_name: Option<String>,
-    pub message: Text<'c>,
-}
-
-/// Text as it stands in a repository.
-#[derive(Debug, Clone)]
-pub(crate) enum Text<'c> {
-    /// Bytes in an encoding that contains ASCII: UTF-8 for the most part.
-    Bytes(&'c [u8]),
-    /// Text that had to be decoded.
-    Decoded(String),
-}
-
-impl Text<'_> {
-    /// Returns the bytes to search for ASCII words. Bytes that are not UTF-8 hide nothing beside them.
-    pub(crate) fn searchable(&self) -> &[u8] {
-        match self {
-            Text::Bytes(bytes) => bytes,
-            Text::Decoded(text) => text.as_bytes(),
-        }
-    }
-
-    /// Returns about so many bytes of it: a message may have hundreds of megabytes.
-    pub(crate) fn beginning(&self, limit: usize) -> Text<'_> {
-        match self {
-            Text::Bytes(bytes) => Text::Bytes(text::whole_characters(bytes, limit)),
-            Text::Decoded(text) => Text::Bytes(text::cut(text, limit).as_bytes()),
-        }
-    }
-
-    /// Returns the text, with bytes that are not UTF-8 in the form of [`text::readable`].
-    pub(crate) fn readable(&self) -> Cow<'_, str> {
-        match self {
-            Text::Bytes(bytes) => text::readable(bytes),
-            Text::Decoded(text) => Cow::Borrowed(text),
-        }
-    }
+    pub message: Cow<'c, [u8]>,
 }
 
 /// The paths that a commit changes.
@@ -70,7 +36,7 @@ pub(crate) struct Changes {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Change {
     pub action: Action,
-    /// In the form of [`text::readable`].
+    /// In the form of [`crate::text::readable`].
     pub path: String,
 }
 

@@ -3,7 +3,7 @@
 //! Their hooks only keep what they were told: to start such a program may take longer than the commit itself.
 
 use super::{Error, Sink, Wanted, Work};
-use crate::commit::{Change, Changes, Commit, MovedTips, Text, Tip};
+use crate::commit::{Change, Changes, Commit, MovedTips, Tip};
 use crate::time::CommitTime;
 
 /// So many changed paths of one commit are kept; the others are counted.
@@ -92,11 +92,11 @@ pub(super) fn read<T>(source: &dyn Source, span: &Span, work: Work<T>, sink: Sin
             let commit = Commit {
                 revision: &revision,
                 committed_at: entry.committed_at,
-                author_name: Text::Bytes(&entry.author_name),
-                author_email: Text::Bytes(&entry.author_email),
+                author_name: (&entry.author_name).into(),
+                author_email: (&entry.author_email).into(),
                 ref_name: entry.ref_name.clone().or_else(|| Some(format!("refs/heads/{}", entry.branch.as_ref()?))),
                 branch: entry.branch.as_deref().map(Into::into),
-                message: Text::Bytes(&entry.message),
+                message: (&entry.message).into(),
             };
             work(&commit, &|limit| {
                 let list = entry.changes[..entry.changes.len().min(limit)].to_vec();

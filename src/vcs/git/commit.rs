@@ -1,11 +1,12 @@
 //! The text of raw commit and tag objects (the format: `git help cat-file`, and gitformat-signature for the
 //! continuation lines), parsed without copying.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::encoding::Charset;
 use super::id::ObjectId;
-use crate::commit::{Commit, Text};
+use crate::commit::Commit;
 use crate::time::CommitTime;
 
 /// A parsed commit object.
@@ -82,10 +83,10 @@ impl<'d> RawCommit<'d> {
 
     /// Decodes text where the commit has its own encoding: some use ASCII bytes for other letters, so the bytes as they
     /// are can't be searched.
-    fn text(&self, bytes: &'d [u8]) -> Text<'d> {
+    fn text(&self, bytes: &'d [u8]) -> Cow<'d, [u8]> {
         match self.encoding {
-            Some(encoding) => Text::Decoded(encoding.decode(bytes)),
-            None => Text::Bytes(bytes),
+            Some(encoding) => Cow::Owned(encoding.decode(bytes).into_bytes()),
+            None => Cow::Borrowed(bytes),
         }
     }
 }
@@ -119,6 +120,7 @@ fn time(signature: &[u8]) -> CommitTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::readable;
 
     const TREE: &str = "tree aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n";
     const PARENT: &str = "parent bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\n";
@@ -142,7 +144,7 @@ mod tests {
         let raw = parse(&data).expect("a commit");
         assert_eq!((raw.parents.len(), raw.committed_at), (2, CommitTime::from_seconds(1_700_000_000)));
         assert_eq!(raw.author, b"A <b> C <a@x>");
-        assert_eq!(said(&raw, &some_id()).message.readable(), "Fixed DE1\n\nbody café");
+        assert_eq!(readable(&said(&raw, &some_id()).message), "Fixed DE1\n\nbody café");
     }
 
     #[test]
@@ -153,8 +155,8 @@ mod tests {
         assert_eq!((raw.committed_at, raw.message), (CommitTime::from_seconds(0), &b"US1 caf\xe9"[..]));
         let id = some_id();
         let commit = said(&raw, &id);
-        assert_eq!(commit.message.readable(), r"US1 caf\xE9");
-        assert_eq!((&*commit.author_name.readable(), &*commit.author_email.readable()), ("A", "a@x"));
+        assert_eq!(readable(&commit.message), r"US1 caf\xE9");
+        assert_eq!((&*readable(&commit.author_name), &*readable(&commit.author_email)), ("A", "a@x"));
         assert_eq!(parse(format!("{TREE}author x").as_bytes()).map(|commit| commit.message), Some(&b""[..]));
         assert!(parse(b"blob").is_none());
     }
