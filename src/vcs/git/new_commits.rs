@@ -82,7 +82,7 @@ impl Repository {
     ) -> Result<NewCommits, Error> {
         let objects = &self.objects;
         let mut seen = seen.filter_map(|tip| Dated::from_tip(&tip));
-        let mut walk = Walk::new(|id| objects.node(id), &mut seen).until(deadline);
+        let mut walk = Walk::new(|id| objects.node(id), &mut seen, deadline);
         let mut new = NewCommits::default();
         for update in updates.list.iter().filter(|update| is_included(&update.name)) {
             let branch: Option<Arc<str>> = update.branch().map(Arc::from);
@@ -118,7 +118,7 @@ impl Repository {
         let mut refs = self.refs()?;
         refs.retain(|(name, _)| is_included(name));
         let mut seen = seen.filter_map(|tip| Dated::from_tip(&tip));
-        let mut walk = Walk::new(|id| objects.node(id), &mut seen);
+        let mut walk = Walk::new(|id| objects.node(id), &mut seen, None);
         let mut unseen: HashSet<ObjectId> = HashSet::new();
         for (_, tip) in &refs {
             unseen.extend(walk.new_commits(*tip)?.into_iter().map(|commit| commit.id));

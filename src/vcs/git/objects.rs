@@ -221,7 +221,7 @@ impl Objects {
     fn parsed_node(&self, id: ObjectId, raw: &[u8], data: Option<Arc<[u8]>>) -> Result<Node, Error> {
         let commit = parse_commit(id, raw)?;
         let parents = if self.is_shallow(id) { Vec::new() } else { commit.parents };
-        Ok(Node { time: commit.committed_at, parents, data })
+        Ok(Node { commit: Dated { time: commit.committed_at, id }, parents: Some(parents), data })
     }
 }
 

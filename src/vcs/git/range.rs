@@ -4,7 +4,7 @@ use super::id::{Dated, ObjectId};
 use super::objects::Objects;
 use super::place;
 use super::read::Item;
-use super::walk::{Found, Walk};
+use super::walk::{Node, Walk};
 use super::{Error, Repository};
 use crate::time::CommitTime;
 use crate::vcs::date::is_date;
@@ -102,29 +102,23 @@ fn feed(objects: &Objects, range: &Range, hand_over: &mut dyn FnMut(Item) -> boo
     let peel = |ids: &[ObjectId]| ids.iter().filter_map(|&id| objects.peel(id).transpose()).collect::<Vec<_>>();
     let mut hidden = peel(&range.hidden).into_iter().collect::<Result<Vec<Dated>, _>>()?;
     hidden.sort_unstable_by(|a, b| b.cmp(a));
-    let (mut tips, mut broken) = (Vec::new(), None);
-    for tip in peel(&range.tips) {
-        match tip {
-            Ok(tip) => tips.push(tip),
-            Err(error) => drop(broken.get_or_insert(error)),
-        }
-    }
     let is_young = |commit: Dated| range.not_before.is_none_or(|time| commit.time >= time);
     let is_hiding = !hidden.is_empty();
     let mut hidden = hidden.into_iter();
-    let mut walk = Walk::new(|id| objects.node_with_data(id), &mut hidden);
-    let mut found = Vec::new();
-    // With nothing hidden all tips are walked at once, by time, and the first commit that is too old ends that.
-    let mut take = |Found { commit, data }| match is_young(commit) {
+    let mut walk = Walk::new(|id| objects.node_with_data(id), &mut hidden, None);
+    let mut broken = None;
+    for tip in peel(&range.tips) {
+        match tip {
+            Ok(tip) => walk.start(tip)?,
+            Err(error) => drop(broken.get_or_insert(error)),
+        }
+    }
+    // With nothing hidden the commits come by time, and the first that is too old ends the walk.
+    let mut take = |Node { commit, data, .. }| match is_young(commit) {
         true => hand_over(Item::with_data(commit.id, data)),
         false => is_hiding,
     };
-    if let Some(last) = tips.pop() {
-        for tip in tips {
-            if is_hiding { found.extend(walk.new_commits(tip)?) } else { walk.start(tip)? }
-        }
-        found.extend(walk.hand_over_new(last, &mut take)?);
-    }
-    let _ = found.into_iter().rev().map(Found::from).all(take);
+    let rest = walk.hand_over_new(&mut take)?;
+    let _ = rest.into_iter().rev().map(Node::from).all(take);
     broken.map_or(Ok(()), Err)
 }

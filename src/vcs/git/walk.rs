@@ -20,12 +20,19 @@ use crate::time::CommitTime;
 const MIN_SLOP: usize = 5;
 
 /// What a walk has to know of a commit.
-#[derive(Debug, Clone)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Node {
-    pub time: CommitTime,
-    pub parents: Vec<ObjectId>,
+    pub commit: Dated,
+    /// Where it has been read.
+    pub parents: Option<Vec<ObjectId>>,
     /// The raw commit, if it was read for somebody else too.
     pub data: Option<Arc<[u8]>>,
+}
+
+impl From<Dated> for Node {
+    fn from(commit: Dated) -> Self {
+        Node { commit, parents: None, data: None }
+    }
 }
 
 /// Reads a commit.
@@ -44,27 +51,6 @@ enum Visit {
     Known,
 }
 
-/// A commit that waits for its turn, with what it holds where it has been read.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Waiting {
-    commit: Dated,
-    parents: Option<Vec<ObjectId>>,
-    data: Option<Arc<[u8]>>,
-}
-
-/// A new commit.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub commit: Dated,
-    pub data: Option<Arc<[u8]>>,
-}
-
-impl From<Dated> for Found {
-    fn from(commit: Dated) -> Self {
-        Found { commit, data: None }
-    }
-}
-
 /// A walk over the history. It keeps what it learned, so that several tips can be asked for one after the other;
 /// a commit is new only once. Each commit is read once.
 pub(crate) struct Walk<'a> {
@@ -73,9 +59,9 @@ pub(crate) struct Walk<'a> {
     /// Tips to hide that are so old that nothing has asked for them yet, the youngest first. There may be a great many.
     seen: Peekable<&'a mut dyn Iterator<Item = Dated>>,
     /// Hidden commits whose parents are not painted yet.
-    hidden: BinaryHeap<Waiting>,
+    hidden: BinaryHeap<Node>,
     /// New commits whose parents are not visited yet.
-    open: BinaryHeap<Waiting>,
+    open: BinaryHeap<Node>,
     /// Parents of new commits that had been known before.
     joined: Vec<ObjectId>,
     deadline: Option<Deadline>,
@@ -87,10 +73,12 @@ pub(crate) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// Begins a walk that leaves out the tips `seen`, which come the youngest first, and all that they reach. Only
-    /// those are taken that are not older than what the walk comes to.
+    /// those are taken that are not older than what the walk comes to. Once the deadline has passed, the walk fails with
+    /// [`Error::OutOfTime`].
     pub(crate) fn new(
         read: impl Fn(ObjectId) -> Result<Node, Error> + 'a,
         seen: &'a mut dyn Iterator<Item = Dated>,
+        deadline: Option<Deadline>,
     ) -> Self {
         Walk {
             read: Box::new(read),
@@ -99,22 +87,16 @@ impl<'a> Walk<'a> {
             hidden: BinaryHeap::new(),
             open: BinaryHeap::new(),
             joined: Vec::new(),
-            deadline: None,
+            deadline,
             reached_root: false,
             broken: false,
         }
     }
 
-    /// Has the walk fail with [`Error::OutOfTime`] once this has passed.
-    pub(crate) fn until(mut self, deadline: Option<Deadline>) -> Self {
-        self.deadline = deadline;
-        self
-    }
-
     /// Leaves out this commit and all that it reaches. It need not exist any more.
     fn hide(&mut self, commit: Dated) {
         if self.marks.insert(commit.id, Mark::Hidden) != Some(Mark::Hidden) {
-            self.hidden.push(Waiting { commit, parents: None, data: None });
+            self.hidden.push(commit.into());
         }
     }
 
@@ -126,13 +108,13 @@ impl<'a> Walk<'a> {
     pub(crate) fn new_commits(&mut self, tip: Dated) -> Result<Vec<Dated>, Error> {
         self.start(tip)?;
         let mut found = Vec::new();
-        while let Some(Found { commit, .. }) = self.next_new()? {
+        while let Some(Node { commit, .. }) = self.next_new()? {
             found.push(commit);
         }
         self.settle(found)
     }
 
-    /// Finds the new commits that this tip reaches. As soon as nothing is left that could hide them they are handed
+    /// Finds the new commits that the tips reach from which it was started. As soon as nothing is left that could hide them they are handed
     /// over, the youngest first, until `hand_over` returns false. The others are returned, the oldest first.
     ///
     /// For that, the walk paints one more hidden commit for each new one. In a range that is longer than the history
@@ -140,12 +122,7 @@ impl<'a> Walk<'a> {
     ///
     /// # Errors
     /// [`Error::OutOfTime`].
-    pub(crate) fn hand_over_new(
-        &mut self,
-        tip: Dated,
-        hand_over: &mut dyn FnMut(Found) -> bool,
-    ) -> Result<Vec<Dated>, Error> {
-        self.start(tip)?;
+    pub(crate) fn hand_over_new(&mut self, hand_over: &mut dyn FnMut(Node) -> bool) -> Result<Vec<Dated>, Error> {
         let mut found = Vec::new();
         loop {
             self.paint_one()?;
@@ -154,7 +131,7 @@ impl<'a> Walk<'a> {
                 found.push(next.commit);
                 continue;
             }
-            let certain = found.drain(..).filter(|commit| self.is_new(commit)).map(Found::from);
+            let certain = found.drain(..).filter(|commit| self.is_new(commit)).map(Node::from);
             if !certain.chain([next]).all(&mut *hand_over) {
                 break;
             }
@@ -178,21 +155,21 @@ impl<'a> Walk<'a> {
     }
 
     /// Returns the next commit that is new as far as is known by now.
-    fn next_new(&mut self) -> Result<Option<Found>, Error> {
-        while let Some(waiting) = self.open.pop() {
-            self.paint_down_to(waiting.commit.time)?;
-            if self.marks.get(&waiting.commit.id) == Some(&Mark::Hidden) {
+    fn next_new(&mut self) -> Result<Option<Node>, Error> {
+        while let Some(mut node) = self.open.pop() {
+            self.paint_down_to(node.commit.time)?;
+            if self.marks.get(&node.commit.id) == Some(&Mark::Hidden) {
                 continue;
             }
-            self.broken |= waiting.parents.is_none();
-            let parents = waiting.parents.unwrap_or_default();
+            self.broken |= node.parents.is_none();
+            let parents = node.parents.take().unwrap_or_default();
             self.reached_root |= parents.is_empty();
             for parent in parents {
-                if self.visit(parent, waiting.commit.time)? == Visit::Known {
+                if self.visit(parent, node.commit.time)? == Visit::Known {
                     self.joined.push(parent);
                 }
             }
-            return Ok(Some(Found { commit: waiting.commit, data: waiting.data }));
+            return Ok(Some(node));
         }
         Ok(None)
     }
@@ -201,17 +178,16 @@ impl<'a> Walk<'a> {
     fn visit(&mut self, id: ObjectId, child_time: CommitTime) -> Result<Visit, Error> {
         let Entry::Vacant(mark) = self.marks.entry(id) else { return Ok(Visit::Known) };
         mark.insert(Mark::New);
-        let waiting = match self.read(id) {
+        let node = match self.read(id) {
             Err(Error::OutOfTime) => return Err(Error::OutOfTime),
-            Ok(waiting) => waiting,
-            Err(_) => Waiting { commit: Dated { time: child_time, id }, parents: None, data: None },
+            read => read.unwrap_or_else(|_| Dated { time: child_time, id }.into()),
         };
         // It may be a seen tip itself.
-        self.hide_down_to(waiting.commit.time);
+        self.hide_down_to(node.commit.time);
         if self.marks.get(&id) == Some(&Mark::Hidden) {
             return Ok(Visit::Known);
         }
-        self.open.push(waiting);
+        self.open.push(node);
         Ok(Visit::First)
     }
 
@@ -224,7 +200,7 @@ impl<'a> Walk<'a> {
 
     /// Returns the time of the youngest hidden commit whose parents are not painted yet.
     fn youngest_hidden(&mut self) -> Option<CommitTime> {
-        let top = |hidden: &BinaryHeap<Waiting>| hidden.peek().map(|waiting| waiting.commit.time);
+        let top = |hidden: &BinaryHeap<Node>| hidden.peek().map(|node| node.commit.time);
         let next = self.seen.peek().map(|tip| tip.time);
         if let Some(time) = next.filter(|time| top(&self.hidden).is_none_or(|top| *time >= top)) {
             self.hide_down_to(time);
@@ -242,12 +218,12 @@ impl<'a> Walk<'a> {
 
     /// Hides the parents of the youngest hidden commit. Returns whether one of them had been taken for new.
     fn paint_one(&mut self) -> Result<bool, Error> {
-        let Some(Waiting { commit, parents, .. }) = self.hidden.pop() else { return Ok(false) };
+        let Some(Node { commit, parents, .. }) = self.hidden.pop() else { return Ok(false) };
         let parents = match parents {
             Some(parents) => parents,
             // A seen tip may have been pruned, or it is damaged. What it reached is still hidden by the tips that were
             // seen before it.
-            None => self.read_hidden(commit.id)?.and_then(|waiting| waiting.parents).unwrap_or_default(),
+            None => self.read_hidden(commit.id)?.and_then(|node| node.parents).unwrap_or_default(),
         };
         let mut corrected = false;
         for parent in parents {
@@ -288,19 +264,18 @@ impl<'a> Walk<'a> {
     }
 
     /// Reads a commit that is hidden. It does not matter if that fails: nothing of it is to be posted.
-    fn read_hidden(&self, id: ObjectId) -> Result<Option<Waiting>, Error> {
+    fn read_hidden(&self, id: ObjectId) -> Result<Option<Node>, Error> {
         match self.read(id) {
             Err(Error::OutOfTime) => Err(Error::OutOfTime),
             read => Ok(read.ok()),
         }
     }
 
-    fn read(&self, id: ObjectId) -> Result<Waiting, Error> {
-        if self.deadline.is_some_and(Deadline::has_passed) {
-            return Err(Error::OutOfTime);
+    fn read(&self, id: ObjectId) -> Result<Node, Error> {
+        match self.deadline.is_some_and(Deadline::has_passed) {
+            true => Err(Error::OutOfTime),
+            false => (self.read)(id),
         }
-        let Node { time, parents, data } = (self.read)(id)?;
-        Ok(Waiting { commit: Dated { time, id }, parents: Some(parents), data })
     }
 }
 
@@ -320,7 +295,8 @@ mod tests {
             let commit = self.0.iter().find(|(number, ..)| id(*number) == wanted);
             let (_, time, parents) = commit.ok_or(Error::Damaged { id: wanted, kind: "commit" })?;
             let parents = parents.iter().map(|number| id(*number)).collect();
-            Ok(Node { time: CommitTime::from_seconds(*time), parents, data: None })
+            let commit = Dated { time: CommitTime::from_seconds(*time), id: wanted };
+            Ok(Node { commit, parents: Some(parents), data: None })
         }
 
         fn dated(&self, number: u8) -> Dated {
@@ -337,7 +313,7 @@ mod tests {
         /// Returns what is new of each tip, in turn, and the commits that these join.
         fn walked(&self, seen: &[u8], tips: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
             let mut seen = self.seen(seen);
-            let mut walk = Walk::new(|id| self.read(id), &mut seen);
+            let mut walk = Walk::new(|id| self.read(id), &mut seen, None);
             let number = |id: ObjectId| id.bytes()[0];
             let new = tips.iter().map(|tip| {
                 let found = walk.new_commits(self.dated(*tip)).expect("readable");
@@ -347,17 +323,18 @@ mod tests {
             (new, walk.joined().iter().map(|id| number(*id)).collect())
         }
 
-        /// Returns the new commits of a tip that are handed over early, and the others.
-        fn handed_over(&self, seen: &[u8], tip: u8) -> (Vec<u8>, Vec<u8>) {
+        /// Returns the new commits of some tips that are handed over early, and the others.
+        fn handed_over(&self, seen: &[u8], tips: &[u8]) -> (Vec<u8>, Vec<u8>) {
             let mut seen = self.seen(seen);
-            let mut walk = Walk::new(|id| self.read(id), &mut seen);
+            let mut walk = Walk::new(|id| self.read(id), &mut seen, None);
             let number = |commit: Dated| commit.id.bytes()[0];
             let mut early = Vec::new();
-            let mut take = |found: Found| {
+            let mut take = |found: Node| {
                 early.push(number(found.commit));
                 true
             };
-            let rest = walk.hand_over_new(self.dated(tip), &mut take).expect("readable");
+            tips.iter().for_each(|tip| walk.start(self.dated(*tip)).expect("readable"));
+            let rest = walk.hand_over_new(&mut take).expect("readable");
             (early, rest.into_iter().map(number).collect())
         }
     }
@@ -387,7 +364,7 @@ mod tests {
         let gap = Graph(&[(1, 10, &[]), (3, 30, &[2]), (4, 40, &[1]), (5, 50, &[3, 4])]);
         assert_eq!(gap.walked(&[], &[5]).0, [vec![1, 2, 3, 4, 5]]);
         let mut seen = std::iter::empty();
-        let mut walk = Walk::new(|id| gap.read(id), &mut seen);
+        let mut walk = Walk::new(|id| gap.read(id), &mut seen, None);
         assert!(walk.new_commits(gap.dated(4)).is_ok() && !walk.is_broken());
         assert!(walk.new_commits(gap.dated(5)).is_ok() && walk.is_broken());
     }
@@ -414,9 +391,11 @@ mod tests {
 
     #[test]
     fn commits_are_handed_over_once_all_that_is_hidden_is_known() {
-        assert_eq!(DIAMOND.handed_over(&[], 6), (vec![6, 5, 4, 3, 2, 1], vec![]));
-        assert_eq!(DIAMOND.handed_over(&[1], 6), (vec![6, 5, 4, 3, 2], vec![]));
-        assert_eq!(DIAMOND.handed_over(&[5], 6), (vec![], vec![4, 6]));
+        assert_eq!(DIAMOND.handed_over(&[], &[6]), (vec![6, 5, 4, 3, 2, 1], vec![]));
+        assert_eq!(DIAMOND.handed_over(&[1], &[6]), (vec![6, 5, 4, 3, 2], vec![]));
+        assert_eq!(DIAMOND.handed_over(&[5], &[6]), (vec![], vec![4, 6]));
+        assert_eq!(DIAMOND.handed_over(&[1], &[4, 5]), (vec![5, 4, 3, 2], vec![]));
+        assert_eq!(DIAMOND.handed_over(&[3], &[4, 5]), (vec![], vec![4, 5]));
     }
 
     #[test]
@@ -433,14 +412,14 @@ mod tests {
             (5, 50, &[6]),
             (4, 300, &[2, 5]),
         ]);
-        assert_eq!(late.handed_over(&[9], 4), (vec![4, 5, 6, 7], vec![]));
+        assert_eq!(late.handed_over(&[9], &[4]), (vec![4, 5, 6, 7], vec![]));
     }
 
     #[test]
     fn a_walk_ends_when_its_time_is_over() {
         let mut seen = std::iter::empty();
         let deadline = Deadline::after(std::time::Duration::ZERO);
-        let mut walk = Walk::new(|id| DIAMOND.read(id), &mut seen).until(Some(deadline));
+        let mut walk = Walk::new(|id| DIAMOND.read(id), &mut seen, Some(deadline));
         assert!(matches!(walk.new_commits(DIAMOND.dated(6)), Err(Error::OutOfTime)));
     }
 }
