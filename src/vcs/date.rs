@@ -9,14 +9,14 @@ use regex::Regex;
 use super::{Error, program};
 use crate::time::CommitTime;
 
-/// Dates that are understood as they are meant. Git accepts any text: "3 wekks ago" is 1970 to it, and "whenever" now.
+/// Dates that are understood as they are meant. `date` accepts more: an empty text is today to it, and "a" an hour of today.
 static DATE: LazyLock<Regex> = LazyLock::new(|| {
     let day = r"(?P<day>\d{4}-\d\d-\d\d)([T ]\d\d?:\d\d(:\d\d)?( ?(Z|UTC|GMT|[+-]\d\d:?\d\d))?)?";
     let ago = r"\d+[ .](second|minute|hour|day|week|month|year)s?[ .]ago";
-    Regex::new(&format!("(?-u)^({day}|{ago}|yesterday|midnight|noon)$")).expect("the pattern is valid")
+    Regex::new(&format!("(?-u)^({day}|{ago}|yesterday)$")).expect("the pattern is valid")
 });
 
-pub(super) fn is_date(text: &str) -> bool {
+fn is_date(text: &str) -> bool {
     let is_in_calendar = |day: &str| humantime::parse_rfc3339_weak(&format!("{day} 00:00:00")).is_ok();
     DATE.captures(text).is_some_and(|found| found.name("day").is_none_or(|day| is_in_calendar(day.as_str())))
 }
@@ -32,7 +32,12 @@ pub(super) fn parse(text: &str) -> Result<CommitTime, Error> {
     }
     let words = if text.ends_with("ago") { text.replace('.', " ") } else { text.to_owned() };
     let mut date: Command = program::command("date");
-    let printed = program::ask("date", date.arg("--date").arg(words).arg("+%s").env("LC_ALL", "C"), Path::new("date"))?;
+    let printed = program::ask("date", date.arg("--date").arg(words).arg("+%s").env("LC_ALL", "C"), Path::new("date"));
+    let printed = match printed {
+        // Such as an hour 25.
+        Err(Error::Says { .. }) => return Err(not_one()),
+        printed => printed?,
+    };
     let seconds = String::from_utf8_lossy(&printed).trim().parse().map_err(|_| not_one())?;
     Ok(CommitTime::from_seconds(seconds))
 }
@@ -42,12 +47,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_that_git_would_misread_is_not_a_date() {
+    fn text_that_might_be_misread_is_not_a_date() {
         let dates =
             ["2026-01-31", "2026-01-31T10:00:00Z", "2026-01-31 10:00 +0100", "3 weeks ago", "1.day.ago", "yesterday"];
         assert!(dates.iter().all(|text| is_date(text) && parse(text).is_ok()));
-        let others = ["whenever", "2026-13-45", "3 wekks ago", "", "--all", "3 weeks", "2026-01-31 tomorrow"];
+        let others =
+            ["whenever", "2026-13-45", "3 wekks ago", "", "--all", "3 weeks", "2026-01-31 tomorrow", "midnight"];
         assert!(others.iter().all(|text| !is_date(text) && parse(text).is_err()));
+    }
+
+    #[test]
+    fn a_day_begins_at_midnight() {
+        let midnight = parse("2026-01-31 00:00").ok();
+        assert!(midnight.is_some() && parse("2026-01-31").ok() == midnight);
     }
 
     #[test]

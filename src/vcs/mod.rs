@@ -106,9 +106,12 @@ impl Repository {
     /// # Errors
     /// If the repository does not understand it.
     pub(crate) fn range(&self, wanted: &Wanted) -> Result<Items<'_>, Error> {
+        let since = wanted.since.as_deref().map(date::parse).transpose()?;
         Ok(match self {
-            Repository::Git(git) => Items::GitRange(git, git.range(wanted)?),
-            Repository::Listed(source) => Items::Listed(&**source, source.resolve(wanted)?),
+            Repository::Git(git) => Items::GitRange(git, git.range(wanted, since)?),
+            Repository::Listed(source) => {
+                Items::Listed(&**source, Span::Named { ranges: source.resolve(wanted)?, since })
+            }
         })
     }
 

@@ -60,8 +60,8 @@ pub(crate) trait Source {
     /// Lists commits, the oldest first. The tips of [`Span::New`] were returned by [`Source::tips`].
     fn list(&self, span: &Span, take: Take) -> Result<(), Error>;
 
-    /// Returns which commits a person means.
-    fn resolve(&self, wanted: &Wanted) -> Result<Span, Error>;
+    /// Returns the ranges that a person means, for [`Span::Named`].
+    fn resolve(&self, wanted: &Wanted) -> Result<Vec<String>, Error>;
 
     /// Returns what lags behind, in the words of the repository.
     fn behind(&self, seen: &[Tip]) -> Result<Vec<String>, Error>;

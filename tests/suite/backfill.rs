@@ -81,13 +81,14 @@ fn a_dry_run_of_any_range_prints_the_commits_that_git_lists() {
     let (server, revisions) = with_two_branches();
     let first = format!("{}..main", revisions[0]);
     let hidden = format!("^{}", revisions[1]);
-    let ranges: [(&[&str], &[&str]); 9] = [
+    let ranges: [(&[&str], &[&str]); 10] = [
         (&[&first], &[&first]),
         (&["main...topic"], &["main...topic"]),
         (&[&hidden, "main", "topic"], &[&hidden, "main", "topic"]),
         (&["main~2"], &["main~2"]),
         (&["--", "topic", "--not", "main"], &["topic", "--not", "main"]),
         (&["--all"], &["--all"]),
+        (&["--all", "--since", "2023-11-14"], &["--all", "--since=2023-11-14 00:00"]),
         (&["--all", "--since", "2023-11-14 22:18:00 +0000"], &["--all", "--since=2023-11-14 22:18:00 +0000"]),
         (
             &["main..topic", "--since", "2023-11-14 22:30:00 +0000"],
@@ -243,7 +244,7 @@ fn a_backfill_after_the_repository_is_renamed_posts_all_commits_to_the_new_name(
 fn a_value_of_since_that_is_not_a_date_is_refused() {
     let server = Server::delivering_later("");
     server.receive(&["US1: one"]);
-    for since in ["whenever", "3 wekks ago"] {
+    for since in ["whenever", "3 wekks ago", "noon", "2026-01-31 25:00"] {
         let ran = server.run(&["backfill", "--since", since, "--dry-run"]).fails_with(2);
         assert!(ran.stderr.contains("is not a date"), "{ran:?}");
     }

@@ -7,7 +7,6 @@ use super::read::Item;
 use super::walk::{Node, Walk};
 use super::{Error, Repository};
 use crate::time::CommitTime;
-use crate::vcs::date::is_date;
 use crate::vcs::{Sink, Wanted, Work};
 
 /// Commits to take with all that they reach, less what others reach, less what is older than a time.
@@ -27,19 +26,18 @@ fn misused(message: String) -> Error {
 }
 
 impl Repository {
-    /// Resolves revision arguments (`A..B`, `A...B`, `^A B`, `--all`), and the date before which commits are left out.
+    /// Resolves revision arguments (`A..B`, `A...B`, `^A B`, `--all`).
     ///
     /// Git itself is asked, by `git rev-parse`, so that all that it understands is understood the same way.
     ///
     /// # Errors
-    /// If Git does not understand them, or an option is not a revision, or the date is not one.
-    pub(crate) fn range(&self, wanted: &Wanted) -> Result<Range, Error> {
+    /// If Git does not understand them, or an option is not a revision.
+    pub(crate) fn range(&self, wanted: &Wanted, since: Option<CommitTime>) -> Result<Range, Error> {
         let all = wanted.all.then(|| "--all".to_owned());
         let mut revisions: Vec<String> = wanted.ranges.iter().cloned().chain(all).collect();
         if revisions.is_empty() {
             revisions.push("HEAD".into());
         }
-        let since = wanted.since.as_deref();
         let is_revision = |option: &str| {
             let name = option.split('=').next().unwrap_or_default();
             !option.starts_with('-') || REVISION_OPTIONS.contains(&name)
@@ -47,15 +45,12 @@ impl Repository {
         if let Some(option) = revisions.iter().find(|revision| !is_revision(revision)) {
             return Err(misused(format!("{option} is not a revision; name commits, as in v1..main")));
         }
-        if let Some(date) = since.filter(|date| !is_date(date)) {
-            return Err(Error::Date(date.to_owned()));
-        }
-        let range = self.parsed(&revisions, since)?;
+        let range = Range { not_before: since, ..self.parsed(&revisions)? };
         let is_other = |id: &ObjectId| matches!(self.objects.peel(*id), Ok(None));
         if range.tips.iter().chain(&range.hidden).any(is_other) {
             // A ref among `--all` may lead to something else; what a person names must be commits.
             for revision in revisions.iter().filter(|revision| !revision.starts_with("--")) {
-                let named = self.parsed(std::slice::from_ref(revision), None)?;
+                let named = self.parsed(std::slice::from_ref(revision))?;
                 if named.tips.iter().chain(&named.hidden).any(is_other) {
                     return Err(misused(format!("{revision} is not a commit")));
                 }
@@ -64,10 +59,9 @@ impl Repository {
         Ok(range)
     }
 
-    fn parsed(&self, revisions: &[String], since: Option<&str>) -> Result<Range, Error> {
+    fn parsed(&self, revisions: &[String]) -> Result<Range, Error> {
         let output = place::git(&self.path)
             .args(["rev-parse", "--revs-only"])
-            .args(since.map(|date| format!("--since={date}")))
             .args(revisions)
             // Without it a misspelt revision would be taken for a file's name and ignored.
             .arg("--")
@@ -81,8 +75,6 @@ impl Repository {
             let id = |hex: &str| hex.parse().map_err(|()| misused(format!("{line} is not a commit")));
             if let Some(hex) = line.strip_prefix('^') {
                 range.hidden.push(id(hex)?);
-            } else if let Some(time) = line.strip_prefix("--max-age=") {
-                range.not_before = time.parse().ok().map(CommitTime::from_seconds);
             } else {
                 range.tips.push(id(line)?);
             }

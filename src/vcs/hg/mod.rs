@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::source::{Source, Span, Take};
-use super::{Error, Wanted, date};
+use super::{Error, Wanted};
 use crate::commit::Tip;
 use crate::text::readable;
 use crate::time::CommitTime;
@@ -203,14 +203,13 @@ impl Source for Mercurial {
         }
     }
 
-    fn resolve(&self, wanted: &Wanted) -> Result<Span, Error> {
-        let since = wanted.since.as_deref().map(date::parse).transpose()?;
+    fn resolve(&self, wanted: &Wanted) -> Result<Vec<String>, Error> {
         let ranges: &[String] = if wanted.all { &[] } else { &wanted.ranges };
         for range in ranges {
             let failed = self.log(range, "\\n", &["--limit", "1"], &mut |_| true)?;
             failed.map_or(Ok(()), |message| Err(Error::Range { program: HG, message }))?;
         }
-        Ok(Span::Named { ranges: ranges.to_vec(), since })
+        Ok(ranges.to_vec())
     }
 
     /// Returns the named branches that the changesets are on.

@@ -15,7 +15,7 @@ use regex::Regex;
 
 use super::program::{self, SILENCE};
 use super::source::{Entry, Source, Span, Take};
-use super::{Error, Wanted, date};
+use super::{Error, Wanted};
 use crate::commit::Tip;
 use crate::config::Svn;
 use crate::files::{self, Links};
@@ -237,13 +237,11 @@ impl Source for Subversion {
         }
     }
 
-    fn resolve(&self, wanted: &Wanted) -> Result<Span, Error> {
-        let since = wanted.since.as_deref().map(date::parse).transpose()?;
+    fn resolve(&self, wanted: &Wanted) -> Result<Vec<String>, Error> {
         let youngest = self.youngest()?;
         let named = wanted.ranges.iter().map(|text| range(text, youngest)).collect::<Result<Vec<_>, _>>()?;
         let all = (wanted.all || named.is_empty()).then_some((1, youngest)).filter(|_| youngest > 0);
-        let ranges = named.into_iter().chain(all).map(|(first, last)| format!("{first}:{last}")).collect();
-        Ok(Span::Named { ranges, since })
+        Ok(named.into_iter().chain(all).map(|(first, last)| format!("{first}:{last}")).collect())
     }
 
     fn behind(&self, seen: &[Tip]) -> Result<Vec<String>, Error> {

@@ -7,7 +7,6 @@ mod client;
 mod error;
 mod wire;
 
-use super::date;
 use super::source::{Entry, MAX_PATHS, Source, Span, Take};
 use super::{Error, Wanted};
 use crate::commit::{Changes, Tip};
@@ -253,8 +252,7 @@ impl Source for Tfvc {
         }
     }
 
-    fn resolve(&self, wanted: &Wanted) -> Result<Span, Error> {
-        let since = wanted.since.as_deref().map(date::parse).transpose()?;
+    fn resolve(&self, wanted: &Wanted) -> Result<Vec<String>, Error> {
         let newest = self.server.newest(&self.root)?.map_or(0, |listed| listed.number);
         let misused = |message: String| Error::Range { program: "TFVC", message };
         for text in &wanted.ranges {
@@ -265,11 +263,10 @@ impl Source for Tfvc {
                 return Err(misused(format!("{text} goes beyond the newest changeset of {}, {newest}", self.root)));
             }
         }
-        let mut ranges = wanted.ranges.clone();
-        if (wanted.all || ranges.is_empty()) && newest > 0 {
-            ranges = vec![format!("1..{newest}")];
+        match (wanted.all || wanted.ranges.is_empty()) && newest > 0 {
+            true => Ok(vec![format!("1..{newest}")]),
+            false => Ok(wanted.ranges.clone()),
         }
-        Ok(Span::Named { ranges, since })
     }
 
     fn behind(&self, seen: &[Tip]) -> Result<Vec<String>, Error> {
