@@ -78,6 +78,19 @@ pub(crate) trait Source {
     fn main_branch(&self) -> &str;
 }
 
+/// Does the work for each item, as long as it says so.
+pub(super) fn each_while<T, E>(
+    items: impl IntoIterator<Item = T>,
+    mut work: impl FnMut(T) -> Result<bool, E>,
+) -> Result<(), E> {
+    for item in items {
+        if !work(item)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Finds what is new.
 pub(super) fn new_commits(source: &dyn Source, seen: Vec<Tip>) -> Result<(Span, MovedTips), Error> {
     let tips = source.tips()?;

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::program::{self, SILENCE};
-use super::source::{Entry, Source, Span, Take};
+use super::source::{Entry, Source, Span, Take, each_while};
 use super::{Error, Wanted};
 use crate::commit::Tip;
 use crate::config::Svn;
@@ -115,13 +115,14 @@ impl Subversion {
         text.lines().next().unwrap_or_default().to_owned()
     }
 
-    /// Lists revisions. One that cannot be read is named, and does not keep the others from being read.
-    fn log(&self, first: u64, last: u64, since: Option<CommitTime>, take: Take) -> Result<(), Error> {
+    /// Lists revisions, and tells whether to go on. One that cannot be read is named, and does not keep the others from being
+    /// read.
+    fn log(&self, first: u64, last: u64, since: Option<CommitTime>, take: Take) -> Result<bool, Error> {
         let mut log = Log { next: first.max(1), since, take, is_enough: false };
         while log.next <= last && !log.is_enough {
             let Err(error) = self.list_readable(log.next, last, &mut |revision, entry| log.take(revision, Ok(entry)))
             else {
-                return Ok(());
+                break;
             };
             // In a backup that is not whole, the file that names the youngest revision may be newer than the revisions.
             let is_missing = matches!(&error, Error::Says { message, .. } if message.contains(NO_SUCH_REVISION));
@@ -136,7 +137,7 @@ impl Subversion {
                 log.take(suspect, Err(error));
             }
         }
-        Ok(())
+        Ok(!log.is_enough)
     }
 
     /// Lists revisions up to the first that cannot be read, which is the error.
@@ -225,12 +226,12 @@ impl Source for Subversion {
 
     fn list(&self, span: &Span, take: Take) -> Result<(), Error> {
         match span {
-            Span::New { seen, tips } => self.log(highest(seen) + 1, highest(tips), None, take),
-            Span::Revisions(revisions) => revisions.iter().try_for_each(|revision| match revision.parse() {
+            Span::New { seen, tips } => self.log(highest(seen) + 1, highest(tips), None, take).map(drop),
+            Span::Revisions(revisions) => each_while(revisions, |revision| match revision.parse() {
                 Ok(number) => self.log(number, number, None, take),
-                Err(_) => Ok(()),
+                Err(_) => Ok(true),
             }),
-            Span::Named { ranges, since } => ranges.iter().try_for_each(|text| {
+            Span::Named { ranges, since } => each_while(ranges, |text| {
                 let (first, last) = range(text, u64::MAX)?;
                 self.log(first, last, *since, take)
             }),

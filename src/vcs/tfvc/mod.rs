@@ -7,7 +7,7 @@ mod client;
 mod error;
 mod wire;
 
-use super::source::{Entry, MAX_PATHS, Source, Span, Take};
+use super::source::{Entry, MAX_PATHS, Source, Span, Take, each_while};
 use super::{Error, Wanted};
 use crate::commit::{Changes, Tip};
 use crate::config::Config;
@@ -31,13 +31,6 @@ pub(super) struct Tfvc {
     /// The path below which changesets count.
     root: String,
     branch: Option<String>,
-}
-
-/// The numbers that a person names, both of them included.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Range {
-    first: u32,
-    last: u32,
 }
 
 impl Tfvc {
@@ -191,9 +184,9 @@ impl Tfvc {
     }
 
     /// Hands over what a person named, the newest first: a history of any length takes no memory then.
-    fn named(&self, range: Range, since: Option<CommitTime>, take: Take) -> Result<bool, TfvcError> {
+    fn named(&self, (first, last): (u32, u32), since: Option<CommitTime>, take: Take) -> Result<bool, TfvcError> {
         let mut goes_on = true;
-        self.each(range.first - 1, Some(range.last), &mut |listed| {
+        self.each(first - 1, Some(last), &mut |listed| {
             // The server sets the dates, and they never go back.
             if since.is_some_and(|since| listed.created_at < since) {
                 return Ok(false);
@@ -217,49 +210,29 @@ impl Source for Tfvc {
     }
 
     fn list(&self, span: &Span, take: Take) -> Result<(), Error> {
-        let each_until_end = |revisions: &[String], take: Take| {
-            for revision in revisions {
-                if !self.single(revision, take)? {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        match span {
+        let listed = match span {
             Span::New { seen, tips } => {
-                for listed in self.new_ones(highest(seen), highest(tips))? {
-                    if !self.hand_over(listed, take)? {
-                        break;
-                    }
-                }
-                Ok(())
+                each_while(self.new_ones(highest(seen), highest(tips))?, |listed| self.hand_over(listed, take))
             }
-            Span::Revisions(revisions) => each_until_end(revisions, take),
-            Span::Named { ranges, since } => {
-                for text in ranges {
-                    let goes_on = match Range::parse(text) {
-                        // One that is named alone must be there.
-                        Some(_) if since.is_none() && !text.contains("..") => self.single(text, take)?,
-                        Some(range) => self.named(range, *since, take)?,
-                        None => true,
-                    };
-                    if !goes_on {
-                        break;
-                    }
-                }
-                Ok(())
-            }
-        }
+            Span::Revisions(revisions) => each_while(revisions, |revision| self.single(revision, take)),
+            Span::Named { ranges, since } => each_while(ranges, |text| match range(text) {
+                // One that is named alone must be there.
+                Some(_) if since.is_none() && !text.contains("..") => self.single(text, take),
+                Some(range) => self.named(range, *since, take),
+                None => Ok(true),
+            }),
+        };
+        Ok(listed?)
     }
 
     fn resolve(&self, wanted: &Wanted) -> Result<Vec<String>, Error> {
         let newest = self.server.newest(&self.root)?.map_or(0, |listed| listed.number);
         let misused = |message: String| Error::Range { program: "TFVC", message };
         for text in &wanted.ranges {
-            let range = Range::parse(text).ok_or_else(|| {
+            let (_, last) = range(text).ok_or_else(|| {
                 misused(format!("{text:?} is not a changeset; write a number, or two as in 100..200"))
             })?;
-            if range.last > newest {
+            if last > newest {
                 return Err(misused(format!("{text} goes beyond the newest changeset of {}, {newest}", self.root)));
             }
         }
@@ -290,12 +263,11 @@ impl Source for Tfvc {
     }
 }
 
-impl Range {
-    fn parse(text: &str) -> Option<Self> {
-        let (first, last) = text.split_once("..").unwrap_or((text, text));
-        let number = |text: &str| text.parse().ok().filter(|number| *number > 0 && !text.starts_with('+'));
-        Some(Range { first: number(first)?, last: number(last)? }).filter(|range| range.first <= range.last)
-    }
+/// Returns the numbers that a person names, both of them included.
+fn range(text: &str) -> Option<(u32, u32)> {
+    let (first, last) = text.split_once("..").unwrap_or((text, text));
+    let number = |text: &str| text.parse().ok().filter(|number| *number > 0 && !text.starts_with('+'));
+    Some((number(first)?, number(last)?)).filter(|(first, last)| first <= last)
 }
 
 fn number(tip: &Tip) -> Option<u32> {
@@ -312,11 +284,10 @@ mod tests {
 
     #[test]
     fn a_range_is_one_number_or_two_in_their_order() {
-        let range = |first, last| Some(Range { first, last });
         for (text, expected) in [
-            ("5", range(5, 5)),
-            ("100..200", range(100, 200)),
-            ("7..7", range(7, 7)),
+            ("5", Some((5, 5))),
+            ("100..200", Some((100, 200))),
+            ("7..7", Some((7, 7))),
             ("200..100", None),
             ("0", None),
             ("+5", None),
@@ -328,7 +299,7 @@ mod tests {
             ("4294967296", None),
             ("", None),
         ] {
-            assert_eq!(Range::parse(text), expected, "{text:?}");
+            assert_eq!(range(text), expected, "{text:?}");
         }
     }
 
