@@ -15,12 +15,11 @@ use crate::artifact::{FormattedId, MAX_ARTIFACTS};
 use crate::changeset::{Changeset, Policy};
 use crate::clock::{self, Deadline};
 use crate::commit::{Commit, Tip};
-use crate::config::{Config, Level};
+use crate::config::{self, Config, Level};
 use crate::queue::{self, Claim, Queue, Settled, Walked};
 use crate::refs::Watched;
 use crate::text::{plural, with_causes};
 use crate::vcs::{self, Items, NewCommits, Refs, Repository, Updates};
-use states::StateRefs;
 
 /// How many changesets go into one transaction, and how much text they hold together at most, in bytes.
 const PER_TRANSACTION: usize = 500;
@@ -75,7 +74,7 @@ impl Unfinished {
 pub(crate) struct Rules {
     policy: Policy,
     watched: Watched,
-    state_refs: StateRefs,
+    state: config::State,
     /// Where Changesets go: what was delivered there is not recorded again.
     destination: String,
     /// Whether other servers may have recorded commits of the same repository.
@@ -84,14 +83,12 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn new(config: &Config) -> Self {
-        let (policy, watched) = (config.commits.policy(), config.commits.watched());
-        let has_ledger = config.queue.store.is_some();
         Rules {
-            policy,
-            watched,
-            state_refs: StateRefs::of(&config.state),
+            policy: config.commits.policy(),
+            watched: config.commits.watched(),
+            state: config.state.clone(),
             destination: config.destination(),
-            has_ledger,
+            has_ledger: config.queue.store.is_some(),
         }
     }
 
@@ -131,7 +128,7 @@ impl<'r> Recorder<'r> {
         }
         self.read_changed(&updates)?;
         let mut settled = Settled { pushes, ..Settled::default() };
-        let found = self.new_commits(&updates, deadline);
+        let found = self.walk(Walked::Commits, &updates, &|name| self.rules.watched.includes(name), deadline);
         let found = found.and_then(|items| self.request_states(&updates, deadline, &mut settled).map(|()| items));
         let new = match found {
             Err(Error::Repository(vcs::Error::OutOfTime)) => return Ok(Unfinished::OutOfTime.recorded()),
@@ -144,10 +141,7 @@ impl<'r> Recorder<'r> {
             (self.report)(Level::Error, &reason);
             settled.unreadable.push((unreadable.revision, reason));
         }
-        let unreadable_tips = settled.unreadable.clone();
-        let mut recorded = self.read_and_store(new.items, &|| true, deadline, Some(settled))?;
-        recorded.unreadable.extend(unreadable_tips);
-        Ok(recorded)
+        self.read_and_store(new.items, &|| true, deadline, Some(settled))
     }
 
     /// Marks what the repository holds as seen: only a backfill posts it. Pushes that wait in the queue, from a hook
@@ -189,10 +183,6 @@ impl<'r> Recorder<'r> {
         Ok((updates, pushes.iter().map(|push| push.id).collect()))
     }
 
-    fn new_commits(&self, updates: &Updates<'r>, deadline: Option<Deadline>) -> Result<NewCommits<'r>, Error> {
-        self.walk(Walked::Commits, updates, &|name| self.rules.watched.includes(name), deadline)
-    }
-
     fn walk(
         &self,
         walked: Walked,
@@ -213,7 +203,8 @@ impl<'r> Recorder<'r> {
         settled: Option<Settled>,
     ) -> Result<Recorded, Error> {
         let Recorder { queue, rules, report, .. } = self;
-        let mut recorded = Recorded::default();
+        let unreadable = settled.iter().flat_map(|settled| settled.unreadable.clone()).collect();
+        let mut recorded = Recorded { unreadable, ..Recorded::default() };
         let (mut waiting, mut size, mut failed) = (Vec::new(), 0, None);
         let mut store = |waiting: &mut Vec<Changeset>, settled: Option<&Settled>, recorded: &mut Recorded| {
             recorded.queued += queue.record(waiting, settled, &rules.destination, clock::now())?;
@@ -242,10 +233,8 @@ impl<'r> Recorder<'r> {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        let settled = settled.filter(|_| recorded.unfinished.is_none() && read.is_ok()).map(|mut settled| {
-            settled.unreadable.extend(recorded.unreadable.iter().cloned());
-            settled
-        });
+        let settled = settled.filter(|_| recorded.unfinished.is_none() && read.is_ok());
+        let settled = settled.map(|settled| Settled { unreadable: recorded.unreadable.clone(), ..settled });
         store(&mut waiting, settled.as_ref(), &mut recorded)?;
         read?;
         let mut named = HashSet::new();

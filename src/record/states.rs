@@ -4,42 +4,23 @@
 use super::{Error, Recorder};
 use crate::changeset::StateRequest;
 use crate::clock::Deadline;
-use crate::config;
 use crate::queue::{Settled, Walked};
 use crate::refs::RefPatterns;
 use crate::vcs::Updates;
 
-/// The refs on which messages change states.
-pub(super) enum StateRefs {
-    None,
-    /// The main branch: in Git, the one that HEAD names.
-    Head,
-    Patterns(Vec<String>),
-}
-
-impl StateRefs {
-    pub(super) fn of(config: &config::State) -> Self {
-        match config {
-            state if !state.update => StateRefs::None,
-            state if state.refs.is_empty() => StateRefs::Head,
-            state => StateRefs::Patterns(state.refs.clone()),
-        }
-    }
-}
-
 impl<'r> Recorder<'r> {
-    /// Finds the commits that are new to these refs.
+    /// Finds the commits that are new to the refs on which messages change states.
     pub(super) fn request_states(
         &mut self,
         updates: &Updates<'r>,
         deadline: Option<Deadline>,
         settled: &mut Settled,
     ) -> Result<(), Error> {
-        let patterns = match &self.rules.state_refs {
+        let patterns = match &self.rules.state {
             // What comes in while this is off never changes a state.
-            StateRefs::None => return Ok(self.queue.forget_seen_tips(Walked::States)?),
-            StateRefs::Head => self.repository.main_branch().into_iter().collect(),
-            StateRefs::Patterns(patterns) => patterns.clone(),
+            state if !state.update => return Ok(self.queue.forget_seen_tips(Walked::States)?),
+            state if state.refs.is_empty() => self.repository.main_branch().into_iter().collect(),
+            state => state.refs.clone(),
         };
         let refs = RefPatterns::new(&patterns);
         let scope = patterns.join("\n");
