@@ -282,7 +282,7 @@ fn load_config(named: Option<&Path>, repo_dir: &Path) -> Result<Config, configur
 /// Does the same, if it is known whose files count.
 fn load_config_of(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> Result<Config, configuration::Error> {
     let mut config = configuration::load(named, repo_dir, owners)?;
-    config.repository.scm_type = Kind::of(repo_dir).scm_type();
+    config.repository.scm_type = Kind::of(repo_dir);
     Ok(config)
 }
 

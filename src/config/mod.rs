@@ -11,13 +11,13 @@ mod blocks;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod kind;
 mod layer;
 mod load;
 mod merge;
 mod placeholders;
 mod posting;
 mod resolve;
-mod scm_type;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -27,10 +27,10 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use access::{Access, Credentials, Secret, StoreAccess, TfvcAccess, Trust};
 pub(crate) use error::Error;
+pub(crate) use kind::Kind;
 pub(crate) use load::{is_named_by_environment, load, load_common};
 pub(crate) use placeholders::Filled;
 pub(crate) use posting::Posting;
-pub(crate) use scm_type::ScmType;
 pub(crate) use show::{Setting, settings};
 
 use crate::artifact::{DEFAULT_PREFIXES, Mentions};
@@ -96,7 +96,7 @@ pub(crate) struct Repository {
     #[serde(skip)]
     pub is_named: bool,
     #[serde(skip)]
-    pub scm_type: ScmType,
+    pub scm_type: Kind,
     pub create: bool,
     pub projects: Vec<String>,
     pub web: Option<String>,
@@ -270,7 +270,7 @@ impl Default for Repository {
             root: None,
             name: "{name}".into(),
             is_named: false,
-            scm_type: ScmType::Git,
+            scm_type: Kind::Git,
             create: true,
             projects: Vec::new(),
             web: None,

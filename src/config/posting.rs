@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ScmType};
+use super::{Config, Kind};
 use crate::changeset::Post;
 use crate::links::Links;
 
@@ -56,7 +56,7 @@ impl Config {
         let mut config = self.clone();
         config.rally.workspace = Some(workspace.to_owned());
         config.repository.name = repository.to_owned();
-        config.repository.scm_type = ScmType::named(&posting.scm_type).unwrap_or_default();
+        config.repository.scm_type = Kind::named(&posting.scm_type).unwrap_or_default();
         config.repository.create = posting.create;
         config.repository.projects = posting.projects;
         config.repository.web = posting.web;

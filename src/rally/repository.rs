@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::answers::is_ref;
 use super::{ANSWERS_KEPT, Error, Rally, lookup};
-use crate::config::{Repository, ScmType};
+use crate::config::{Kind, Repository};
 use crate::queue::WorkQueue;
 use crate::text::cut;
 use crate::time::Time;
@@ -137,7 +137,7 @@ pub(crate) fn find_repository(client: &Client, repository: &Repository) -> Resul
     let name = &repository.name;
     let found = lookup::named(client, "/scmrepository", posted_name(name), "ObjectID,Name,SCMType")?;
     let Some(row) = found else { return Ok(None) };
-    if let Some(found) = ScmType::named(row["SCMType"].as_str().unwrap_or_default())
+    if let Some(found) = Kind::named(row["SCMType"].as_str().unwrap_or_default())
         && found != repository.scm_type
     {
         return Err(Error::OtherKind { name: name.clone(), found: found.name(), own: repository.scm_type.name() });

@@ -6,9 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Error, git};
-use crate::config::ScmType;
 use crate::files::{self, Links};
 use crate::process;
+
+pub(crate) use crate::config::Kind;
 
 /// The file by which a share of Mercurial names the repository that it shares.
 const SHARED_PATH: &str = "sharedpath";
@@ -23,15 +24,6 @@ pub(crate) enum Named {
     /// The program or host that runs the hook. It has looked at the owner before, if it does so at all.
     ByHost,
     ByUser,
-}
-
-/// A kind of repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Git,
-    Subversion,
-    Mercurial,
-    Tfvc,
 }
 
 impl Kind {
@@ -63,16 +55,6 @@ impl Kind {
             Kind::Subversion => "svn",
             Kind::Mercurial => "hg",
             Kind::Tfvc => "tfvc",
-        }
-    }
-
-    /// Returns what it is to Rally.
-    pub(crate) fn scm_type(self) -> ScmType {
-        match self {
-            Kind::Git => ScmType::Git,
-            Kind::Subversion => ScmType::Subversion,
-            Kind::Mercurial => ScmType::Mercurial,
-            Kind::Tfvc => ScmType::Tfs,
         }
     }
 }

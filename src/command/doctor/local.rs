@@ -35,7 +35,7 @@ pub(super) fn name(naming: Option<Naming>, repo_dir: &Path, config: &Config, con
 }
 
 pub(super) fn repository(repo_dir: &Path, config: &Config) -> Finding {
-    let kind = Kind::of(repo_dir).scm_type().name();
+    let kind = Kind::of(repo_dir).name();
     if Kind::of(repo_dir) == Kind::Tfvc {
         return server(repo_dir, config);
     }
