@@ -75,7 +75,7 @@ pub(crate) fn is_in_environment(git_dir: &Path) -> bool {
 
 /// Returns a command of Git in this directory. It runs nothing that the repository's configuration names, fetches
 /// nothing, and follows neither replace refs nor grafts.
-pub(crate) fn git(dir: &Path) -> Command {
+fn git(dir: &Path) -> Command {
     let mut git = program::command("git");
     // A bare repository is accepted as if `--git-dir` named it. That option itself would switch off Git's check of its owner.
     let settings = ["-c", "core.fsmonitor=false", "-c", "safe.bareRepository=all"];
@@ -117,7 +117,7 @@ fn refusal(dir: &Path, stderr: &[u8]) -> Error {
 }
 
 /// Returns what Git says on stderr, without its warnings before the error.
-pub(crate) fn message(stderr: &[u8]) -> String {
+fn message(stderr: &[u8]) -> String {
     let text = readable(stderr);
     let error = text.find("fatal: ").map_or(&*text, |at| &text[at + "fatal: ".len()..]);
     program::message(error)
@@ -153,14 +153,9 @@ pub(crate) fn head_branch(git_dir: &Path) -> Option<String> {
 
 /// Returns where Git looks for hooks: `core.hooksPath`, from any level of its configuration, or `hooks`.
 pub(crate) fn hooks_dir(git_dir: &Path) -> Result<PathBuf, Error> {
-    let configured = git(git_dir).args(["config", "--type=path", "--get", "core.hooksPath"]).output();
-    let output = configured.map_err(|source| Error::Run { program: "git", source })?;
-    match output.status.code() {
-        // Relative to where the hooks of a push run: the Git directory, even if there is a work tree (`git help hooks`).
-        Some(0) => Ok(git_dir.join(path_of(&output.stdout))),
-        Some(1) => Ok(git_dir.join("hooks")),
-        _ => Err(Error::Says { program: "git", path: git_dir.to_owned(), message: message(&output.stderr) }),
-    }
+    let answer = ask(git_dir, &["config", "--type=path", "--default", "hooks", "--get", "core.hooksPath"])?;
+    // Relative to where the hooks of a push run: the Git directory, even if there is a work tree (`git help hooks`).
+    Ok(git_dir.join(path_of(&answer)))
 }
 
 /// Tells whether the hooks of a repository lie in a directory that others may use too: outside of it, and named by a

@@ -60,18 +60,16 @@ impl Repository {
     }
 
     fn parsed(&self, revisions: &[String]) -> Result<Range, Error> {
-        let output = place::git(&self.path)
-            .args(["rev-parse", "--revs-only"])
-            .args(revisions)
-            // Without it a misspelt revision would be taken for a file's name and ignored.
-            .arg("--")
-            .output()
-            .map_err(|source| Error::Run { program: "git", source })?;
-        if !output.status.success() {
-            return Err(misused(place::message(&output.stderr)));
-        }
+        let mut arguments = vec!["rev-parse", "--revs-only"];
+        arguments.extend(revisions.iter().map(String::as_str));
+        // Without it a misspelt revision would be taken for a file's name and ignored.
+        arguments.push("--");
+        let answer = place::ask(&self.path, &arguments).map_err(|error| match error {
+            Error::Says { message, .. } => misused(message),
+            error => error,
+        })?;
         let mut range = Range::default();
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
+        for line in String::from_utf8_lossy(&answer).lines() {
             let id = |hex: &str| hex.parse().map_err(|()| misused(format!("{line} is not a commit")));
             if let Some(hex) = line.strip_prefix('^') {
                 range.hidden.push(id(hex)?);
