@@ -3,10 +3,10 @@
 //! A file is opened without waiting (a FIFO would hold the push for ever), must be a regular file, and is read up to a
 //! limit. Where its text decides what is done, its owner counts as well: see [`Owners`].
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::environment::variable;
@@ -26,17 +26,10 @@ pub(crate) enum Error {
 
 /// Why a directory is not used for files that decide what is done, or that others must not read.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DirError {
-    #[error("{} cannot be used", path.display())]
-    Unusable { path: PathBuf, source: io::Error },
-    #[error("{} is a link", .0.display())]
-    Link(PathBuf),
-    #[error("{} is not a directory", .0.display())]
-    NotADirectory(PathBuf),
-    #[error("{} belongs to another user (number {owner})", path.display())]
-    Foreign { path: PathBuf, owner: u32 },
-    #[error("everybody may write to {} (mode {mode:03o})", path.display())]
-    Open { path: PathBuf, mode: u32 },
+#[error("{}: {problem}", path.display())]
+pub(crate) struct DirError {
+    pub path: PathBuf,
+    pub problem: String,
 }
 
 /// Whether a symbolic link counts as the file that it names.
@@ -83,24 +76,24 @@ pub(crate) fn read(path: &Path, limit: u64, links: Links) -> io::Result<Vec<u8>>
     read_to_limit(&mut file, &meta, limit)
 }
 
-/// Reads a file as [`read`] does, if one of these users wrote it and nobody else can have.
-pub(crate) fn read_trusted(path: &Path, limit: u64, links: Links, owners: Owners) -> Result<Vec<u8>, Error> {
+/// Reads a file as [`read`] does, if one of these users wrote it and nobody else can have. If it has to lie within a
+/// directory, it must really do so: no directory on the way may be a link that leads elsewhere.
+pub(crate) fn read_trusted(
+    path: &Path,
+    limit: u64,
+    links: Links,
+    owners: Owners,
+    within: Option<&Path>,
+) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let (mut file, meta) = open(path, links).map_err(failed)?;
-    owners.check(path, &meta)?;
-    read_to_limit(&mut file, &meta, limit).map_err(failed)
-}
-
-/// Reads a file as [`read_trusted`] does, if it really lies below a directory: neither its name nor a directory on the
-/// way may be a link that leads elsewhere.
-pub(crate) fn read_within(dir: &Path, path: &Path, limit: u64, owners: Owners) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    let (mut file, meta) = open(path, Links::Refuse).map_err(failed)?;
-    // The kernel knows where the open file is; the path could be changed between a check of it and its use.
-    let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|_| path.canonicalize());
-    if !real.map_err(failed)?.starts_with(dir.canonicalize().map_err(failed)?) {
-        let text = format!("a link leads out of {}", dir.display());
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, text)));
+    if let Some(dir) = within {
+        // The kernel knows where the open file is; the path could be changed between a check of it and its use.
+        let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).or_else(|_| path.canonicalize());
+        if !real.map_err(failed)?.starts_with(dir.canonicalize().map_err(failed)?) {
+            let text = format!("a link leads out of {}", dir.display());
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, text)));
+        }
     }
     owners.check(path, &meta)?;
     read_to_limit(&mut file, &meta, limit).map_err(failed)
@@ -109,20 +102,34 @@ pub(crate) fn read_within(dir: &Path, path: &Path, limit: u64, owners: Owners) -
 /// Refuses a directory in which others could put something that this user does not expect. Returns the group whose members
 /// use it too, if its mode says so.
 pub(crate) fn trusted_dir(dir: &Path) -> Result<Option<u32>, DirError> {
-    let meta = fs::symlink_metadata(dir).map_err(|source| DirError::Unusable { path: dir.to_owned(), source })?;
-    check_dir(dir, &meta, effective_user())?;
+    let refused = |problem| DirError { path: dir.to_owned(), problem };
+    let meta = fs::symlink_metadata(dir).map_err(|error| refused(error.to_string()))?;
+    check_dir(&meta, effective_user()).map_err(refused)?;
     Ok((meta.mode() & 0o020 != 0).then(|| meta.gid()))
 }
 
-fn check_dir(dir: &Path, meta: &Metadata, us: u32) -> Result<(), DirError> {
-    let (path, owner, mode) = (dir.to_owned(), meta.uid(), meta.mode() & 0o777);
+fn check_dir(meta: &Metadata, us: u32) -> Result<(), String> {
+    let (owner, mode) = (meta.uid(), meta.mode() & 0o777);
     match () {
-        () if meta.is_symlink() => Err(DirError::Link(path)),
-        () if !meta.is_dir() => Err(DirError::NotADirectory(path)),
-        () if ![0, us].contains(&owner) => Err(DirError::Foreign { path, owner }),
-        () if mode & 0o002 != 0 => Err(DirError::Open { path, mode }),
+        () if meta.is_symlink() => Err("it is a symbolic link".into()),
+        () if !meta.is_dir() => Err("it is not a directory".into()),
+        () if ![0, us].contains(&owner) => Err(format!("it belongs to user {owner}")),
+        () if mode & 0o002 != 0 => Err(format!("everybody may write to it (mode {mode:03o})")),
         () => Ok(()),
     }
+}
+
+/// Opens a file for writing, made unreadable for everybody but the group whatever the umask is. A link is not followed.
+pub(crate) fn open_shared(path: &Path, options: &mut OpenOptions, group: Option<u32>) -> io::Result<File> {
+    let is_new = !path.exists();
+    let file = options.write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if is_new && group.is_some() {
+        fchown(&file, None, group)?;
+    }
+    if is_new {
+        file.set_permissions(Permissions::from_mode(if group.is_some() { 0o660 } else { 0o600 }))?;
+    }
+    Ok(file)
 }
 
 /// Writes a file under another name, and gives it its own only then: a crash leaves the old one or the new one.
@@ -180,24 +187,23 @@ fn read_to_limit(file: &mut File, meta: &Metadata, limit: u64) -> io::Result<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::Permissions;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn a_directory_that_others_could_fill_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path();
-        let look = |us| check_dir(path, &fs::symlink_metadata(path).expect("it is there"), us);
+        let look = |us| check_dir(&fs::symlink_metadata(path).expect("it is there"), us);
         let us = effective_user();
         assert!(look(us).is_ok());
         if us != 0 {
-            assert!(matches!(look(us + 1), Err(DirError::Foreign { owner, .. }) if owner == us));
+            assert_eq!(look(us + 1), Err(format!("it belongs to user {us}")));
         }
         fs::set_permissions(path, Permissions::from_mode(0o777)).expect("a mode");
-        assert!(matches!(look(us), Err(DirError::Open { mode: 0o777, .. })));
+        assert_eq!(look(us), Err("everybody may write to it (mode 777)".into()));
         let link = path.join("link");
         symlink(path, &link).expect("a link");
-        assert!(matches!(trusted_dir(&link), Err(DirError::Link(_))));
+        assert_eq!(trusted_dir(&link).expect_err("it is a link").problem, "it is a symbolic link");
     }
 
     #[test]
@@ -223,7 +229,8 @@ mod tests {
         fs::write(&file, "text").expect("a file");
         for mode in [0o602, 0o620, 0o666] {
             fs::set_permissions(&file, Permissions::from_mode(mode)).expect("a mode");
-            let error = read_trusted(&file, 9, Links::Refuse, Owners::of_system()).expect_err("others may write it");
+            let error =
+                read_trusted(&file, 9, Links::Refuse, Owners::of_system(), None).expect_err("others may write it");
             assert!(error.to_string().ends_with(&format!("run: chmod go-w {}", file.display())), "{error}");
         }
     }

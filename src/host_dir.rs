@@ -1,9 +1,9 @@
 //! The directory that the processes of this host share, whichever repositories they work for: who may use it, and the care
 //! that files in it need. Others of a group may use it too.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::PROGRAM;
@@ -39,16 +39,7 @@ impl HostDir {
 
     /// Opens a file for writing, made if it is missing: for nobody else, or for the group.
     pub(crate) fn file(&self, name: &str) -> io::Result<File> {
-        let path = self.path.join(name);
-        let is_new = !path.exists();
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-        if let Some(group) = self.group.filter(|_| is_new) {
-            fchown(&file, None, Some(group))?;
-            file.set_permissions(Permissions::from_mode(0o660))?;
-        }
-        Ok(file)
+        files::open_shared(&self.path.join(name), OpenOptions::new().create(true).truncate(false), self.group)
     }
 }
 
@@ -73,6 +64,8 @@ pub(crate) fn candidates() -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn files_in_a_directory_of_a_group_are_the_groups() {

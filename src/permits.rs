@@ -172,7 +172,7 @@ impl Permits {
 impl Shared {
     fn open(dir: HostDir, account: &str) -> Result<Self, Error> {
         let shared = Shared { account: hash(account), dir };
-        let unusable = |source| Error::Unusable { path: shared.dir.path().to_owned(), source };
+        let unusable = |error: io::Error| Error { path: shared.dir.path().to_owned(), problem: error.to_string() };
         // Some network file systems have no locks.
         match shared.file("gate").map(|gate| gate.try_lock()).map_err(unusable)? {
             Err(TryLockError::Error(source)) => Err(unusable(source)),

@@ -80,10 +80,8 @@ impl Trust {
     fn read(&self, key: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
         let path = self.repo_dir.as_deref().unwrap_or(Path::new("")).join(path);
         let within = self.repo_dir.as_deref().filter(|dir| path.starts_with(dir));
-        let read = match within {
-            Some(dir) => files::read_within(dir, &path, MAX_SIZE, self.owners),
-            None => files::read_trusted(&path, MAX_SIZE, Links::Follow, self.owners),
-        };
+        let links = within.map_or(Links::Follow, |_| Links::Refuse);
+        let read = files::read_trusted(&path, MAX_SIZE, links, self.owners, within);
         read.map_err(|source| Error::NamedFile { key, source })
     }
 

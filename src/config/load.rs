@@ -93,7 +93,7 @@ pub(super) fn resolved(layers: Vec<Layer>, repo_dir: Option<&Path>, owners: Owne
 
 fn read(path: &Path, links: Links, owners: Owners) -> Result<Source, Error> {
     let invalid = || files::Error::Read { path: path.to_owned(), source: std::io::ErrorKind::InvalidData.into() };
-    let text = String::from_utf8(files::read_trusted(path, MAX_SIZE, links, owners)?).map_err(|_| invalid())?;
+    let text = String::from_utf8(files::read_trusted(path, MAX_SIZE, links, owners, None)?).map_err(|_| invalid())?;
     let mut source = Source::parse(path, &text)?;
     if source.layers_mut().any(|layer| holds_secret(&layer.table)) {
         access::check_private(path)?;

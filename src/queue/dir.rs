@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -77,7 +77,7 @@ impl StateDir {
             return Err(Error::Foreign { path: self.repo_dir.clone(), owner: meta.uid() });
         }
         match DirBuilder::new().mode(0o700).create(&self.path) {
-            Ok(()) => self.share(&self.path, 0o2770).map_err(failed)?,
+            Ok(()) => self.share().map_err(failed)?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(error)),
         }
@@ -184,15 +184,8 @@ impl StateDir {
 
     /// Opens a file for writing, made unreadable for everybody else whatever the umask is.
     pub(crate) fn open_file(&self, path: &Path, options: &mut OpenOptions) -> Result<File, Error> {
-        let mut open = || {
-            let is_new = !path.exists();
-            let file = options.write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-            if is_new {
-                self.share(path, 0o660)?;
-            }
-            Ok(file)
-        };
-        open().map_err(|source| Error::Directory { path: path.to_owned(), source })
+        let opened = files::open_shared(path, options, self.group);
+        opened.map_err(|source| Error::Directory { path: path.to_owned(), source })
     }
 
     /// Opens a lock file. The lock itself goes with the process that holds it.
@@ -200,15 +193,13 @@ impl StateDir {
         self.open_file(&self.path.join(name), OpenOptions::new().create(true).truncate(false))
     }
 
-    /// Opens a new file or directory to the group that uses the state.
-    fn share(&self, path: &Path, mode: u32) -> io::Result<()> {
-        match self.group {
-            None => fs::set_permissions(path, Permissions::from_mode(mode & 0o700)),
-            group => {
-                std::os::unix::fs::chown(path, None, group)?;
-                fs::set_permissions(path, Permissions::from_mode(mode))
-            }
+    /// Opens the new directory to the group that uses it.
+    fn share(&self) -> io::Result<()> {
+        let mode = if self.group.is_some() { 0o2770 } else { 0o700 };
+        if self.group.is_some() {
+            std::os::unix::fs::chown(&self.path, None, self.group)?;
         }
+        fs::set_permissions(&self.path, Permissions::from_mode(mode))
     }
 
     /// Makes what was renamed or linked into the directory last.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use super::home::{self, Location};
 use super::{Error, StateDir};
 use crate::PROGRAM;
-use crate::files::{self, DirError, Links};
+use crate::files::{self, Links};
 
 /// The file in the repository's directory. Its first line names the state directory, the rest the repository's directory.
 pub(crate) const MARKER: &str = "rally-hook.queue";
@@ -111,15 +111,7 @@ impl Base {
     /// Refuses a directory in which others could put something that this user does not expect.
     pub(super) fn open(dir: &Path) -> Result<Self, Error> {
         let refused = |problem: String| Error::Base { path: dir.to_owned(), problem };
-        let group = files::trusted_dir(dir).map_err(|error| {
-            refused(match error {
-                DirError::Unusable { source, .. } => source.to_string(),
-                DirError::Link(_) => "it is a symbolic link".into(),
-                DirError::NotADirectory(_) => "it is not a directory".into(),
-                DirError::Foreign { owner, .. } => format!("it belongs to user {owner}"),
-                DirError::Open { mode, .. } => format!("everybody may write to it (mode {mode:03o})"),
-            })
-        })?;
+        let group = files::trusted_dir(dir).map_err(|error| refused(error.problem))?;
         let path = dir.canonicalize().map_err(|error| refused(error.to_string()))?;
         Ok(Base { path, group })
     }

@@ -152,6 +152,6 @@ fn a_link_in_the_place_of_the_directory_is_not_used() {
     fs::create_dir(&elsewhere).expect("it is new");
     std::os::unix::fs::symlink(&elsewhere, &link).expect("links can be made");
     let shown = limit_with(&server, server.path());
-    assert!(shown.contains(&format!("{} is a link", link.display())), "{shown}");
+    assert!(shown.contains(&format!("{}: it is a symbolic link", link.display())), "{shown}");
     assert_eq!(fs::read_dir(&elsewhere).expect("it is there").count(), 0);
 }
