@@ -104,17 +104,13 @@ impl Target {
         }
     }
 
-    fn failed(&self, error: tokio_postgres::Error) -> LedgerError {
-        LedgerError::Statement { place: self.place.clone(), source: error }
-    }
-
     /// Waits for an answer.
     pub(super) async fn within_limit<T>(
         &self,
         answer: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, LedgerError> {
         match tokio::time::timeout(STATEMENT, answer).await {
-            Ok(done) => done.map_err(|error| self.failed(error)),
+            Ok(done) => done.map_err(|source| LedgerError::Statement { place: self.place.clone(), source }),
             Err(_) => Err(LedgerError::Silent { place: self.place.clone(), after: STATEMENT }),
         }
     }
@@ -226,7 +222,10 @@ impl Common {
     pub(super) async fn execute(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<u64, LedgerError> {
         let client = self.client().await?;
         let done = self.target.within_limit(client.execute_typed(sql, parameters)).await;
-        self.forget_if_broken(&client, done.as_ref().err());
+        if done.as_ref().is_err_and(LedgerError::is_broken) {
+            // If another thread has replaced it already, one more connection is made.
+            *self.client.lock().expect("no holder panics") = None;
+        }
         done
     }
 
@@ -238,14 +237,5 @@ impl Common {
         let client = Arc::new(self.target.connect().await?);
         *self.client.lock().expect("no holder panics") = Some(Arc::clone(&client));
         Ok(client)
-    }
-
-    fn forget_if_broken(&self, client: &Arc<Client>, error: Option<&LedgerError>) {
-        if error.is_some_and(LedgerError::is_broken) {
-            let mut known = self.client.lock().expect("no holder panics");
-            if known.as_ref().is_some_and(|known| Arc::ptr_eq(known, client)) {
-                *known = None;
-            }
-        }
     }
 }
