@@ -104,6 +104,16 @@ const CHANGESETS: &str = "\
             AS last_error
     FROM changeset WHERE $1::bigint IS NULL OR destination = $1 GROUP BY destination";
 
+const STATE_REQUESTS: &str = "\
+    SELECT destination, count(*) AS count, min(next_attempt) AS next FROM state_request
+    WHERE NOT done AND ($1::bigint IS NULL OR destination = $1) GROUP BY destination";
+
+const DEAD_LETTERS: &str = "\
+    SELECT destination, revision, coalesce(last_error, '') AS reason FROM changeset
+    WHERE state = 'dead' AND ($1::bigint IS NULL OR destination = $1) ORDER BY id";
+
+const ORIGINS: &str = "SELECT * FROM origin WHERE $1::bigint IS NULL OR destination = $1 ORDER BY host, git_dir";
+
 impl Session {
     /// Returns how all destinations stand, or the one that is named.
     pub(crate) fn fleet(&self, only: Option<&Destination>) -> Result<FleetStatus, LedgerError> {
@@ -111,40 +121,28 @@ impl Session {
         let only: [Parameter; 1] = [(&id, Type::INT8)];
         let db = &self.connection;
         let mut known: BTreeMap<i64, (Destination, DestinationStatus)> = BTreeMap::new();
-        for row in db.query("SELECT *, lease_until > now_ms() AND holder IS NOT NULL AS is_held FROM destination WHERE $1::bigint IS NULL OR id = $1", &only)? {
+        let destinations = "SELECT *, lease_until > now_ms() AND holder IS NOT NULL AS is_held FROM destination \
+                            WHERE $1::bigint IS NULL OR id = $1";
+        for row in db.query(destinations, &only)? {
             known.insert(row.get("id"), (destination_of(&row), of_destination(&row)));
         }
-        for row in db.query(CHANGESETS, &only)? {
-            if let Some((_, status)) = known.get_mut(&row.get("destination")) {
-                add_changesets(status, &row);
+        let mut each = |sql: &str, add: fn(&mut DestinationStatus, &Row)| -> Result<(), LedgerError> {
+            for row in db.query(sql, &only)? {
+                if let Some((_, status)) = known.get_mut(&row.get("destination")) {
+                    add(status, &row);
+                }
             }
-        }
-        for row in db.query(
-            "SELECT destination, count(*) AS count, min(next_attempt) AS next FROM state_request \
-             WHERE NOT done AND ($1::bigint IS NULL OR destination = $1) GROUP BY destination",
-            &only,
-        )? {
-            if let Some((_, status)) = known.get_mut(&row.get("destination")) {
-                status.state_requests = row.get("count");
-                status.next_attempt = [status.next_attempt, time(&row, "next")].into_iter().flatten().min();
-            }
-        }
-        for row in db.query(
-            "SELECT destination, revision, coalesce(last_error, '') AS reason FROM changeset \
-             WHERE state = 'dead' AND ($1::bigint IS NULL OR destination = $1) ORDER BY id",
-            &only,
-        )? {
-            if let Some((_, status)) = known.get_mut(&row.get("destination")) {
-                status.dead_letters.push(DeadLetter { revision: row.get("revision"), reason: row.get("reason") });
-            }
-        }
-        for row in
-            db.query("SELECT * FROM origin WHERE $1::bigint IS NULL OR destination = $1 ORDER BY host, git_dir", &only)?
-        {
-            if let Some((_, status)) = known.get_mut(&row.get("destination")) {
-                status.origins.push(origin(&row));
-            }
-        }
+            Ok(())
+        };
+        each(CHANGESETS, add_changesets)?;
+        each(STATE_REQUESTS, |status, row| {
+            status.state_requests = row.get("count");
+            status.next_attempt = [status.next_attempt, time(row, "next")].into_iter().flatten().min();
+        })?;
+        each(DEAD_LETTERS, |status, row| {
+            status.dead_letters.push(DeadLetter { revision: row.get("revision"), reason: row.get("reason") });
+        })?;
+        each(ORIGINS, |status, row| status.origins.push(origin(row)))?;
         self.add_common(known)
     }
 
