@@ -42,7 +42,8 @@ impl Sub<Duration> for Time {
     }
 }
 
-fn millis(duration: Duration) -> i64 {
+/// Returns a span in milliseconds.
+pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 

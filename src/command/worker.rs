@@ -153,7 +153,7 @@ impl Lanes<'_> {
     /// Remembers how much of a repository's queue the ledger has, so that a look can tell whether it has lost some.
     fn note_position(&self, site: &Site) {
         let Ok(Some(access)) = site.config.queue.store_access() else { return };
-        let noted = site.with_queue(|queue| Ok((queue.id().to_owned(), queue.position()?)));
+        let noted = site.with_queue(|queue| Ok((queue.home().id().to_owned(), queue.position()?)));
         if let Ok((queue_id, position)) = noted {
             self.known().forwarded.insert(site.repo_dir.clone(), Forwarded { access, queue_id, position });
         }

@@ -184,7 +184,7 @@ enum Change {
 
 impl Home {
     /// Returns what tells this queue from all others but its copies.
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 

@@ -83,7 +83,7 @@ pub(crate) struct Host(RefCell<Option<Opened>>);
 struct Opened {
     connection: Connection,
     dir: HostDir,
-    inode: Option<u64>,
+    inode: u64,
 }
 
 /// A repository, and where it posts to.
@@ -127,7 +127,7 @@ impl Host {
                 let Opened { connection, dir, inode } = opened.take()?;
                 drop(connection);
                 if is_damage(&error) {
-                    remove(&dir, inode);
+                    remove(&dir, Some(inode));
                 }
                 None
             }
@@ -231,7 +231,7 @@ impl Place {
 }
 
 impl Opened {
-    fn open(dir: &HostDir) -> Result<(Connection, Option<u64>), HostError> {
+    fn open(dir: &HostDir) -> Result<(Connection, u64), HostError> {
         // SQLite refuses a path with a link in it, which the way to a home directory may have.
         let path = dir.path().canonicalize().unwrap_or_else(|_| dir.path().to_owned()).join(DATABASE);
         let file = |source: io::Error| HostError::File { path: path.clone(), source };
@@ -247,7 +247,7 @@ impl Opened {
         let database = |source| HostError::Database { path: path.clone(), source };
         let connection = connect(&path).map_err(database)?;
         match connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(database)? {
-            VERSION => Ok((connection, Some(meta.ino()))),
+            VERSION => Ok((connection, meta.ino())),
             found => Err(HostError::Newer { path, found }),
         }
     }

@@ -131,7 +131,7 @@ pub(crate) struct Queue {
     connection: Connection,
     dir: StateDir,
     /// The file's inode number, which differs if another file took its place.
-    inode: Option<u64>,
+    inode: u64,
     home: Home,
     /// What people should know since the queue was opened.
     notice: Option<String>,
@@ -151,10 +151,6 @@ impl Queue {
         let is_new = !path.try_exists().unwrap_or(true) && !path.is_symlink();
         if is_new {
             create(dir)?;
-            if dir.was_used() {
-                let lost = Queue::open(dir, patience)?.note_loss();
-                lost?;
-            }
         }
         let meta = dir.check(&path)?;
         if !meta.is_file() {
@@ -173,7 +169,7 @@ impl Queue {
         match found {
             1..=VERSION => {
                 configure(&connection).map_err(database)?;
-                let (inode, home) = (Some(meta.ino()), Home::default());
+                let (inode, home) = (meta.ino(), Home::default());
                 let mut queue = Queue { connection, dir: dir.clone(), inode, home, notice: None };
                 if found < VERSION {
                     queue.migrate()?;
@@ -204,11 +200,6 @@ impl Queue {
         })
     }
 
-    /// Notes that the database was gone although it had been there.
-    fn note_loss(&mut self) -> Result<(), Error> {
-        self.write(|tx| set_meta(tx, "lost", "yes"))
-    }
-
     /// Tells whether the database was gone or damaged, and what may be missing has not been backfilled since.
     pub(crate) fn is_loss_noted(&self) -> Result<bool, Error> {
         self.read(|db| Ok(meta::<String>(db, "lost")?.is_some()))
@@ -236,8 +227,7 @@ impl Queue {
     /// Returns what has been written so far; `None` once the file was removed, or its repository: then nobody looks at what is
     /// written here.
     pub(crate) fn mark(&self) -> Result<Option<Mark>, Error> {
-        let is_gone = !self.dir.repo_dir().exists() || self.inode != inode(&self.dir.database());
-        if self.inode.is_none() || is_gone {
+        if !self.dir.repo_dir().exists() || inode(&self.dir.database()) != Some(self.inode) {
             return Ok(None);
         }
         self.read(|db| db.pragma_query_value(None, "data_version", |row| row.get(0))).map(|version| Some(Mark(version)))
@@ -275,6 +265,10 @@ fn create(dir: &StateDir) -> Result<(), Error> {
         let connection = Connection::open(&temporary)?;
         connection.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = INCREMENTAL;")?;
         connection.execute_batch(SCHEMA)?;
+        if dir.was_used() {
+            // It was there before, and is gone.
+            connection.execute("INSERT INTO meta VALUES ('lost', 'yes')", [])?;
+        }
         connection.pragma_update(None, "user_version", VERSION)?;
         // This stays with the file, so that no hook has to ask for it.
         let mode = journal::mode_on(journal::network_of(dir.path()));

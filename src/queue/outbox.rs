@@ -111,11 +111,6 @@ impl Parcel {
 }
 
 impl Queue {
-    /// Returns what tells this queue from all others.
-    pub(crate) fn id(&self) -> &str {
-        self.home().id()
-    }
-
     /// Returns how many parcels the ledger has taken in, as far as is known here.
     pub(crate) fn position(&self) -> Result<i64, Error> {
         self.read(|db| Ok(meta(db, POSITION)?.unwrap_or(0)))
@@ -294,7 +289,7 @@ fn read_parcel(db: &Connection, destination: &str, now: Time) -> rusqlite::Resul
 }
 
 fn scopes(db: &Connection) -> rusqlite::Result<Vec<(Walked, String)>> {
-    let scope = |walked: Walked| Ok(meta::<String>(db, walked.scope_key())?.map(|scope| (walked, scope)));
+    let scope = |walked: Walked| Ok(meta::<String>(db, &walked.scope_key())?.map(|scope| (walked, scope)));
     let scopes: rusqlite::Result<Vec<Option<_>>> = [Walked::Commits, Walked::States].into_iter().map(scope).collect();
     Ok(scopes?.into_iter().flatten().collect())
 }

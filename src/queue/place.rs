@@ -182,14 +182,8 @@ pub(super) fn free_below(base: &Path, repo_dir: &Path) -> PathBuf {
 }
 
 fn names_below(base: &Path, repo_dir: &Path) -> impl Iterator<Item = PathBuf> {
-    let first = base.join(directory_name(repo_dir));
-    let further = |first: &PathBuf, number: u32| {
-        let mut name = first.clone().into_os_string();
-        name.push(format!("-{number}"));
-        PathBuf::from(name)
-    };
-    let numbered = first.clone();
-    std::iter::once(first).chain((2..).map(move |number| further(&numbered, number)))
+    let (base, name) = (base.to_owned(), directory_name(repo_dir));
+    (1..).map(move |number: u32| base.join(if number == 1 { name.clone() } else { format!("{name}-{number}") }))
 }
 
 /// Tells whether this user can make a file in a directory.

@@ -26,18 +26,15 @@ impl Walked {
     }
 
     /// Returns the key under which stands what tips have been marked as seen for.
-    pub(super) fn scope_key(self) -> &'static str {
-        match self {
-            Walked::Commits => "commits initialised",
-            Walked::States => "states initialised",
-        }
+    pub(super) fn scope_key(self) -> String {
+        format!("{} initialised", self.name())
     }
 }
 
 impl Queue {
     /// Returns what tips have been marked as seen for; also where there were none, as in an empty repository.
     pub(crate) fn seen_scope(&self, walked: Walked) -> Result<Option<String>, Error> {
-        self.read(|db| meta(db, walked.scope_key()))
+        self.read(|db| meta(db, &walked.scope_key()))
     }
 
     /// Tells whether the history from before the first recording has been marked as seen, by `install` or by the first
@@ -74,7 +71,7 @@ impl Queue {
     pub(crate) fn add_seen_tips(&mut self, walked: Walked, tips: &[Tip], scope: &str) -> Result<(), Error> {
         self.write(|tx| {
             insert_tips(tx, walked, tips)?;
-            set_meta(tx, walked.scope_key(), scope)
+            set_meta(tx, &walked.scope_key(), scope)
         })
     }
 

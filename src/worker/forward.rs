@@ -69,7 +69,7 @@ impl Forwarder<'_> {
         let settings = serde_json::to_string(&self.config.posting()).expect("plain data becomes JSON");
         let mut commits = 0;
         loop {
-            let (id, position) = (queue.id().to_owned(), queue.position()?);
+            let (id, position) = (queue.home().id().to_owned(), queue.position()?);
             let origin = Origin {
                 id: &id,
                 host: &self.host,

@@ -25,6 +25,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use crate::text::with_causes;
+use crate::time::millis;
 use connection::{Common, Connection, Driver, Target};
 
 pub(crate) use forward::{Origin, Taken};
@@ -227,10 +228,6 @@ fn block(tx: &Connection, span: Duration, unless: &str) -> Result<(), LedgerErro
          ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE NOT ({unless})"
     );
     tx.execute(&sql, &[(&millis(span), Type::INT8)]).map(drop)
-}
-
-fn millis(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Returns rows as the database takes them, in one parameter. Their text must hold no NUL.
