@@ -1,7 +1,6 @@
 //! What `rally-hook worker` does for the ledger: threads that deliver what other servers have forwarded.
 
-use std::sync::Arc;
-use std::thread::Scope;
+use std::thread::{self, Scope};
 
 use super::deliver::identity;
 use super::{Error, store};
@@ -14,47 +13,27 @@ use crate::panics::caught_in_thread;
 use crate::process;
 use crate::queue::Destination;
 use crate::text::with_causes;
-use crate::worker::{Fleet, Identity, Ledgers, Shared};
+use crate::worker::{Fleet, Ledgers, Shared};
 
 /// How many destinations this worker delivers to at the same time. Requests are limited by permits.
 const LANES: usize = 8;
 
-/// The threads that deliver from the ledger, once the configuration names one.
-pub(super) struct Deliverers {
-    place: Place,
-    is_started: bool,
+/// Starts the threads that deliver from the ledger, if the configuration names one. Returns whether it does.
+pub(super) fn start<'s>(scope: &'s Scope<'s, '_>, place: &'s Place, ledgers: &'s Ledgers) -> bool {
+    // What is wrong with the configuration is told of each repository.
+    let Ok((config, access)) = store::common(place) else { return false };
+    let ledger = ledgers.place(&access);
+    match config.rally.has_credentials() {
+        true => tell(&format!("delivering from the ledger at {ledger}")),
+        false => tell(&format!(
+            "forwarding to the ledger at {ledger}; others deliver from it, for there are no credentials for Rally here"
+        )),
+    }
+    scope.spawn(|| work(place, ledgers));
+    true
 }
 
-impl Deliverers {
-    pub(super) fn new(place: &Place) -> Self {
-        Deliverers { place: place.clone(), is_started: false }
-    }
-
-    /// Starts them, if that was not done and there is a ledger.
-    pub(super) fn start_if_configured<'s>(&mut self, scope: &'s Scope<'s, '_>, ledgers: &'s Ledgers) {
-        if self.is_started {
-            return;
-        }
-        // What is wrong with the configuration is told of each repository.
-        let Ok((config, access)) = store::common(&self.place) else { return };
-        self.is_started = true;
-        let (identity, shared) = (identity(), Arc::new(Shared::default()));
-        let place = ledgers.place(&access);
-        match config.rally.has_credentials() {
-            true => tell(&format!("delivering from the ledger at {place}")),
-            false => tell(&format!(
-                "forwarding to the ledger at {place}; others deliver from it, for there are no credentials for Rally here"
-            )),
-        }
-        for lane in 0..=LANES {
-            let (identity, named, shared) = (identity.clone(), self.place.clone(), Arc::clone(&shared));
-            scope.spawn(move || run(lane, identity, &named, ledgers, &shared));
-        }
-    }
-}
-
-/// Works on one thread: the first one tells the ledger that this worker is there.
-fn run(lane: usize, identity: Identity, place: &Place, ledgers: &Ledgers, shared: &Shared) {
+fn work(place: &Place, ledgers: &Ledgers) {
     let load = || configuration::load_common(place.config.as_deref());
     let observe = |destination: &Destination, event: &Event| {
         let Ok(config) = load() else { return };
@@ -63,17 +42,26 @@ fn run(lane: usize, identity: Identity, place: &Place, ledgers: &Ledgers, shared
         log.write(level, name, &fields, &text);
     };
     let fleet = Fleet {
-        identity,
+        identity: identity(),
         load: &load,
         ledgers,
         observe: &observe,
         report: &|text| tell(text),
         is_stopped: &process::is_terminated,
-        shared,
+        shared: Shared::default(),
     };
+    thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| until_the_end(&|| fleet.work()));
+        }
+        until_the_end(&|| fleet.send_heartbeats());
+    });
+}
+
+/// Does some work until the process is to end, also after a bug in it.
+fn until_the_end(work: &dyn Fn()) {
     while !process::is_terminated() {
-        let worked = caught_in_thread(|| if lane == 0 { fleet.send_heartbeats() } else { fleet.work() });
-        if let Err(panic) = worked {
+        if let Err(panic) = caught_in_thread(work) {
             tell(&with_causes(&Error::Bug(panic)));
         }
     }

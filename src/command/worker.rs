@@ -12,10 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::deliver::turn;
-use super::fleet::Deliverers;
 use super::many::{Which, found, is_served, repositories};
 use super::poll::Polls;
-use super::{Ended, Error, RECORD, Site, state_base, state_dir, store};
+use super::{Ended, Error, RECORD, Site, fleet, state_base, state_dir, store};
 use crate::cli::{self, Place};
 use crate::clock::{Deadline, now};
 use crate::config::{Config, Level, StoreAccess};
@@ -56,13 +55,15 @@ pub(super) fn run(place: &Place, arguments: &cli::Worker) -> Result<Ended, Error
         polls: Default::default(),
     };
     let mut watcher = Watcher { root, lanes: &lanes, notices, repositories: HashMap::new(), is_limit_told: false };
-    let mut deliverers = Deliverers::new(place);
+    let mut delivers_for_fleet = false;
     let ended = caught(|| {
         thread::scope(|scope| {
             for _ in 0..LANES {
                 scope.spawn(|| lanes.service.work(|repo_dir| lanes.turn(repo_dir)));
             }
-            let ended = watcher.watch(&mut || deliverers.start_if_configured(scope, &lanes.ledgers));
+            let ended = watcher.watch(&mut || {
+                delivers_for_fleet = delivers_for_fleet || fleet::start(scope, place, &lanes.ledgers);
+            });
             lanes.service.stop();
             ended
         })

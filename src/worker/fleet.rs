@@ -44,7 +44,7 @@ pub(crate) struct Fleet<'f> {
     /// Told what goes wrong.
     pub report: &'f (dyn Fn(&str) + Sync),
     pub is_stopped: &'f (dyn Fn() -> bool + Sync),
-    pub shared: &'f Shared,
+    pub shared: Shared,
 }
 
 /// What the threads tell each other.
