@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::prometheus::{labels, seconds, write_metric};
+use super::status::pause_object;
 use super::status_table::{HEADINGS, age, laid_out};
 use super::store::common;
 use super::{Ended, Error, whole_seconds, write_out};
@@ -44,14 +45,14 @@ pub(super) fn run(place: &Place, arguments: &cli::Status) -> Result<Ended, Error
 type Metric = (&'static str, &'static str, fn(&DestinationStatus, Time) -> f64);
 
 const METRICS: [Metric; 8] = [
-    ("fleet_pending", "Commits that wait in the ledger.", |status, _| status.pending as f64),
+    ("fleet_pending", "Commits that wait in the ledger.", |status, _| status.queue.pending as f64),
     ("fleet_oldest_age_seconds", "How long the oldest of them has waited; 0 if none does.", |status, now| {
-        status.oldest_pending.map_or(0.0, |oldest| now.since(oldest).as_secs_f64())
+        status.queue.oldest_pending.map_or(0.0, |oldest| now.since(oldest).as_secs_f64())
     }),
-    ("fleet_failed", "Dead letters: commits that wait for a person.", |status, _| status.failed as f64),
-    ("fleet_delivered_total", "Commits that were posted.", |status, _| status.delivered as f64),
-    ("fleet_unlinked_total", "Commits that name no artifact that Rally has.", |status, _| status.unlinked as f64),
-    ("fleet_requests_total", "Requests that deliveries have sent to Rally.", |status, _| status.requests as f64),
+    ("fleet_failed", "Dead letters: commits that wait for a person.", |status, _| status.queue.failed as f64),
+    ("fleet_delivered_total", "Commits that were posted.", |status, _| status.queue.delivered as f64),
+    ("fleet_unlinked_total", "Commits that name no artifact that Rally has.", |status, _| status.queue.unlinked as f64),
+    ("fleet_requests_total", "Requests that deliveries have sent to Rally.", |status, _| status.queue.requests as f64),
     ("fleet_checked_total", "Commits that were looked up again after a takeover.", |status, _| status.checked as f64),
     ("fleet_doubles_total", "Of these, commits that Rally has twice.", |status, _| status.doubles as f64),
 ];
@@ -91,13 +92,13 @@ impl Shown {
         let FleetStatus { now, destinations, workers, blocked_until, .. } = &self.fleet;
         let mut trouble = Vec::new();
         let sum = |number: fn(&DestinationStatus) -> i64| destinations.values().map(number).sum::<i64>();
-        if sum(|status| status.failed) > 0 {
-            let letters = plural(sum(|status| status.failed), "dead letter");
+        if sum(|status| status.queue.failed) > 0 {
+            let letters = plural(sum(|status| status.queue.failed), "dead letter");
             trouble
                 .push(format!("{letters}: `rally-hook status --repo DIR` says why, on a server with the repository"));
         }
         let pauses =
-            destinations.values().filter_map(|status| status.pause.as_ref()).filter(|pause| pause.needs_person);
+            destinations.values().filter_map(|status| status.queue.pause.as_ref()).filter(|pause| pause.needs_person);
         let errors: BTreeSet<&str> = pauses.map(|pause| pause.error.as_str()).collect();
         trouble.extend(errors.into_iter().map(|error| format!("delivery stops until somebody acts: {error}")));
         if sum(|status| status.doubles) > 0 {
@@ -108,16 +109,16 @@ impl Shown {
             let silent = whole_seconds(now.since(worker.seen_at));
             trouble.push(format!("the worker on {} has not been heard of for {silent}", worker.host));
         }
-        let waits = sum(|status| status.pending + status.state_requests) > 0;
+        let waits = sum(|status| status.queue.pending + status.queue.state_requests) > 0;
         let unattended: BTreeSet<&str> = destinations
             .iter()
-            .filter(|(_, status)| status.pending + status.state_requests > 0 && !status.has_worker)
+            .filter(|(_, status)| status.queue.pending + status.queue.state_requests > 0 && !status.has_worker)
             .map(|(destination, _)| destination.server.as_str())
             .collect();
         trouble.extend(unattended.iter().map(|server| {
             format!("no worker delivers what is queued for {server}; start `rally-hook worker` with credentials for it")
         }));
-        let oldest = destinations.values().filter_map(|status| status.oldest_pending).min();
+        let oldest = destinations.values().filter_map(|status| status.queue.oldest_pending).min();
         let too_old =
             oldest.map(|oldest| now.since(oldest)).filter(|age| self.max_age.is_some_and(|limit| *age > limit));
         trouble.extend(too_old.map(|age| format!("something has waited for {}", whole_seconds(age))));
@@ -171,17 +172,17 @@ impl Shown {
         let is_one = self.fleet.destinations.keys().all(|other| other.server == *server);
         let place: Vec<&str> = [workspace.as_str()].into_iter().chain((!is_one).then_some(server.as_str())).collect();
         let since = |time: Option<Time>| time.map(|time| self.ago(time)).unwrap_or_default();
-        let note = match &status.pause {
+        let note = match &status.queue.pause {
             Some(pause) => printable(&pause.error).into_owned(),
-            None => status.last_error.as_deref().map(|error| printable(error).into_owned()).unwrap_or_default(),
+            None => status.queue.last_error.as_deref().map(|error| printable(error).into_owned()).unwrap_or_default(),
         };
         [
             printable(&format!("{repository} ({})", place.join(", "))).into_owned(),
-            status.pending.to_string(),
-            since(status.oldest_pending),
-            status.failed.to_string(),
-            (status.delivered + status.existed).to_string(),
-            since(status.last_delivery),
+            status.queue.pending.to_string(),
+            since(status.queue.oldest_pending),
+            status.queue.failed.to_string(),
+            (status.queue.delivered + status.queue.existed).to_string(),
+            since(status.queue.last_delivery),
             note,
         ]
     }
@@ -198,15 +199,12 @@ impl Shown {
         let repository = |(destination, status): (&Destination, &DestinationStatus)| {
             json!({
                 "server": destination.server, "workspace": destination.workspace, "name": destination.repository,
-                "pending": status.pending, "failed": status.failed, "delivered": status.delivered,
-                "existed": status.existed, "unlinked": status.unlinked, "pending_state_changes": status.state_requests,
-                "oldest_pending": date(status.oldest_pending), "last_delivery": date(status.last_delivery),
-                "last_error": status.last_error, "worker": status.is_held, "requests": status.requests,
-                "paused": status.pause.as_ref().map(|pause| json!({
-                    "since": pause.since.to_string(), "until": pause.until.to_string(), "reason": pause.error,
-                    "needs_person": pause.needs_person,
-                })),
-                "dead_letters": status.dead_letters, "checked": status.checked, "doubles": status.doubles,
+                "pending": status.queue.pending, "failed": status.queue.failed, "delivered": status.queue.delivered,
+                "existed": status.queue.existed, "unlinked": status.queue.unlinked, "pending_state_changes": status.queue.state_requests,
+                "oldest_pending": date(status.queue.oldest_pending), "last_delivery": date(status.queue.last_delivery),
+                "last_error": status.queue.last_error, "worker": status.is_held, "requests": status.queue.requests,
+                "paused": status.queue.pause.as_ref().map(pause_object),
+                "dead_letters": status.queue.dead_letters, "checked": status.checked, "doubles": status.doubles,
                 "origins": status.origins.iter().map(origin).collect::<Vec<_>>(),
             })
         };
@@ -229,11 +227,11 @@ impl Shown {
         json_line(&json!({
             "schema": SCHEMA,
             "ledger": self.ledger,
-            "pending": total(|status| status.pending),
-            "failed": total(|status| status.failed),
-            "delivered": total(|status| status.delivered),
-            "existed": total(|status| status.existed),
-            "unlinked": total(|status| status.unlinked),
+            "pending": total(|status| status.queue.pending),
+            "failed": total(|status| status.queue.failed),
+            "delivered": total(|status| status.queue.delivered),
+            "existed": total(|status| status.queue.existed),
+            "unlinked": total(|status| status.queue.unlinked),
             "checked": total(|status| status.checked),
             "doubles": total(|status| status.doubles),
             "permits_in_use": permits_in_use,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::identity::{Naming, identify};
 use super::poll::Polls;
@@ -224,12 +224,7 @@ pub(super) fn json(facts: &Facts) -> String {
         "unclear_until": date(status.unclear_until),
         "last_delivery": date(status.last_delivery),
         "last_error": status.last_error,
-        "paused": status.pause.as_ref().map(|pause| json!({
-            "since": pause.since.to_string(),
-            "until": pause.until.to_string(),
-            "reason": pause.error,
-            "needs_person": pause.needs_person,
-        })),
+        "paused": status.pause.as_ref().map(pause_object),
         "dead_letters": status.dead_letters,
         "queue_was_lost": status.lost,
         "damaged_copy": status.damaged_copy,
@@ -248,6 +243,15 @@ pub(super) fn json(facts: &Facts) -> String {
         "refs_behind": behind.as_ref().ok(),
         "repository_error": behind.as_ref().err(),
     }))
+}
+
+pub(super) fn pause_object(pause: &Pause) -> Value {
+    json!({
+        "since": pause.since.to_string(),
+        "until": pause.until.to_string(),
+        "reason": pause.error,
+        "needs_person": pause.needs_person,
+    })
 }
 
 /// Returns the text for people.

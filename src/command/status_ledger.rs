@@ -31,7 +31,7 @@ impl Ledger {
     /// Returns who is at work, here or in the fleet, on what there is to do.
     pub(super) fn at_work(&self, at_work_here: AtWork, here: &Status) -> AtWork {
         let Ok(part) = &self.part else { return at_work_here };
-        let is_forwarded = part.pending + part.state_requests > 0;
+        let is_forwarded = part.queue.is_work_left();
         match part {
             _ if here.is_work_left() => at_work_here,
             DestinationStatus { is_held: true, .. } if is_forwarded => AtWork::Delivering,
@@ -43,7 +43,7 @@ impl Ledger {
 
     /// Adds what the ledger has. What is done is counted there alone: the queue forwards its receipts.
     pub(super) fn add_to(&self, status: &mut Status) {
-        let Ok(ledger) = &self.part else { return };
+        let Ok(DestinationStatus { queue: ledger, .. }) = &self.part else { return };
         let earliest = |one: Option<Time>, other: Option<Time>| one.into_iter().chain(other).min();
         status.pending += ledger.pending;
         status.failed += ledger.failed;
@@ -80,6 +80,6 @@ impl Ledger {
         let why = why.map(|error| format!(": {};", printable(error))).unwrap_or(",".into());
         let blocked = |until| format!("; nothing is delivered until {until}, after a failover or restore");
         let blocked = part.blocked_until.map(blocked).unwrap_or_default();
-        format!("ledger     {here}{why} {} queued there; {last}{blocked}", part.pending)
+        format!("ledger     {here}{why} {} queued there; {last}{blocked}", part.queue.pending)
     }
 }

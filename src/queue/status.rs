@@ -7,7 +7,7 @@ use super::{Error, Outcome, Pause, Queue, WorkQueue, meta};
 use crate::time::Time;
 
 /// What the queue holds. At all times recorded = delivered + existed + unlinked + pending + failed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Status {
     pub recorded: i64,
     pub delivered: i64,

@@ -10,7 +10,8 @@ use super::connection::{Connection, Parameter};
 use super::held::destination_of;
 use super::migrate::TABLES;
 use super::{Destination, LedgerError, Session, millis};
-use crate::queue::{DeadLetter, Pause};
+use crate::queue::work::{REQUESTS, UNKNOWN_AUTHORS};
+use crate::queue::{DeadLetter, Pause, Status};
 use crate::time::Time;
 
 /// A worker of which nothing is heard for longer is stopped, dead or cut off.
@@ -21,22 +22,8 @@ const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What the ledger has of one destination.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DestinationStatus {
-    pub pending: i64,
-    pub failed: i64,
-    pub delivered: i64,
-    pub existed: i64,
-    pub unlinked: i64,
-    pub state_requests: i64,
-    pub oldest_pending: Option<Time>,
-    pub next_attempt: Option<Time>,
-    pub unclear: i64,
-    pub unclear_until: Option<Time>,
-    pub last_delivery: Option<Time>,
-    pub last_error: Option<String>,
-    pub pause: Option<Pause>,
-    pub requests: i64,
-    pub unknown_authors: i64,
-    pub dead_letters: Vec<DeadLetter>,
+    /// As of a queue. Pushes, and what only a repository knows, are none.
+    pub queue: Status,
     /// Whether a worker holds it, and whether one tells that it is there.
     pub is_held: bool,
     pub has_worker: bool,
@@ -136,11 +123,11 @@ impl Session {
         };
         each(CHANGESETS, add_changesets)?;
         each(STATE_REQUESTS, |status, row| {
-            status.state_requests = row.get("count");
-            status.next_attempt = [status.next_attempt, time(row, "next")].into_iter().flatten().min();
+            status.queue.state_requests = row.get("count");
+            status.queue.next_attempt = [status.queue.next_attempt, time(row, "next")].into_iter().flatten().min();
         })?;
         each(DEAD_LETTERS, |status, row| {
-            status.dead_letters.push(DeadLetter { revision: row.get("revision"), reason: row.get("reason") });
+            status.queue.dead_letters.push(DeadLetter { revision: row.get("revision"), reason: row.get("reason") });
         })?;
         each(ORIGINS, |status, row| status.origins.push(origin(row)))?;
         self.add_common(known)
@@ -184,9 +171,9 @@ impl Session {
         let destinations = known.into_values().map(|(destination, mut status)| {
             status.blocked_until = blocked_until;
             status.has_worker = workers.iter().any(|worker| worker.serves(&destination.server, now));
-            status.pause = status.pause.or_else(|| outage.clone());
-            if let Some(pause) = &status.pause {
-                status.next_attempt = status.next_attempt.map(|next| next.max(pause.until));
+            status.queue.pause = status.queue.pause.or_else(|| outage.clone());
+            if let Some(pause) = &status.queue.pause {
+                status.queue.next_attempt = status.queue.next_attempt.map(|next| next.max(pause.until));
             }
             (destination, status)
         });
@@ -289,10 +276,9 @@ fn time(row: &Row, column: &str) -> Option<Time> {
 
 fn of_destination(row: &Row) -> DestinationStatus {
     let pause = row.get::<_, Option<String>>("pause").and_then(|json| serde_json::from_str::<Pause>(&json).ok());
+    let (requests, unknown_authors) = (row.get(REQUESTS), row.get(UNKNOWN_AUTHORS));
     DestinationStatus {
-        pause,
-        requests: row.get("requests"),
-        unknown_authors: row.get("unknown_authors"),
+        queue: Status { pause, requests, unknown_authors, ..Status::default() },
         checked: row.get("checked"),
         doubles: row.get("doubles"),
         is_held: row.get("is_held"),
@@ -300,18 +286,18 @@ fn of_destination(row: &Row) -> DestinationStatus {
     }
 }
 
-fn add_changesets(status: &mut DestinationStatus, row: &Row) {
-    status.pending = row.get("pending");
-    status.failed = row.get("failed");
-    status.delivered = row.get("delivered");
-    status.existed = row.get("existed");
-    status.unlinked = row.get("unlinked");
-    status.last_delivery = time(row, "last_delivery");
-    status.oldest_pending = time(row, "oldest");
-    status.next_attempt = time(row, "next");
-    status.unclear = row.get("unclear");
-    status.unclear_until = time(row, "unclear_until").filter(|_| status.unclear > 0);
-    status.last_error = row.get("last_error");
+fn add_changesets(DestinationStatus { queue, .. }: &mut DestinationStatus, row: &Row) {
+    queue.pending = row.get("pending");
+    queue.failed = row.get("failed");
+    queue.delivered = row.get("delivered");
+    queue.existed = row.get("existed");
+    queue.unlinked = row.get("unlinked");
+    queue.last_delivery = time(row, "last_delivery");
+    queue.oldest_pending = time(row, "oldest");
+    queue.next_attempt = time(row, "next");
+    queue.unclear = row.get("unclear");
+    queue.unclear_until = time(row, "unclear_until").filter(|_| queue.unclear > 0);
+    queue.last_error = row.get("last_error");
 }
 
 fn origin(row: &Row) -> OriginStatus {
