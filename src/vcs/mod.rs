@@ -199,15 +199,8 @@ impl<'r> Updates<'r> {
         deadline: Option<Deadline>,
     ) -> Result<NewCommits<'r>, Error> {
         match self {
-            Updates::Git(git, updates) => {
-                let git::NewCommits { items, moved, unreadable } =
-                    git.new_commits(updates, is_included, seen, deadline)?;
-                Ok(NewCommits { items: Items::Git(git, items), moved, unreadable })
-            }
-            Updates::Listed(source, _) => {
-                let (span, moved) = source::new_commits(*source, seen.collect())?;
-                Ok(NewCommits { items: Items::Listed(*source, span), moved, unreadable: Vec::new() })
-            }
+            Updates::Git(git, updates) => git.new_commits(updates, is_included, seen, deadline),
+            Updates::Listed(source, _) => source::new_commits(*source, seen.collect()),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Their hooks only keep what they were told: to start such a program may take longer than the commit itself.
 
-use super::{Error, Sink, Wanted, Work};
+use super::{Error, Items, NewCommits, Sink, Wanted, Work};
 use crate::commit::{Change, Changes, Commit, MovedTips, Tip};
 use crate::time::CommitTime;
 
@@ -92,10 +92,11 @@ pub(super) fn each_while<T, E>(
 }
 
 /// Finds what is new.
-pub(super) fn new_commits(source: &dyn Source, seen: Vec<Tip>) -> Result<(Span, MovedTips), Error> {
+pub(super) fn new_commits(source: &dyn Source, seen: Vec<Tip>) -> Result<NewCommits<'_>, Error> {
     let tips = source.tips()?;
     let covered = source.covered(&seen, &tips);
-    Ok((Span::New { seen, tips: tips.clone() }, MovedTips { new: tips, covered }))
+    let items = Items::Listed(source, Span::New { seen, tips: tips.clone() });
+    Ok(NewCommits { items, moved: MovedTips { new: tips, covered }, unreadable: Vec::new() })
 }
 
 /// Reads commits.

@@ -31,7 +31,7 @@ use id::Dated;
 use objects::Objects;
 
 pub(crate) use id::ObjectId;
-pub(crate) use new_commits::{NewCommits, Updates};
+pub(crate) use new_commits::Updates;
 pub(crate) use objects::LARGEST;
 pub(crate) use place::{discover, hooks_dir, is_shared, shares_hooks};
 pub(crate) use range::Range;

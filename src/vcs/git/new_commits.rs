@@ -15,7 +15,7 @@ use super::walk::Walk;
 use super::{Error, Repository};
 use crate::clock::Deadline;
 use crate::commit::{MovedTips, Tip};
-use crate::vcs::{Refs, Unreadable};
+use crate::vcs::{Items, NewCommits, Refs, Unreadable};
 
 /// Refs that may have new commits.
 pub(crate) struct Updates {
@@ -24,15 +24,6 @@ pub(crate) struct Updates {
     pushed: usize,
     /// Lines of a hook's input that Git would not write.
     pub malformed: Vec<String>,
-}
-
-/// What is new on some refs.
-#[derive(Default)]
-pub(crate) struct NewCommits {
-    /// The oldest first, for each ref. A commit that several refs bring is here once, with the first of them.
-    pub items: Vec<Item>,
-    pub moved: MovedTips,
-    pub unreadable: Vec<Unreadable>,
 }
 
 impl Repository {
@@ -69,7 +60,8 @@ impl Repository {
         Ok(tips.into_iter().map(Dated::tip).collect())
     }
 
-    /// Finds what is new on the refs that are included.
+    /// Finds what is new on the refs that are included: the oldest first, for each ref. A commit that several refs bring is
+    /// there once, with the first of them.
     ///
     /// # Errors
     /// [`Error::OutOfTime`] if the deadline passes. What was pushed and cannot be read is no error.
@@ -79,28 +71,28 @@ impl Repository {
         is_included: &dyn Fn(&str) -> bool,
         seen: &mut dyn Iterator<Item = Tip>,
         deadline: Option<Deadline>,
-    ) -> Result<NewCommits, Error> {
+    ) -> Result<NewCommits<'_>, Error> {
         let objects = &self.objects;
         let mut seen = seen.filter_map(|tip| Dated::from_tip(&tip));
         let mut walk = Walk::new(|id| objects.node(id), &mut seen, deadline);
-        let mut new = NewCommits::default();
+        let (mut items, mut moved, mut unreadable) = (Vec::new(), MovedTips::default(), Vec::new());
         for update in updates.list.iter().filter(|update| is_included(&update.name)) {
             let branch: Option<Arc<str>> = update.branch().map(Arc::from);
-            for tip in tips(objects, update, &mut new.unreadable) {
+            for tip in tips(objects, update, &mut unreadable) {
                 let found = walk.new_commits(tip)?;
                 if found.is_empty() {
-                    new.moved.covered.push(tip.id.bytes().to_vec());
+                    moved.covered.push(tip.id.bytes().to_vec());
                 }
                 // Also where nothing is new: what makes it seen today may be pruned tomorrow. Where the walk could not
                 // go on, the next one has to come here again.
                 if !walk.is_broken() {
-                    new.moved.new.push(tip.tip());
+                    moved.new.push(tip.tip());
                 }
-                new.items.extend(found.into_iter().map(|commit| Item::new(commit.id, branch.clone())));
+                items.extend(found.into_iter().map(|commit| Item::new(commit.id, branch.clone())));
             }
         }
-        new.moved.covered.extend(walk.joined().iter().map(|id| id.bytes().to_vec()));
-        Ok(new)
+        moved.covered.extend(walk.joined().iter().map(|id| id.bytes().to_vec()));
+        Ok(NewCommits { items: Items::Git(self, items), moved, unreadable })
     }
 
     /// Tells whether the commit of a tip is there.
