@@ -150,18 +150,17 @@ pub(crate) fn is_shared(repo_dir: &Path) -> bool {
 
 /// Returns a number that differs once commits may have come in, told from the times of files, without reading any.
 pub(crate) fn stamp(repo_dir: &Path) -> u64 {
-    let of_files = |names: &[&str]| {
-        let mut hasher = DefaultHasher::new();
-        for meta in names.iter().filter_map(|name| fs::metadata(repo_dir.join(name)).ok()) {
-            (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()).hash(&mut hasher);
-        }
-        hasher.finish()
-    };
-    match Kind::of(repo_dir) {
-        Kind::Git => git::refs_stamp(repo_dir),
+    let files = |names: [&str; 2]| names.map(|name| repo_dir.join(name)).to_vec();
+    let files = match Kind::of(repo_dir) {
+        Kind::Git => git::ref_files(repo_dir),
         // A mirror notes in the properties of revision 0 how far it is.
-        Kind::Subversion => of_files(&["db/current", "db/revprops/0/0"]),
-        Kind::Mercurial => of_files(&["store/00changelog.i", "store/phaseroots"]),
-        Kind::Tfvc => 0,
+        Kind::Subversion => files(["db/current", "db/revprops/0/0"]),
+        Kind::Mercurial => files(["store/00changelog.i", "store/phaseroots"]),
+        Kind::Tfvc => Vec::new(),
+    };
+    let mut hasher = DefaultHasher::new();
+    for (path, meta) in files.iter().filter_map(|path| Some((path, fs::metadata(path).ok()?))) {
+        (path, meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()).hash(&mut hasher);
     }
+    hasher.finish()
 }

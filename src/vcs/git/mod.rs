@@ -36,7 +36,7 @@ pub(crate) use objects::LARGEST;
 pub(crate) use place::{discover, hooks_dir, is_shared, shares_hooks};
 pub(crate) use range::Range;
 pub(crate) use read::Item;
-pub(crate) use stamp::refs_stamp;
+pub(crate) use stamp::ref_files;
 pub(crate) use tree_diff::MAX_DEPTH;
 
 /// An error of the library, for the list of all errors.
