@@ -13,10 +13,8 @@ pub(crate) enum Charset {
 }
 
 /// iconv's names of encodings that the web's standard calls otherwise, without `-` and `_`.
-const ALIASES: [(&str, &str); 15] = [
+const ALIASES: [(&str, &str); 11] = [
     ("cp932", "shift_jis"),
-    ("ms932", "shift_jis"),
-    ("sjis", "shift_jis"),
     ("cp936", "gbk"),
     ("ms936", "gbk"),
     ("cp949", "euc-kr"),
@@ -25,10 +23,8 @@ const ALIASES: [(&str, &str); 15] = [
     ("eucjp", "euc-jp"),
     ("euccn", "gbk"),
     ("euckr", "euc-kr"),
-    ("latin1", "windows-1252"),
-    ("latin2", "iso-8859-2"),
     ("koi8r", "koi8-r"),
-    ("utf8", "utf-8"),
+    ("iso885916", "iso-8859-16"),
 ];
 
 impl Charset {
@@ -37,14 +33,13 @@ impl Charset {
         let name = std::str::from_utf8(label).ok()?.trim().to_ascii_lowercase();
         let short = name.replace(['-', '_', ' '], "");
         let alias = ALIASES.iter().find(|(alias, _)| *alias == short).map(|(_, standard)| *standard);
-        if let Some(encoding) = Encoding::for_label(alias.unwrap_or(&name).as_bytes()) {
+        // iconv takes "iso88591" and "latin-1" too.
+        let mut names = alias.into_iter().chain([&*name, &*short]);
+        if let Some(encoding) = names.find_map(|name| Encoding::for_label(name.as_bytes())) {
             return (encoding != encoding_rs::UTF_8).then_some(Charset::Web(encoding));
         }
-        let digits = ["cp", "ibm", "dos"].iter().find_map(|start| short.strip_prefix(start));
-        // iconv takes "iso88591" and "cp1252" too.
-        let number = || short.strip_prefix("iso8859").map(|part| format!("iso-8859-{part}"));
-        let code_page = digits.and_then(|digits| DECODING_TABLE_CP_MAP.get(&digits.parse().ok()?));
-        code_page.map(Charset::CodePage).or_else(|| Encoding::for_label(number()?.as_bytes()).map(Charset::Web))
+        let digits = ["cp", "ibm", "dos"].iter().find_map(|start| short.strip_prefix(start))?;
+        DECODING_TABLE_CP_MAP.get(&digits.parse().ok()?).map(Charset::CodePage)
     }
 
     /// Decodes text. What the encoding does not know becomes a replacement character.
@@ -62,7 +57,7 @@ mod tests {
 
     #[test]
     fn names_of_iconv_are_known() {
-        let cases: [(&str, &[u8], &str); 12] = [
+        let cases: [(&str, &[u8], &str); 15] = [
             ("cp932", b"\x83\x76US12\x91\xce\x89\x9e", "プUS12対応"),
             ("SJIS", b"\x83\x76", "プ"),
             ("cp936", b"\xd6\xd0", "中"),
@@ -72,6 +67,9 @@ mod tests {
             ("EUC-JP", b"\xa5\xd7", "プ"),
             ("latin-1", b"caf\xe9", "café"),
             ("ISO8859-1", b"caf\xe9", "café"),
+            ("iso88591", b"caf\xe9", "café"),
+            ("ISO8859-15", b"\xa4", "€"),
+            ("ISO8859-16", b"\xa4", "€"),
             ("cp850", b"caf\x82", "café"),
             ("CP437", b"caf\x82", "café"),
             ("cp1252", b"caf\xe9", "café"),
