@@ -181,8 +181,10 @@ impl Source for Mercurial {
                 None => Ok(()),
             },
             Span::Named { ranges, since } => {
-                let named =
-                    if ranges.is_empty() { "all()".to_owned() } else { any_of(ranges.iter().map(parenthesised)) };
+                let named = match ranges.is_empty() {
+                    true => "all()".to_owned(),
+                    false => any_of(ranges.iter().map(|range| format!("({range})"))),
+                };
                 let since = since.map(|since| format!(" and date('>{} 0')", since.seconds())).unwrap_or_default();
                 self.list_set(&format!("({named}) and {SHOWN}{since}"), &[], take)
             }
@@ -245,10 +247,6 @@ fn brought(event: &[u8]) -> Option<String> {
 
 fn is_node(text: &str) -> bool {
     text.len() >= 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-fn parenthesised(range: &String) -> String {
-    format!("({range})")
 }
 
 /// Returns the revset that holds what all these hold.

@@ -9,9 +9,6 @@ mod xml;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
-
-use regex::Regex;
 
 use super::program::{self, SILENCE};
 use super::source::{Entry, Source, Span, Take, each_while};
@@ -42,10 +39,6 @@ const MAX_FILE: u64 = 4096;
 const MAX_PROPERTIES: u64 = 16 * 1024 * 1024;
 /// The properties of a revision that are posted.
 const POSTED: [&[u8]; 3] = [b"svn:log", b"svn:author", b"svn:date"];
-
-/// Revisions of a backfill: `5`, `r5`, `HEAD`, `5:10`.
-static RANGE: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new("^r?([0-9]+|HEAD)(?::r?([0-9]+|HEAD))?$").expect("the pattern is valid"));
 
 pub(super) struct Subversion {
     path: PathBuf,
@@ -171,14 +164,17 @@ fn with_path(error: Error) -> Error {
     }
 }
 
-/// Returns the revisions that a person means.
+/// Returns the revisions that a person means: `5`, `r5`, `HEAD`, `5:10`.
 fn range(text: &str, youngest: u64) -> Result<(u64, u64), Error> {
     let misused = |message: String| Error::Range { program: PROGRAM, message };
     let shape = || misused(format!("{text:?} names no revisions of Subversion; write 5, 5:10 or 5:HEAD"));
-    let found = RANGE.captures(text).ok_or_else(shape)?;
-    let number = |text: &str| if text == "HEAD" { Ok(youngest) } else { text.parse().map_err(|_| shape()) };
-    let first = number(&found[1])?;
-    let last = found.get(2).map_or(Ok(first), |last| number(last.as_str()))?;
+    let number = |text: &str| match text.strip_prefix('r').unwrap_or(text) {
+        "HEAD" => Ok(youngest),
+        digits if digits.starts_with('+') => Err(shape()),
+        digits => digits.parse().map_err(|_| shape()),
+    };
+    let (first, last) = text.split_once(':').unwrap_or((text, text));
+    let (first, last) = (number(first)?, number(last)?);
     match (first.min(last), first.max(last)) {
         (_, 0) => Err(misused("revision 0 is no commit".into())),
         (_, last) if last > youngest => {
@@ -357,7 +353,9 @@ mod tests {
         for (text, expected) in [("5", (5, 5)), ("r5", (5, 5)), ("5:HEAD", (5, 9)), ("7:3", (3, 7)), ("0:3", (0, 3))] {
             assert_eq!(range(text, 9).ok(), Some(expected), "{text}");
         }
-        for text in ["", "5:", ":5", "5:10", "0", "abc", "5..7", "{2026-01-31}", "99999999999999999999"] {
+        for text in
+            ["", "5:", ":5", "5:10", "0", "abc", "5..7", "+5", "r+5", "5:6:7", "{2026-01-31}", "99999999999999999999"]
+        {
             assert!(range(text, 9).is_err(), "{text}");
         }
     }
