@@ -48,7 +48,7 @@ pub(crate) use ledger::{
 };
 pub(crate) use place::{MARKER, Trace};
 pub(crate) use poll::{LEDGER, Poll, SERVER};
-pub(crate) use recording::{Renewed, Settled};
+pub(crate) use recording::Settled;
 pub(crate) use seen::Walked;
 pub(crate) use status::{DeadLetter, Status};
 pub(crate) use store::{Notice, Store};

@@ -98,34 +98,27 @@ impl Queue {
     }
 }
 
-/// What a commit that was read again has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Renewed {
-    Queue,
-    NotWhatIsPosted,
-}
-
 impl Queue {
-    /// Records a commit that was changed, or that is not to be posted any more. One that Rally has, or may have, is left
-    /// alone.
+    /// Records a commit that was changed, or that is not to be posted any more. Returns false for one that Rally has,
+    /// or may have: it is left alone.
     pub(crate) fn renew(
         &mut self,
         revision: &str,
         changeset: Option<&Changeset>,
         destination: &str,
         now: Time,
-    ) -> Result<Renewed, Error> {
+    ) -> Result<bool, Error> {
         const IS_POSTED: &str = "SELECT EXISTS (SELECT 1 FROM receipt WHERE revision = ?1 AND outcome <> 'unlinked') OR \
              EXISTS (SELECT 1 FROM changeset WHERE revision = ?1 AND (rally_ref IS NOT NULL OR settles_at IS NOT NULL))";
         self.write(|tx| {
             if tx.query_row(IS_POSTED, [revision], |row| row.get(0))? {
-                return Ok(Renewed::NotWhatIsPosted);
+                return Ok(false);
             }
             let Some(changeset) = changeset else {
                 let dropped = tx.execute("DELETE FROM changeset WHERE revision = ?1", [revision])?;
                 Queue::withdraw_forwarded(tx, revision, now)?;
                 count(tx, "recorded", -(dropped as i64))?;
-                return Ok(Renewed::Queue);
+                return Ok(true);
             };
             let json = serde_json::to_string(changeset).expect("plain data becomes JSON");
             let changed = tx.execute(
@@ -135,7 +128,7 @@ impl Queue {
             if changed == 0 {
                 insert_changeset(tx, changeset, destination, now)?;
             }
-            Ok(Renewed::Queue)
+            Ok(true)
         })
     }
 }

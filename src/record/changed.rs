@@ -3,7 +3,7 @@
 use super::{Error, Recorder, unreadable_commit};
 use crate::clock;
 use crate::config::Level;
-use crate::queue::{Renewed, Walked};
+use crate::queue::Walked;
 use crate::vcs::Updates;
 
 impl<'r> Recorder<'r> {
@@ -27,8 +27,8 @@ impl<'r> Recorder<'r> {
             };
             let renewed = queue.renew(&revision.to_string(), changeset.as_ref(), &rules.destination, clock::now());
             match renewed {
-                Ok(Renewed::Queue) => {}
-                Ok(Renewed::NotWhatIsPosted) => {
+                Ok(true) => {}
+                Ok(false) => {
                     (report)(
                         Level::Info,
                         &format!("commit {revision} was changed after it was posted; Rally keeps what it has"),
