@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, getrlimit, set_dumpable_behavior, setrlimit};
 
 /// What the delivery's process is called in lists of processes.
 const NAME: &std::ffi::CStr = c"rally-deliver";
@@ -43,11 +43,7 @@ pub(crate) fn host_name() -> String {
 
 /// Keeps other processes of the same user from reading this one's memory, and the system from writing it to a core file.
 pub(crate) fn hide_memory() {
-    #[cfg(target_os = "linux")]
-    // SAFETY: prctl takes numbers here.
-    unsafe {
-        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
-    }
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Lets this process open as many files as it ever may.
@@ -201,11 +197,9 @@ fn let_go() -> io::Result<()> {
     // SAFETY: these take no pointers but to a constant, and may fail without harm. Nothing in this process has a file open
     // here: what is open was inherited, as Git's own files are where it does not close them.
     unsafe {
-        #[cfg(target_os = "linux")]
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
         libc::setsid();
         libc::nice(NICENESS);
-        #[cfg(target_os = "linux")]
         libc::prctl(libc::PR_SET_NAME, NAME.as_ptr());
     }
     Ok(())
