@@ -49,11 +49,10 @@ impl Rally<'_> {
         let mut users: HashMap<&Candidate, String> = HashMap::new();
         let mut unknown: HashMap<&'static str, Vec<&Candidate>> = HashMap::new();
         for candidate in candidates.iter().flatten() {
-            match self.answers.cached(queue, "user", &self.user_key(candidate), now - ANSWERS_KEPT)? {
-                Some(rally_ref) if rally_ref == NOBODY || is_ref(&rally_ref) => {
-                    users.insert(candidate, rally_ref);
-                }
-                _ => unknown.entry(candidate.field).or_default().push(candidate),
+            let known = self.answers.cached(queue, "user", &self.user_key(candidate), now - ANSWERS_KEPT)?;
+            match known.filter(|rally_ref| rally_ref == NOBODY || is_ref(rally_ref)) {
+                Some(rally_ref) => drop(users.insert(candidate, rally_ref)),
+                None => unknown.entry(candidate.field).or_default().push(candidate),
             }
         }
         let mut refusal = None;
