@@ -42,11 +42,14 @@ impl Changeset {
 
 /// A commit whose message may change the states of artifacts. It is made when the commit reaches a branch on which
 /// messages do so, which may be long after its Changeset was posted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StateRequest {
     pub revision: String,
     pub message: String,
     pub artifacts: Vec<FormattedId>,
+    /// Those whose changes were made or refused: a retry for the others leaves them alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settled: Vec<FormattedId>,
 }
 
 /// Which commits become Changesets.
@@ -104,6 +107,7 @@ impl Policy {
             revision: commit.revision.to_string(),
             message: message(),
             artifacts,
+            settled: Vec::new(),
         })
     }
 

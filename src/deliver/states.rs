@@ -1,6 +1,6 @@
 //! State changes that commits ask for, once they have reached a branch on which they do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use super::decide::{self, Fate};
@@ -38,17 +38,19 @@ pub(super) fn run(delivery: &mut Delivery, rally: &Rally, mut entries: Vec<State
     let kinds = artifacts.found.values().map(|artifact| &artifact.kind);
     let allowed = rally.allowed_states(delivery.queue, kinds, now)?;
     let wanted = wanted(&config.commits.policy().mentions, &entries, &allowed);
-    let (current, refused) = rally.current_states(&artifacts.found, wanted.iter().map(|wanted| &wanted.artifact))?;
-    let mut failed = failed_look_ups(&entries, artifacts.refused.into_iter().chain(refused).collect());
+    let (current, unanswered) = rally.current_states(&artifacts.found, wanted.iter().map(|wanted| &wanted.artifact))?;
+    let mut failed = failed_look_ups(&entries, artifacts.refused.into_iter().chain(unanswered).collect());
     let wanted = wanted.into_iter().filter(|wanted| !failed.contains_key(&wanted.entry)).collect();
-    let (updates, refused) = updates(wanted, &artifacts.found, &allowed, current, config.state.backwards);
-    for (wanted, current) in &refused {
-        let (revision, artifact) = (&entries[wanted.entry].request.revision, wanted.artifact.as_str());
-        let error = format!("it is {current}, and {} comes before that; state.backwards is off", wanted.state);
-        (delivery.observe)(&Event::StateKept { revision, artifact, error: &error });
+    let (to_send, kept) = updates(wanted, &artifacts.found, &allowed, current, config.state.backwards);
+    for (Wanted { artifact, entry, state }, current) in kept {
+        let request = &mut entries[entry].request;
+        let error = format!("it is {current}, and {state} comes before that; state.backwards is off");
+        let (revision, id) = (&request.revision, artifact.as_str());
+        (delivery.observe)(&Event::StateKept { revision, artifact: id, error: &error });
+        request.settled.push(artifact);
     }
-    failed.extend(send(delivery, rally, &entries, updates));
-    settle(delivery, &mut entries, failed)
+    let unsent = send(delivery, rally, &mut entries, to_send, &mut failed);
+    settle(delivery, &mut entries, failed, &unsent)
 }
 
 /// Returns what the messages ask for.
@@ -59,53 +61,65 @@ fn wanted(mentions: &Mentions, entries: &[StateEntry], allowed: &HashMap<String,
         let changes = state::changes(&entry.request.message, mentions, &states);
         let wanted =
             |change: state::StateChange| Wanted { artifact: change.artifact, entry: index, state: change.state };
-        changes.into_iter().map(wanted).collect::<Vec<_>>()
+        let is_open = |change: &state::StateChange| !entry.request.settled.contains(&change.artifact);
+        changes.into_iter().filter(is_open).map(wanted).collect::<Vec<_>>()
     };
     entries.iter().enumerate().flat_map(changes).collect()
 }
 
-/// Sends the updates. Returns the requests whose updates have to be sent again, with the reason.
+/// Sends the updates, notes the requests that failed with the reason, and returns those of which something was not sent.
 fn send(
     delivery: &mut Delivery,
     rally: &Rally,
-    entries: &[StateEntry],
+    entries: &mut [StateEntry],
     updates: Vec<Update>,
-) -> HashMap<usize, Failure> {
-    let mut failed = HashMap::new();
+    failed: &mut HashMap<usize, Failure>,
+) -> HashSet<usize> {
     // A job's entry is the place of what is wanted.
     let job = |(place, (wanted, write)): (usize, Update)| {
         let touches = vec![wanted.artifact.to_string()];
         (wanted, Job { entry: place, change: 0, write, touches, failed: 0 })
     };
     let (wanted, jobs): (Vec<Wanted>, Vec<Job>) = updates.into_iter().enumerate().map(job).unzip();
-    let observe = &mut delivery.observe;
-    dispatch(&rally.client, &mut delivery.pace.limits, jobs, |group| {
+    let (observe, is_stopped) = (&mut delivery.observe, delivery.is_stopped);
+    let stops = |failure: &Failure| matches!(failure.verdict(), Verdict::Stop | Verdict::Unavailable);
+    let unsent = dispatch(&rally.client, &mut delivery.pace.limits, jobs, |group| {
         for done in group {
-            let Wanted { artifact, entry, state } = &wanted[done.job.entry];
-            let (revision, artifact) = (&entries[*entry].request.revision, artifact.as_str());
+            let Wanted { artifact: id, entry, state } = &wanted[done.job.entry];
+            let request = &mut entries[*entry].request;
+            let (revision, artifact) = (&request.revision, id.as_str());
             match done.result {
                 Ok(_) => observe(&Event::StateSet { revision, artifact, state }),
                 Err(failure) if failure.verdict() == Verdict::Reject => {
                     observe(&Event::StateKept { revision, artifact, error: &failure.to_string() });
                 }
-                Err(failure) => drop(failed.insert(*entry, failure)),
+                Err(failure) => {
+                    // What stops all of them counts most.
+                    if stops(&failure) || !failed.contains_key(entry) {
+                        failed.insert(*entry, failure);
+                    }
+                    continue;
+                }
             }
+            request.settled.push(id.clone());
         }
-        ControlFlow::Continue(())
+        let ends = is_stopped() || failed.values().any(stops);
+        if ends { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    failed
+    unsent.iter().map(|job| wanted[job.entry].entry).collect()
 }
 
 fn settle(
     delivery: &mut Delivery,
     entries: &mut [StateEntry],
     mut failed: HashMap<usize, Failure>,
+    unsent: &HashSet<usize>,
 ) -> Result<(), Error> {
     let now = (delivery.now)();
     let mut halt = None;
     for (index, StateEntry { request, attempts, .. }) in entries.iter_mut().enumerate() {
         let Some(failure) = failed.remove(&index) else {
-            attempts.is_over = true;
+            attempts.is_over = !unsent.contains(&index);
             continue;
         };
         let (text, retry_after) = (failure.to_string(), failure.error.retry_after());

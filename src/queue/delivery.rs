@@ -102,12 +102,13 @@ impl WorkQueue for Queue {
     }
 
     fn save_state_requests(&mut self, entries: &[StateEntry]) -> Result<(), Error> {
-        self.each(entries, |tx, StateEntry { id, attempts, .. }| {
+        self.each(entries, |tx, entry| {
+            let Attempts { failed, first, next, is_over, .. } = &entry.attempts;
             tx.prepare_cached(
-                "UPDATE state_request SET done = ?2, json = iif(?2, '', json), attempts = ?3, first_attempt = ?4, \
-                 next_attempt = ?5 WHERE id = ?1",
+                "UPDATE state_request SET done = ?2, json = ?3, attempts = ?4, first_attempt = ?5, next_attempt = ?6 \
+                 WHERE id = ?1",
             )?
-            .execute(params![id, attempts.is_over, attempts.failed, attempts.first, attempts.next])
+            .execute(params![entry.id, is_over, entry.json(), failed, first, next])
             .map(drop)
         })
     }

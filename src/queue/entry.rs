@@ -31,6 +31,16 @@ pub(crate) struct StateEntry {
     pub attempts: Attempts,
 }
 
+impl StateEntry {
+    /// Returns what is stored of the request; of one that is done, nothing.
+    pub(super) fn json(&self) -> String {
+        match self.attempts.is_over {
+            true => String::new(),
+            false => serde_json::to_string(&self.request).expect("plain data becomes JSON"),
+        }
+    }
+}
+
 /// The attempts to deliver something, and when the next one is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attempts {

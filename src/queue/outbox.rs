@@ -521,7 +521,7 @@ mod tests {
     #[test]
     fn without_a_ledger_what_was_forwarded_is_queued_again_and_a_state_that_was_made_is_not() {
         let mut scene = Scene::new();
-        let request = StateRequest { revision: "a".into(), message: "Fixed DE1".into(), artifacts: Vec::new() };
+        let request = StateRequest { revision: "a".into(), message: "Fixed DE1".into(), ..Default::default() };
         let settled = Settled { state_requests: vec![request], ..Settled::default() };
         scene.queue.record(&[changeset("a", "US1")], Some(&settled), PLACE, at(1)).expect("recorded");
         scene.forward(1);

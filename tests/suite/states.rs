@@ -203,6 +203,44 @@ fn a_commit_changes_a_state_once_although_it_is_delivered_in_two_attempts() {
     assert_eq!(server.changeset(&revision).changes.len(), 1);
 }
 
+/// Pushes a commit that changes several states, each by a request of its own, of which some are answered so.
+fn with_updates(message: &str, skip: usize, times: usize, code: u16) -> Server {
+    let server = Server::delivering_later("[state]\nupdate = true\n");
+    let one_by_one = "batch = \"off\"\nmax_concurrent_requests = 1";
+    server.write_configuration(
+        server.configuration().rally(one_by_one).sections("[state]\nupdate = true\n[queue]\ndeliver = \"later\"\n"),
+    );
+    server.new_clone().push_commits(&[message]);
+    let on = Match { method: Some("POST"), path: Some("/defect/"), skip, ..Match::default() };
+    server.rally.fault(Fault { on, times, action: status(code) });
+    server
+}
+
+#[test]
+fn a_state_that_was_set_is_not_set_again_where_another_of_the_commit_failed() {
+    let server = with_updates("Fixed DE1 and DE2", 1, 1, 500);
+    server.run(&["deliver"]).fails_with(1);
+    let first = updated(&server);
+    assert_eq!(first.len(), 1);
+    // Someone reopens the defect meanwhile.
+    server.rally.world(|world| world.set_field(&first[0], "State", json!("Open")));
+    server.deliver_all();
+    assert_eq!(field(&server, &first[0], "State"), "Open");
+    assert_eq!(updated(&server).len(), 2);
+}
+
+#[test]
+fn no_more_states_are_sent_once_one_answer_says_that_all_would_fail() {
+    let server = with_updates("Fixed DE1, DE2, DE3, DE4 and DE5", 0, 99, 401);
+    server.run(&["deliver"]).fails_with(1);
+    let updates = server.rally.requests().iter().filter(|request| request.path.starts_with("/defect/")).count();
+    // The next one may be under way when the first answer is read.
+    assert!(updates <= 2, "{updates}");
+    server.rally.clear_faults();
+    server.deliver_all();
+    assert_eq!(updated(&server).len(), 5);
+}
+
 #[test]
 fn commits_on_a_branch_before_head_leads_to_it_change_no_state() {
     let server = Server::without_hook();

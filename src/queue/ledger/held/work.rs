@@ -41,9 +41,10 @@ const FINISH: &str = "\
     FROM given WHERE changeset.id = given.id AND destination = $1";
 
 const SAVE_STATES: &str = "\
-    UPDATE state_request SET done = given.done, json = CASE WHEN given.done THEN '' ELSE json END,
-        attempts = given.attempts, first_attempt = given.first, next_attempt = given.next
-    FROM json_to_recordset($2::json) AS given (id bigint, done bool, attempts integer, first bigint, next bigint)
+    UPDATE state_request SET done = given.done, json = given.json, attempts = given.attempts,
+        first_attempt = given.first, next_attempt = given.next
+    FROM json_to_recordset($2::json) AS given (
+        id bigint, done bool, json text, attempts integer, first bigint, next bigint)
     WHERE state_request.id = given.id AND destination = $1";
 
 impl WorkQueue for Held<'_> {
@@ -79,9 +80,7 @@ impl WorkQueue for Held<'_> {
         if entries.is_empty() {
             return Ok(());
         }
-        // Rows are locked in one order: transactions of forwarders do the same.
-        let entries: Vec<&Entry> =
-            entries.iter().map(|entry| (entry.id, *entry)).collect::<BTreeMap<_, _>>().into_values().collect();
+        // `note` has locked the destination, as forwarders do, so the order of the rows does not matter.
         let row = |entry: &&Entry| {
             let Attempts { failed, first, next, last_error, is_over } = &entry.attempts;
             json!({
@@ -120,9 +119,10 @@ impl WorkQueue for Held<'_> {
     }
 
     fn save_state_requests(&mut self, entries: &[StateEntry]) -> Result<(), Error> {
-        let row = |StateEntry { id, attempts, .. }: &StateEntry| {
-            let Attempts { failed, first, next, is_over, .. } = attempts;
-            json!({"id": id, "done": is_over, "attempts": failed, "first": first, "next": next})
+        let row = |entry: &StateEntry| {
+            let Attempts { failed, first, next, is_over, .. } = &entry.attempts;
+            let json = entry.json();
+            json!({"id": entry.id, "done": is_over, "json": json, "attempts": failed, "first": first, "next": next})
         };
         let rows: Vec<Value> = entries.iter().map(row).collect();
         let parameters: [Parameter; 2] = [(&self.id, Type::INT8), (&to_json(&rows), Type::TEXT)];
