@@ -81,12 +81,7 @@ impl<'d> Delivery<'d> {
                         self.queue.set_pause(None)?;
                     }
                 }
-                Err(rally::Error::Queue(error)) => return Err(error),
-                // This worker may send nothing more; Rally has no part in that.
-                Err(rally::Error::Api(wsapi::Error::NotSent { reason, .. })) => {
-                    return Err(queue::LedgerError::Away(reason).into());
-                }
-                Err(error) => return self.pause(&error, rally.as_ref()),
+                Err(error) => return self.pause(error, rally.as_ref()),
             }
         }
     }
@@ -112,8 +107,7 @@ impl<'d> Delivery<'d> {
                 let is_answered = |revision: &String| refused.iter().all(|(refused, _)| refused != revision);
                 Ok(Some((revisions.into_iter().filter(is_answered).collect(), doubles.len())))
             }
-            Err(rally::Error::Queue(error)) => Err(error),
-            Err(error) => self.pause(&error, None).map(|()| None),
+            Err(error) => self.pause(error, None).map(|()| None),
         }
     }
 
@@ -126,10 +120,21 @@ impl<'d> Delivery<'d> {
     }
 
     /// Puts everything off: Rally cannot be used, or nothing will succeed before a person has acted.
-    fn pause(&mut self, error: &rally::Error, rally: Option<&Rally>) -> Result<(), queue::Error> {
+    ///
+    /// # Errors
+    /// Where Rally has no part in it: the queue cannot be used, or this worker may send nothing more.
+    fn pause(&mut self, error: rally::Error, rally: Option<&Rally>) -> Result<(), queue::Error> {
+        let error = match error {
+            rally::Error::Queue(error) => return Err(error),
+            rally::Error::Api(wsapi::Error::NotSent { reason, .. })
+            | rally::Error::CreateRepository(wsapi::Error::NotSent { reason, .. }) => {
+                return Err(queue::LedgerError::Away(reason).into());
+            }
+            error => error,
+        };
         let (now, retry) = ((self.now)(), self.config.queue.retry());
         let before = self.queue.pause(now)?;
-        let pause = decide::pause(before.as_ref(), error, retry, now, random());
+        let pause = decide::pause(before.as_ref(), &error, retry, now, random());
         self.queue.set_pause(Some(&pause))?;
         // In whole seconds, as people read it.
         let wait = std::time::Duration::from_secs(pause.until.since(now).as_secs());
