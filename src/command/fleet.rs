@@ -1,4 +1,4 @@
-//! What `rally-hook worker` does for the ledger: threads that deliver what other servers have forwarded.
+//! What `rally-hook worker` does for the ledger: threads that deliver from it, whichever server has forwarded.
 
 use std::thread::{self, Scope};
 
@@ -35,9 +35,8 @@ pub(super) fn start<'s>(scope: &'s Scope<'s, '_>, place: &'s Place, ledgers: &'s
 
 fn work(place: &Place, ledgers: &Ledgers) {
     let load = || configuration::load_common(place.config.as_deref());
-    let observe = |destination: &Destination, event: &Event| {
-        let Ok(config) = load() else { return };
-        let log = Log::of_service(&config.log, &destination.repository);
+    let observe = |log: &configuration::Log, destination: &Destination, event: &Event| {
+        let log = Log::of_service(log, &destination.repository);
         let Line { level, name, fields, text } = event.line();
         log.write(level, name, &fields, &text);
     };

@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a thread waits after a failure.
 const AFTER_FAILURE: Duration = Duration::from_secs(3);
+/// How long a repository waits whose settings this release cannot read; a worker of a newer one may be there by then.
+const UNREADABLE: Duration = Duration::from_secs(600);
 /// How often a worker tells the ledger that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A lease lasts for so many time limits of a request, and this besides. It is renewed every third of it.
@@ -39,8 +41,8 @@ pub(crate) struct Fleet<'f> {
     /// Reads the worker's own settings, which may have changed.
     pub load: &'f (dyn Fn() -> Result<Config, config::Error> + Sync),
     pub ledgers: &'f Ledgers,
-    /// Takes each event of a delivery, with where it goes.
-    pub observe: &'f (dyn Fn(&Destination, &Event) + Sync),
+    /// Takes each event of a delivery, with where the log is and where the delivery goes.
+    pub observe: &'f (dyn Fn(&config::Log, &Destination, &Event) + Sync),
     /// Told what goes wrong.
     pub report: &'f (dyn Fn(&str) + Sync),
     pub is_stopped: &'f (dyn Fn() -> bool + Sync),
@@ -79,8 +81,11 @@ impl Fleet<'_> {
         let session = ledger.connect()?;
         session.note_at_work(config.rally.at_work(1))?;
         session.note_presence(&config.rally.server)?;
-        for claim in std::mem::take(&mut *lock(&self.shared.abandoned)) {
-            session.abandon(claim)?;
+        while let Some(claim) = lock(&self.shared.abandoned).pop() {
+            if let Err(error) = session.abandon(claim) {
+                lock(&self.shared.abandoned).push(claim);
+                return Err(error.into());
+            }
         }
         let fingerprint = config.rally.fingerprint();
         let mut pace = Pace::new(&config.rally);
@@ -131,12 +136,18 @@ impl Fleet<'_> {
 
     fn deliver(&self, held: &mut Held, config: &Config, pace: &mut Pace) -> Result<(), Error> {
         let name = held.destination.clone();
-        let mut observe = |event: &Event| (self.observe)(&name, event);
+        let mut observe = |event: &Event| (self.observe)(&config.log, &name, event);
         match deliver_held(held, config, pace, &mut observe, self.is_stopped) {
             // The rest is that worker's.
             Err(Error::Queue(queue::Error::Ledger(error @ LedgerError::Lost(_)))) => {
                 (self.report)(&error.to_string());
                 Ok(())
+            }
+            // Given back as it is, it would stay the one that has been due longest, and every thread would take it.
+            Err(Error::Queue(queue::Error::Ledger(error @ LedgerError::UnknownSettings(_)))) => {
+                (self.report)(&error.to_string());
+                held.put_off(&error, UNREADABLE)?;
+                Ok(held.release()?)
             }
             done => done,
         }
@@ -240,7 +251,7 @@ fn deliver_held(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     Delivered,
-    /// A worker is at it.
+    /// Not by this process: a worker holds it, there are no credentials here, or the ledger does not have it.
     Elsewhere,
     /// Claims are blocked for so long: the ledger was restored or has failed over.
     Blocked(Duration),
@@ -254,6 +265,8 @@ pub(super) fn deliver_one(
     observe: deliver::Observer,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Asked, Error> {
+    session.note_at_work(config.rally.at_work(1))?;
+    session.note_presence(&config.rally.server)?;
     session.block_if_replaced(config.rally.at_work(1))?;
     if let Some(left) = session.blocked_for()? {
         return Ok(Asked::Blocked(left));

@@ -538,6 +538,25 @@ fn a_row_that_cannot_be_understood_becomes_a_dead_letter_and_holds_up_no_others(
 }
 
 #[test]
+fn settings_that_cannot_be_understood_hold_up_no_other_repository() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
+    // The one that has been due longest.
+    fleet.postgres.sql(
+        "INSERT INTO destination (server, workspace, repository, settings, due_at) \
+         SELECT server, workspace, 'odd', '5', 0 FROM destination",
+    );
+    let _worker = fleet.worker(0);
+    fleet.wait_for_delivery(&[&revision], &[0]);
+    wait_for("the other one to be named", || {
+        let ran = ran(fleet.plain(0, &["status", "--fleet"]));
+        !ran.success && ran.stderr.contains("a release of rally-hook that this one does not understand")
+    });
+}
+
+#[test]
 fn a_replaced_key_ends_the_stop_at_once_and_leaves_no_alarm() {
     let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
     let key = std::fs::read_to_string(fleet.server.git_dir.join("api-key")).expect("the key");
@@ -582,13 +601,12 @@ fn a_database_that_takes_nothing_more_is_told_and_caught_up_with() {
     fleet.wait_for_delivery(&[&revision], &[0]);
 }
 
-#[test]
-fn time_in_which_nobody_could_try_does_not_count() {
-    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+/// A commit was forwarded, and its first attempt failed long ago; then the database, or all workers, were away until now.
+fn with_an_old_attempt() -> Option<(Fleet, String)> {
+    let fleet = Fleet::new(1, 1, SHORT)?;
     let revision = fleet.commit("US1");
     fleet.push(&revision, &[0], &[0]);
     wait_until_forwarded(&fleet, &[0]);
-    // The first attempt failed long ago; then the database, or all workers, were away until now.
     let server = fleet.server.rally.url();
     fleet.postgres.sql(&format!(
         "UPDATE changeset SET attempts = 1, first_attempt = now_ms() - 864000000, entered_at = now_ms() - 864000000; \
@@ -596,7 +614,20 @@ fn time_in_which_nobody_could_try_does_not_count() {
     ));
     fleet.server.fail_next_at("POST", "/batch", status(500));
     fleet.server.fail_next_at("POST", "/changeset/create", status(500));
+    Some((fleet, revision))
+}
+
+#[test]
+fn time_in_which_nobody_could_try_does_not_count() {
+    let Some((fleet, revision)) = with_an_old_attempt() else { return };
     let _worker = fleet.worker(0);
     fleet.wait_for_delivery(&[&revision], &[0]);
     assert_eq!(fleet.status()["failed"], 0);
+}
+
+#[test]
+fn time_in_which_nobody_could_try_does_not_count_where_a_person_delivers() {
+    let Some((fleet, revision)) = with_an_old_attempt() else { return };
+    fleet.run_in(0, 0, &["deliver", "--wait"]).succeeds();
+    fleet.assert_delivered(&[&revision], &[0]);
 }

@@ -18,6 +18,7 @@ use super::connection::{Common, Connection, Parameter};
 use super::{Destination, LedgerError, Session, millis};
 use crate::clock::Deadline;
 use crate::queue::Pause;
+use crate::text::with_causes;
 use crate::time::Time;
 
 /// How long answers are kept.
@@ -323,6 +324,19 @@ impl Held<'_> {
                 &[(&self.id, Type::INT8), (&(revisions.len() as i64), Type::INT8), (&(doubles as i64), Type::INT8)],
             )
             .map(drop)
+        })
+    }
+
+    /// Has this destination wait for so long, for a reason that is not the server's and that a person must see to.
+    pub(crate) fn put_off(&mut self, error: &LedgerError, span: Duration) -> Result<(), LedgerError> {
+        let since = self.clock()();
+        let (until, error) = (since + span, with_causes(error));
+        let pause = Pause { since, until, attempts: 1, error, needs_person: true, is_outage: false };
+        let json = serde_json::to_string(&pause).expect("plain data becomes JSON");
+        self.pause = Some(pause);
+        self.note(|tx| {
+            let sql = "UPDATE destination SET pause = $2 WHERE id = $1";
+            tx.execute(sql, &[(&self.id, Type::INT8), (&json, Type::TEXT)]).map(drop)
         })
     }
 
