@@ -51,6 +51,7 @@ const PUT_CHANGESETS: &str = "\
             state = CASE WHEN changeset.state = 'unlinked' OR changeset.state = 'dead'
                               AND NOT EXISTS (SELECT FROM facts WHERE facts.changeset = changeset.id)
                          THEN excluded.state ELSE changeset.state END,
+            recorded_at = CASE WHEN changeset.state = 'unlinked' THEN excluded.recorded_at ELSE changeset.recorded_at END,
             next_attempt = least(changeset.next_attempt, excluded.next_attempt),
             rally_ref = coalesce(changeset.rally_ref, excluded.rally_ref),
             existed = changeset.existed OR excluded.existed,

@@ -157,21 +157,29 @@ impl Session {
         let row = db
             .first(
                 "SELECT now_ms() AS now, (SELECT count(*) FROM permit WHERE lease_until > now_ms()) AS permits, \
-                 (SELECT value::bigint FROM meta WHERE key = 'blocked') AS blocked, (SELECT json FROM pause ORDER BY until DESC LIMIT 1) \
-                 AS outage",
+                 (SELECT value::bigint FROM meta WHERE key = 'blocked') AS blocked",
                 &[],
             )?
             .expect("a row");
         let now = Time::from_millis(row.get("now"));
-        let outage: Option<Pause> =
-            row.get::<_, Option<String>>("outage").and_then(|json| serde_json::from_str(&json).ok());
+        // A person who has no worker may have noted one; to which server is not known then.
+        let outages = db.query(
+            "SELECT DISTINCT server, json, until FROM pause LEFT JOIN worker USING (account) ORDER BY until DESC",
+            &[],
+        )?;
+        let outage = |row: &Row| Some((row.get("server"), serde_json::from_str(row.get("json")).ok()?));
+        let outages: Vec<(Option<String>, Pause)> = outages.iter().filter_map(outage).collect();
+        let outage_of = |server: &String| {
+            let mut outages = outages.iter();
+            outages.find(|(of, _)| of.as_ref().is_none_or(|of| of == server)).map(|(_, pause)| pause.clone())
+        };
         let workers: Vec<WorkerStatus> =
             db.query("SELECT * FROM worker ORDER BY host, started_at", &[])?.iter().map(worker).collect();
         let blocked_until = time(&row, "blocked").filter(|until| *until > now);
         let destinations = known.into_values().map(|(destination, mut status)| {
             status.blocked_until = blocked_until;
             status.has_worker = workers.iter().any(|worker| worker.serves(&destination.server, now));
-            status.queue.pause = status.queue.pause.or_else(|| outage.clone());
+            status.queue.pause = status.queue.pause.or_else(|| outage_of(&destination.server));
             if let Some(pause) = &status.queue.pause {
                 status.queue.next_attempt = status.queue.next_attempt.map(|next| next.max(pause.until));
             }
