@@ -95,7 +95,7 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>, ledgers: &Arc<Ledg
     let base = config.as_ref().ok().and_then(|config| config.queue.dir.as_deref());
     match (StateDir::trace(&repo_dir, base), &config) {
         (Ok(Trace::Present(_)), _) => {}
-        (Ok(Trace::Never), _) => return Err(nothing_recorded(&repo_dir)),
+        (Ok(Trace::Never), Ok(_)) => return Err(nothing_recorded(&repo_dir)),
         (Ok(Trace::Deleted), _) => {
             return Err(Error::Failed(format!(
                 "the queue of {} is gone: its directory was deleted. What was queued may be missing in Rally; {AFTER_LOSS}",
@@ -103,7 +103,7 @@ pub(super) fn facts(place: &Place, max_age: Option<Duration>, ledgers: &Arc<Ledg
             )));
         }
         // Only the configuration says where it is.
-        (Err(_), Err(_)) => return Err(config.expect_err("it is one").into()),
+        (Ok(Trace::Never) | Err(_), Err(_)) => return Err(config.expect_err("it is one").into()),
         (Err(error), Ok(_)) => return Err(error.into()),
     }
     let mut site = Site::with_config(repo_dir.clone(), config.as_ref().cloned().unwrap_or_default())?;

@@ -1,5 +1,6 @@
 //! Finds the configuration files of a repository and reads them.
 
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use super::layer::{Layer, Source};
@@ -43,7 +44,7 @@ pub(crate) fn is_named_by_environment() -> bool {
 /// system's file and then the repository's. `owners` are the users whose files count in this repository.
 ///
 /// # Errors
-/// If there is no file at all, or one cannot be read, may be changed by others or does not say what can be done.
+/// If there is no file at all, or one cannot be read, may be written by others, or has an error.
 pub(crate) fn load(named: Option<&Path>, repo_dir: &Path, owners: Owners) -> Result<Config, Error> {
     resolved(layers(named, Some(repo_dir), owners)?, Some(repo_dir), owners)
 }
@@ -68,7 +69,8 @@ pub(super) fn layers(named: Option<&Path>, repo_dir: Option<&Path>, owners: Owne
         Some(file) => vec![file],
         None => [SYSTEM_FILE.into()].into_iter().chain(repo_dir.map(|dir| dir.join(REPOSITORY_FILE))).collect(),
     };
-    let files: Vec<&PathBuf> = candidates.iter().filter(|file| file.symlink_metadata().is_ok()).collect();
+    let is_missing = |file: &Path| file.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    let files: Vec<&PathBuf> = candidates.iter().filter(|file| !is_missing(file)).collect();
     if files.is_empty() {
         return Err(if is_named { Error::NoFile(candidates) } else { Error::NotConfigured(candidates) });
     }
@@ -92,7 +94,7 @@ pub(super) fn resolved(layers: Vec<Layer>, repo_dir: Option<&Path>, owners: Owne
 }
 
 fn read(path: &Path, links: Links, owners: Owners) -> Result<Source, Error> {
-    let invalid = || files::Error::Read { path: path.to_owned(), source: std::io::ErrorKind::InvalidData.into() };
+    let invalid = || files::Error::Read { path: path.to_owned(), source: ErrorKind::InvalidData.into() };
     let text = String::from_utf8(files::read_trusted(path, MAX_SIZE, links, owners, None)?).map_err(|_| invalid())?;
     let mut source = Source::parse(path, &text)?;
     if source.layers_mut().any(|layer| holds_secret(&layer.table)) {

@@ -7,7 +7,7 @@ mod rally;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::config::{Config, Rally};
 use crate::environment::variable;
 use crate::text::{json_line, printable, with_causes};
 
-/// A check of what is on this machine may take so long.
+/// How long a check of this machine may take.
 const LOCAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// How one check went.
@@ -94,7 +94,7 @@ fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Er
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Show {
     EachAtOnce,
-    /// Of many repositories, what is not as it should be; for one with nothing of that, one line.
+    /// Of many repositories: the problems of each, or one line if it has none.
     Problems,
     Json,
 }
@@ -188,5 +188,9 @@ fn in_time(repo_dir: &Path, check: impl FnOnce(&Path) -> Finding + Send + 'stati
         let limit = LOCAL_LIMIT.as_secs();
         Wrong(format!("no answer within {limit} s; a file system may hang, or another process may hold the queue"))
     };
-    answer.recv_timeout(LOCAL_LIMIT).unwrap_or_else(|_| too_long())
+    match answer.recv_timeout(LOCAL_LIMIT) {
+        Ok(finding) => finding,
+        Err(RecvTimeoutError::Timeout) => too_long(),
+        Err(RecvTimeoutError::Disconnected) => Wrong("a bug in rally-hook ended this check; please report it".into()),
+    }
 }
