@@ -100,7 +100,7 @@ impl Shown {
         let pauses =
             destinations.values().filter_map(|status| status.queue.pause.as_ref()).filter(|pause| pause.needs_person);
         let errors: BTreeSet<&str> = pauses.map(|pause| pause.error.as_str()).collect();
-        trouble.extend(errors.into_iter().map(|error| format!("delivery stops until somebody acts: {error}")));
+        trouble.extend(errors.into_iter().map(|error| format!("delivery needs a person: {error}")));
         if sum(|status| status.doubles) > 0 {
             let doubles = plural(sum(|status| status.doubles), "commit");
             trouble.push(format!("Rally has {doubles} twice; the workers' logs name them (event=doubled)"));

@@ -262,8 +262,8 @@ fn human(facts: &Facts) -> String {
     let oldest = oldest.map(|at| format!(", the oldest recorded {}", from_now(at))).unwrap_or_default();
     let some = |count: i64, line: String| (count > 0).then_some(line);
     let mut lines = vec![format!("recorded   {}", status.recorded), format!("delivered  {}{last}", status.delivered)];
-    lines.extend(some(status.existed, format!("existed    {} were in Rally already", status.existed)));
-    lines.extend(some(status.unlinked, format!("unlinked   {} name no artifact that Rally has", status.unlinked)));
+    lines.extend(some(status.existed, format!("existed    {}, in Rally before", status.existed)));
+    lines.extend(some(status.unlinked, format!("unlinked   {}, without an artifact that Rally has", status.unlinked)));
     lines.push(format!("queued     {}{oldest}", status.pending));
     lines.extend(worker_line(facts));
     lines.extend(facts.too_old.map(|age| format!("too old    {}", waited(age))));
@@ -300,6 +300,8 @@ fn human(facts: &Facts) -> String {
     lines.extend(match behind {
         Ok(refs) if refs.is_empty() => None,
         Ok(refs) => Some(format!("behind     {}; `rally-hook catch-up` records them", printable(&refs.join(", ")))),
+        // The cause is told at the end.
+        Err(_) if facts.config_error.is_some() => None,
         Err(error) => Some(format!("repository {}", printable(error))),
     });
     lines.join("\n") + "\n"
@@ -372,8 +374,8 @@ fn paused(pause: &Pause, worker: AtWork) -> String {
     let (until, what) = match (worker, pause.needs_person) {
         (AtWork::Nobody, true) => (String::new(), "fix this, then run `rally-hook deliver`"),
         (AtWork::Nobody, false) => (String::new(), "`rally-hook deliver` tries again"),
-        (_, true) => (until, "fix this, then run `rally-hook deliver`; it is also tried again by itself then"),
-        (_, false) => (until, "tried again by itself then"),
+        (_, true) => (until, "fix this, then run `rally-hook deliver`, or wait for the next attempt at that time"),
+        (_, false) => (until, "the next attempt is made then"),
     };
     format!("paused     since {}{until} ({what}): {}", pause.since, printable(&pause.error))
 }

@@ -65,7 +65,7 @@ impl Ledger {
     /// Returns the line about it.
     pub(super) fn line(&self) -> String {
         let here = match self.unforwarded {
-            0 => "nothing waits here".to_owned(),
+            0 => "no queued commit is left to forward".to_owned(),
             count => format!("{} not forwarded", plural(count, "commit")),
         };
         let last =

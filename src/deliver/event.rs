@@ -8,7 +8,7 @@ use crate::config::Level;
 use crate::queue::{Outcome, Pause};
 use crate::text::{cut, plural};
 
-/// Anybody may choose a longer name or address, in bytes.
+/// Longer names and addresses are cut, in bytes: anybody may choose them.
 const MAX_NAME: usize = 200;
 
 /// Takes each event as it happens.
@@ -160,7 +160,11 @@ impl Event<'_> {
                 (Debug, "completing", Some(revision), text)
             }
             Event::Finished { revision, outcome, .. } => {
-                (Info, outcome.name(), Some(revision), format!("{} commit {revision}", outcome.name()))
+                let text = match outcome {
+                    Outcome::Existed => format!("commit {revision} was in Rally already"),
+                    _ => format!("{} commit {revision}", outcome.name()),
+                };
+                (Info, outcome.name(), Some(revision), text)
             }
             Event::PutOff { revision, error } => {
                 (Warn, "put-off", Some(revision), format!("commit {revision} is not posted yet: {error}"))
@@ -170,7 +174,7 @@ impl Event<'_> {
             }
             Event::Paused { pause: Pause { needs_person, error, .. }, wait } => {
                 let how = match wait {
-                    _ if *needs_person => "stops until somebody acts".to_owned(),
+                    _ if *needs_person => "needs a person".to_owned(),
                     Duration::ZERO => "pauses for a moment".to_owned(),
                     wait => format!("pauses for {}", humantime::format_duration(wait)),
                 };
@@ -183,17 +187,20 @@ impl Event<'_> {
                 let text = format!("commit {revision}: {artifact} keeps its state: {error}");
                 (Warn, "state-kept", Some(revision), text)
             }
-            Event::StatesGivenUp { revision, error } => {
-                (Warn, "states-given-up", Some(revision), format!("commit {revision} changes no states: {error}"))
-            }
+            Event::StatesGivenUp { revision, error } => (
+                Warn,
+                "states-given-up",
+                Some(revision),
+                format!("commit {revision}: not all of its state changes were made: {error}"),
+            ),
             Event::Forwarded { commits } => {
                 (Info, "forwarded", None, format!("forwarded {} to the ledger", plural(commits, "commit")))
             }
             Event::LedgerAway { error } => {
-                (Warn, "ledger-away", None, format!("what is queued waits for the ledger: {error}"))
+                (Warn, "ledger-away", None, format!("queued commits wait for the ledger: {error}"))
             }
             Event::LedgerSetBack => {
-                let text = "the ledger lacks what it had taken in before, as after a restore; it is forwarded again";
+                let text = "the ledger has lost commits that it had taken in (a restore or a failover); they are forwarded again";
                 (Warn, "ledger-set-back", None, text.into())
             }
             Event::Doubled { revision } => {

@@ -76,7 +76,7 @@ const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 
 /// What to do where the queue was lost with all or some of what it held. Nobody else knows how far back that reaches.
 pub(crate) const AFTER_LOSS: &str =
-    "run `rally-hook backfill --all --since DATE` with a date before the pushes that may be missing";
+    "run `rally-hook backfill --all --since DATE`, where all commits that may be missing were made after DATE";
 
 /// How long the write-ahead log may get, in pages of 4 KiB: reading it takes a fraction of a millisecond.
 const PAGES_IN_LOG: u32 = 50;

@@ -315,7 +315,8 @@ fn read_receipts(db: &Connection, destination: &str, parcel: &mut Parcel) -> rus
     Ok(())
 }
 
-/// Reads what is to be forwarded again. That goes first, alone: a revision may be among what is queued too.
+/// Reads what is to be forwarded again. That goes before queued changesets and states, never with them: a revision may be
+/// among these too.
 fn read_again(db: &Connection, parcel: &mut Parcel, now: Time) -> rusqlite::Result<()> {
     let mut select = db.prepare("SELECT * FROM forwarded WHERE position = ?1 ORDER BY rowid LIMIT ?2")?;
     let mut rows = select.query([AGAIN, LARGEST])?;

@@ -566,7 +566,7 @@ fn a_replaced_key_ends_the_stop_at_once_and_leaves_no_alarm() {
     fleet.push(&revision, &[0], &[0]);
     wait_for("the stop", || fleet.postgres.sql("SELECT count(*) FROM pause") == "1");
     let ran = ran(fleet.plain(0, &["status", "--fleet"])).fails_with(1);
-    assert!(ran.stderr.contains("delivery stops until somebody acts"), "{ran:?}");
+    assert!(ran.stderr.contains("delivery needs a person"), "{ran:?}");
     fleet.server.write_private("api-key", &key);
     fleet.wait_for_delivery(&[&revision], &[0]);
     wait_for("the alarm to end", || crate::support::ran(fleet.plain(0, &["status", "--fleet"])).success);

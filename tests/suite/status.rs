@@ -36,7 +36,7 @@ fn an_outage_with_a_process_that_waits_is_no_failure() {
     assert_eq!(server.status()["worker"], true);
     let text = server.run(&["status"]).succeeds().stdout;
     assert!(text.contains("worker     a process waits; next attempt in "), "{text}");
-    assert!(text.contains("(tried again by itself then): "), "{text}");
+    assert!(text.contains("(the next attempt is made then): "), "{text}");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn refused_credentials_need_a_person_although_a_process_tries_again() {
     server.new_clone().push_commits(&["US1"]);
     wait_for("the pause", || server.status()["paused"]["needs_person"] == true);
     let text = server.run(&["status"]).fails_with(1).stdout;
-    let advice = "(fix this, then run `rally-hook deliver`; it is also tried again by itself then)";
+    let advice = "(fix this, then run `rally-hook deliver`, or wait for the next attempt at that time)";
     assert!(text.contains(advice), "{text}");
     kill_deliverer(&server);
     let text = server.run(&["status"]).fails_with(1).stdout;

@@ -28,14 +28,14 @@ pub(crate) struct Origin<'o> {
 /// What became of a parcel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// It is in, as the one with this number.
+    /// The ledger lacks nothing; this is the number of the last parcel that it has.
     In(i64),
     /// The ledger lacks the parcels after this number, which it had taken in: it was set back.
     Behind(i64),
 }
 
-/// A row of a changeset that is not done is as good as the one that comes, unless one of them knows more of what was sent.
-/// What is to be posted may be new, as long as nothing was sent.
+/// If the ledger has the changeset, and it is not done, its row stays. It takes over what the queue knows of writes that
+/// were sent. The facts are replaced only if nothing was sent. An unlinked one is queued again.
 const PUT_CHANGESETS: &str = "\
     WITH given AS (
         SELECT * FROM json_to_recordset($2::json) AS given (
@@ -69,7 +69,8 @@ const WITHDRAW: &str = "\
     DELETE FROM changeset WHERE destination = $1 AND revision = ANY($2) AND state IN ('pending', 'dead')
         AND rally_ref IS NULL AND settles_at IS NULL";
 
-/// What is done is done, whoever knows it.
+/// A receipt ends a changeset that is pending or dead. That of an unlinked one ends none: another server may find the
+/// artifact.
 const PUT_RECEIPTS: &str = "\
     WITH given AS (
         SELECT * FROM json_to_recordset($2::json) AS given (revision text, outcome text, rally_ref text, at bigint)),

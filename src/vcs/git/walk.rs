@@ -1,8 +1,9 @@
 //! Which commits are new: those that the given tips reach and the hidden ones do not.
 //!
 //! Commits are visited by their time, the youngest first, so that as a rule only new commits and the border to
-//! the hidden ones are read. Clocks may be wrong, so time alone decides nothing: what is hidden is painted on
-//! for a while after the last new commit was found, and what turns out to be hidden late is taken back.
+//! the hidden ones are read. To paint a commit is to mark its parents as hidden. Clocks may be wrong, so time alone
+//! decides nothing: painting goes on for a while after the last new commit, and a new commit that turns out to be hidden
+//! is dropped.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
@@ -114,8 +115,9 @@ impl<'a> Walk<'a> {
         self.settle(found)
     }
 
-    /// Finds the new commits that the tips reach from which it was started. As soon as nothing is left that could hide them they are handed
-    /// over, the youngest first, until `hand_over` returns false. The others are returned, the oldest first.
+    /// Finds the new commits that the started tips reach. Once no hidden commit is left to read, each new commit is
+    /// certain: it is handed over at once, the youngest first, until `hand_over` returns false. Returns the others, the
+    /// oldest first.
     ///
     /// For that, the walk paints one more hidden commit for each new one. In a range that is longer than the history
     /// before it, all commits are certain long before the walk ends.
@@ -139,7 +141,8 @@ impl<'a> Walk<'a> {
         self.settle(found)
     }
 
-    /// Returns the commits, hidden or found for another tip, that new commits build on directly.
+    /// Returns the parents of new commits that the walk knew already: hidden, or found as new before. One may be there
+    /// twice.
     pub(crate) fn joined(&self) -> &[ObjectId] {
         &self.joined
     }
