@@ -180,7 +180,7 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     add(report.existed, "already in Rally");
     add(report.completed, "of these lacked changes, now added");
     add(report.unlinked, "without an artifact that Rally has");
-    add(report.dead, "became dead letters");
+    add(report.dead, if report.dead == 1 { "became a dead letter" } else { "became dead letters" });
     add(status.pending as usize, "queued");
     add(status.state_requests as usize, "with queued state changes");
     let is_queued = status.pending + status.state_requests > 0;

@@ -149,7 +149,11 @@ fn sum(rows: &[Row]) -> [String; 7] {
         total(|facts| facts.status.failed),
         total(|facts| facts.status.delivered),
         last.map(since_now).unwrap_or_default(),
-        if troubled == 0 { "all is well".into() } else { format!("{troubled} with problems") },
+        match troubled {
+            0 if known.iter().any(|facts| facts.status.pause.is_some()) => "waiting for Rally".into(),
+            0 => "all is well".into(),
+            _ => format!("{troubled} with problems"),
+        },
     ]
 }
 

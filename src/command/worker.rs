@@ -320,7 +320,7 @@ impl Watcher<'_> {
             }
         }
         tell_service_manager("STOPPING=1");
-        tell("ending, as asked; the other commits stay queued");
+        tell("ending, as asked; what is queued stays queued");
         Ok(())
     }
 

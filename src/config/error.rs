@@ -11,10 +11,10 @@ pub(super) const SECRETS: [&str; 4] = ["api_key", "password", "proxy", "store"];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("there is no configuration: neither {} exists; copy config.sample.toml there and fill in [rally]", names(.0))]
+    #[error("there is no configuration: {}; copy config.sample.toml there and fill in [rally]", absent(.0))]
     NotConfigured(Vec<PathBuf>),
-    #[error("the configuration {} does not exist", names(.0))]
-    NoFile(Vec<PathBuf>),
+    #[error("the configuration {} does not exist", .0.display())]
+    NoFile(PathBuf),
     #[error(transparent)]
     File(#[from] files::Error),
     #[error("{}, line {line}: unknown key `{key}`{hint}", path.display())]
@@ -90,8 +90,12 @@ impl Error {
     }
 }
 
-fn names(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" nor ")
+fn absent(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    match names.as_slice() {
+        [one] => format!("{one} does not exist"),
+        _ => format!("neither {} exists", names.join(" nor ")),
+    }
 }
 
 /// Names the sections that know a key, where it stands in none of them.

@@ -65,14 +65,14 @@ pub(super) fn layers(named: Option<&Path>, repo_dir: Option<&Path>, owners: Owne
     let is_named = named.is_some();
     // A hook names a file as well, and in a shared repository somebody else may have written that hook.
     let owners = if is_named { Owners::of_system() } else { owners };
-    let candidates = match named {
-        Some(file) => vec![file],
+    let candidates = match &named {
+        Some(file) => vec![file.clone()],
         None => [SYSTEM_FILE.into()].into_iter().chain(repo_dir.map(|dir| dir.join(REPOSITORY_FILE))).collect(),
     };
     let is_missing = |file: &Path| file.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
     let files: Vec<&PathBuf> = candidates.iter().filter(|file| !is_missing(file)).collect();
     if files.is_empty() {
-        return Err(if is_named { Error::NoFile(candidates) } else { Error::NotConfigured(candidates) });
+        return Err(named.map_or(Error::NotConfigured(candidates), Error::NoFile));
     }
     let mut layers = Vec::new();
     for file in files {

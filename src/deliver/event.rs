@@ -49,7 +49,8 @@ pub(crate) enum Event<'e> {
     Finished {
         revision: &'e str,
         outcome: Outcome,
-        artifacts: &'e [FormattedId],
+        /// Those that Rally has.
+        artifacts: &'e [&'e FormattedId],
         /// Since it was recorded.
         took: Duration,
     },
@@ -112,7 +113,7 @@ impl Event<'_> {
         let mut fields = Vec::new();
         fields.extend(revision.map(|revision| ("revision", revision.to_owned())));
         if let Event::Finished { artifacts, took, .. } = self {
-            let ids: Vec<&str> = artifacts.iter().map(FormattedId::as_str).collect();
+            let ids: Vec<&str> = artifacts.iter().map(|id| id.as_str()).collect();
             fields.push(("artifacts", ids.join(",")));
             fields.push(("took", humantime::format_duration(*took).to_string()));
         }

@@ -309,7 +309,8 @@ impl Pass<'_, '_> {
         let now = self.now();
         for entry in complete.iter().map(|&index| &self.items[index].entry) {
             let (Changeset { revision, artifacts, .. }, outcome) = (&entry.changeset, outcome(entry));
-            let took = now.since(entry.recorded_at);
+            let artifacts: Vec<_> = artifacts.iter().filter(|id| self.artifacts.contains_key(id)).collect();
+            let (artifacts, took) = (artifacts.as_slice(), now.since(entry.recorded_at));
             (self.delivery.observe)(&Event::Finished { revision, outcome, artifacts, took });
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Why a repository cannot be read, or only in part.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::git::{LARGEST, LibraryError, MAX_DEPTH, ObjectId};
 use super::tfvc::TfvcError;
@@ -9,8 +9,7 @@ use crate::config;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("{} is not a Git repository, nor one of Subversion or Mercurial, and its rally-hook.toml has no [tfvc]; name the \
-         repository's own directory, not one of its work trees or the one above it", .0.display())]
+    #[error("{}", no_repository(.0))]
     NoRepository(PathBuf),
     #[error(
         "{} belongs to user {owner}; run this as that user, or chown it if the repository changed hands", path.display()
@@ -49,4 +48,17 @@ pub(crate) enum Error {
     TooManyTags { id: ObjectId },
     #[error("cannot start a thread to read commits; this user may have no more processes or memory")]
     Thread(#[source] io::Error),
+}
+
+fn no_repository(path: &Path) -> String {
+    // A relative path says little in a log, or to a caller from elsewhere.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let name = path.display();
+    match path.exists() {
+        false => format!("{name} does not exist"),
+        true => format!(
+            "{name} is not a Git repository, nor one of Subversion or Mercurial, and its rally-hook.toml has no [tfvc]; name \
+             the repository's own directory, not one of its work trees or the one above it"
+        ),
+    }
 }

@@ -104,7 +104,7 @@ fn retry_fails_if_a_commit_is_refused_again() {
     let (server, [first, _], _) = with_dead_letters();
     server.fail_all_with("/changeset/create", &first, errors("Validation error: still no"));
     let ran = server.run(&["retry", "--all"]).fails_with(1);
-    assert!(ran.stderr.contains("1 commit delivered, 1 became dead letters"), "{ran:?}");
+    assert!(ran.stderr.contains("1 commit delivered, 1 became a dead letter"), "{ran:?}");
     assert!(ran.stderr.contains("still no"), "{ran:?}");
 }
 

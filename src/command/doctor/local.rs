@@ -67,7 +67,7 @@ fn server(repo_dir: &Path, config: &Config) -> Finding {
     }
 }
 
-pub(super) fn hook(repo_dir: &Path) -> Finding {
+pub(super) fn hook(repo_dir: &Path, install: &str) -> Finding {
     let (hook, found) = match hooks::look(repo_dir) {
         Ok(found) => found,
         Err(error) => return wrong(&error),
@@ -76,16 +76,14 @@ pub(super) fn hook(repo_dir: &Path) -> Finding {
     match found {
         Hook::NotNeeded => Fine("none is needed: `rally-hook worker` or `rally-hook catch-up` polls the server".into()),
         Hook::IsDispatched(file) => Fine(format!("{}, which the host's own hook runs", file.display())),
-        Hook::Missing => Wrong(format!("{name} does not exist; run: rally-hook install")),
+        Hook::Missing => Wrong(format!("{name} does not exist; run: {install}")),
         Hook::NotExecutable => Wrong(format!("{name} is not executable, so it does not run; run: chmod +x {name}")),
         Hook::OnNoexecMount => Wrong(format!(
             "{name} lies on a file system mounted noexec, so Git ignores it; set core.hooksPath to a directory on another \
-             one, then run: rally-hook install"
+             one, then run: {install}"
         )),
-        Hook::ProgramGone => {
-            Wrong(format!("{name} calls a program that does not exist any more; run: rally-hook install"))
-        }
-        Hook::NotIncluded => Wrong(format!("{name} does not include the hook; run: rally-hook install")),
+        Hook::ProgramGone => Wrong(format!("{name} calls a program that does not exist any more; run: {install}")),
+        Hook::NotIncluded => Wrong(format!("{name} does not include the hook; run: {install}")),
         Hook::Untrusted(owner) => Wrong(format!(
             "{name} belongs to {owner}, whom Mercurial does not trust when others push, so the hook does not run for them; \
              run: chown --reference={} {name}; or, if it is to belong to {owner}, put `[trusted]` and `users = {owner}` into \
@@ -93,7 +91,7 @@ pub(super) fn hook(repo_dir: &Path) -> Finding {
             repo_dir.display()
         )),
         Hook::Other => Wrong(format!(
-            "{name} does not call rally-hook, so pushes are not posted; run: rally-hook install (it keeps that hook)"
+            "{name} does not call rally-hook, so pushes are not posted; run: {install} (it keeps that hook)"
         )),
         Hook::Runs => kept_hooks(&hook),
     }

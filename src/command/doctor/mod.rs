@@ -71,7 +71,9 @@ fn examine(doctor: &mut Doctor, place: &Place, probes: bool) -> Result<Ended, Er
     let known = config.clone().unwrap_or_default();
     let checked = known.clone();
     doctor.say("repository", in_time(&repo_dir, move |repo_dir| local::repository(repo_dir, &checked)));
-    doctor.say("hook", in_time(&repo_dir, local::hook));
+    let named = place.config.as_ref().map(|file| format!(" --config {}", file.display())).unwrap_or_default();
+    let install = format!("rally-hook install{named}");
+    doctor.say("hook", in_time(&repo_dir, move |repo_dir| local::hook(repo_dir, &install)));
     doctor.say("queue", look(&repo_dir, &known, local::queue));
     doctor.say("space", look(&repo_dir, &known, local::space));
     doctor.say("file system", look(&repo_dir, &known, local::file_system));
