@@ -114,10 +114,10 @@ fn dry_run(range: Items, config: &Config, json: bool) -> Result<Ended, Error> {
     if !json {
         let read = plural(read_count, "commit");
         let what = match config.commits.post {
-            Post::Linked => "mention an artifact ID and would be posted, if Rally has the artifact",
-            Post::All => "would be posted",
+            Post::Linked => "to post, if Rally has an artifact that it mentions",
+            Post::All => "to post",
         };
-        tell(&format!("{read} read; {matching} {what}; what Rally has already is not posted again"));
+        tell(&format!("{read} read, {matching} {what}; what Rally has already is not posted again"));
         if let Some(most_named) = most_named(named) {
             tell(&format!("mentioned most: {most_named}; list those that are not artifacts in commits.ignore"));
         }

@@ -17,7 +17,7 @@ use crate::messages::{is_verbose, tell};
 use crate::panics::caught;
 use crate::process;
 use crate::progress::Progress;
-use crate::queue::{Claim, Claimed, Pause, Status, WorkQueue};
+use crate::queue::{AtWork, Claim, Claimed, Pause, Status, WorkQueue};
 use crate::text::{plural, with_causes};
 use crate::time::Time;
 use crate::worker::{self, Identity, Mode, Report, Worker};
@@ -83,21 +83,24 @@ pub(super) fn deliver_unseen(site: &Site, mode: Mode, waiting: Option<Claimed>) 
 /// Delivers, with a progress bar on a terminal, and returns how it went and what is left.
 pub(super) fn deliver_and_look(site: &Site, mode: Mode) -> Result<(Report, Status), Error> {
     let mut report = Report::default();
-    let status = || {
-        let mut status = site.with_queue(|queue| Ok(queue.status(now())?))?;
+    let look = || {
+        let (mut status, mut at_work) = (site.with_queue(|queue| Ok(queue.status(now())?))?, site.state.at_work()?);
         if let Some(ledger) = Ledger::of(site, &status) {
+            at_work = ledger.at_work(at_work, &status);
             ledger.add_to(&mut status);
         }
-        Ok::<_, Error>(status)
+        Ok::<_, Error>((status, at_work))
     };
     process::note_terminations();
-    let bar = Progress::of(status()?.pending.unsigned_abs(), "delivering");
+    let bar = Progress::of(look()?.0.pending.unsigned_abs(), "delivering");
     deliver(site, mode, None, &mut report, Some(&bar))?;
     drop(bar);
     if process::is_terminated() {
         tell("interrupted; the other commits stay queued, and `rally-hook deliver` continues with them");
     }
-    Ok((report, status()?))
+    let (status, at_work) = look()?;
+    report.is_attended = at_work != AtWork::Nobody;
+    Ok((report, status))
 }
 
 fn deliver(
@@ -201,7 +204,8 @@ pub(super) fn summarise(report: &Report, status: &Status) -> Ended {
     }
     if let Some(next) = status.next_attempt.filter(|_| !report.unforwarded && report.left_to_others.is_none()) {
         let due = from_now(next.max(now()));
-        tell(&format!("the next attempt is due {due}; `rally-hook deliver --now` tries at once"));
+        let who = if report.is_attended { "another process makes it" } else { "no process is waiting to make it" };
+        tell(&format!("the next attempt is due {due}, {who}; `rally-hook deliver --now` tries at once"));
     }
     if status.failed > 0 {
         let letters = plural(status.failed, "dead letter");

@@ -94,6 +94,8 @@ pub(crate) struct Report {
     pub unlinked: usize,
     /// New dead letters.
     pub dead: usize,
+    /// Whether another process is there that goes on with what is left.
+    pub is_attended: bool,
     /// Why nothing more was tried, if so.
     pub paused: Option<Pause>,
     pub last_error: Option<String>,

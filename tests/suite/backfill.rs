@@ -117,7 +117,7 @@ fn a_dry_run_without_json_lists_artifacts_and_paths() {
     let text = server.run(&["backfill", "--dry-run", "main~1..main", "topic"]).succeeds();
     assert!(
         text.stdout.contains("DE1: DE1 topic\n  A b\n")
-            && text.stderr.contains("would be posted, if Rally has the artifact"),
+            && text.stderr.contains(" to post, if Rally has an artifact that it mentions"),
         "{text:?}"
     );
 }

@@ -101,3 +101,12 @@ fn a_background_delivery_in_a_pause_reads_a_corrected_configuration() {
     wait_for("both", || server.count("delivered") == 2);
     server.assert_rally_holds(&expected(&server.git_dir, &["main"]));
 }
+
+#[test]
+fn a_delivery_by_a_person_says_whether_anybody_makes_the_next_attempt() {
+    let server = Server::delivering_later("");
+    server.new_clone().push_commits(&["US1"]);
+    server.fail_all(status(503));
+    let ran = server.run(&["deliver"]).fails_with(1);
+    assert!(ran.stderr.contains("no process is waiting to make it; `rally-hook deliver --now`"), "{ran:?}");
+}
