@@ -71,6 +71,9 @@ pub(super) fn run(place: &Place, arguments: &cli::Worker) -> Result<Ended, Error
     ended.map_err(Error::Bug).flatten().map(|()| Ended::Done)
 }
 
+/// A repository that is forwarded has a turn after so many looks, if nothing brings one earlier.
+const LOOKS: u32 = 10;
+
 /// What the threads share.
 struct Lanes<'l> {
     place: &'l Place,
@@ -148,7 +151,9 @@ impl Lanes<'_> {
         };
         let next = turn(&site, self.every);
         self.note_position(&site);
-        Ok(next?.into_iter().chain(next_poll).min())
+        // No hook tells that the configuration names another ledger, or none, for what was forwarded.
+        let next_check = site.config.queue.store.is_some().then(|| now() + self.every.saturating_mul(LOOKS));
+        Ok(next?.into_iter().chain(next_poll).chain(next_check).min())
     }
 
     /// Remembers how much of a repository's queue the ledger has, so that a look can tell whether it has lost some.

@@ -69,8 +69,11 @@ const MIGRATIONS: [&str; 3] = [
      CREATE TABLE forwarded (kind TEXT NOT NULL, revision TEXT NOT NULL, json TEXT NOT NULL, position INTEGER NOT NULL,
                              at INTEGER NOT NULL, PRIMARY KEY (kind, revision)) STRICT;
      CREATE INDEX forwarded_position ON forwarded (position);",
-    "UPDATE forwarded SET kind = 'withdrawn' WHERE kind = 'changeset' AND json->>'facts' = '';",
+    NAME_WITHDRAWN,
 ];
+/// Earlier versions noted that a commit was withdrawn by an empty text in the place of its facts.
+const NAME_WITHDRAWN: &str = "UPDATE forwarded SET kind = 'withdrawn' WHERE kind = 'changeset' AND json_valid(json) \
+                              AND json->>'facts' = '';";
 /// The version of the tables in schema.sql.
 const VERSION: i64 = 1 + MIGRATIONS.len() as i64;
 

@@ -140,7 +140,14 @@ impl Queue {
                     false => move_changeset(tx, waiting, position, now)?,
                 }
             }
-            parcel.withdrawn.iter().try_for_each(|revision| confirm(tx, WITHDRAWN, revision, position))?;
+            for revision in &parcel.withdrawn {
+                // What the parcel puts after its withdrawal, and is kept no more, was withdrawn once more since.
+                let is_put = parcel.changesets.iter().any(|waiting| waiting.revision == *revision);
+                let is_kept = "SELECT 1 FROM forwarded WHERE kind = ?1 AND revision = ?2";
+                if !is_put || tx.prepare_cached(is_kept)?.exists(params![CHANGESET, revision])? {
+                    confirm(tx, WITHDRAWN, revision, position)?;
+                }
+            }
             for waiting in &parcel.states {
                 if parcel.is_again {
                     confirm(tx, STATE, &waiting.revision, position)?;
@@ -517,6 +524,23 @@ mod tests {
         scene.queue.forward_again(0).expect("noted");
         assert_eq!(scene.forward(1), ["-a", "a"]);
         assert_eq!(scene.queue.take_back(at(10)).expect("taken back"), 1);
+    }
+
+    #[test]
+    fn a_withdrawal_while_an_earlier_one_is_forwarded_again_is_forwarded_too() {
+        let mut scene = Scene::new();
+        scene.record(&["a"], "US1");
+        scene.forward(1);
+        scene.queue.renew("a", None, PLACE, at(2)).expect("withdrawn");
+        scene.forward(2);
+        scene.queue.renew("a", Some(&changeset("a", "US1")), PLACE, at(3)).expect("recorded");
+        scene.forward(3);
+        scene.queue.forward_again(0).expect("noted");
+        let under_way = scene.parcel().expect("both");
+        assert_eq!((under_way.withdrawn.len(), under_way.changesets.len()), (1, 1));
+        scene.queue.renew("a", None, PLACE, at(4)).expect("withdrawn");
+        scene.queue.note_forwarded(&under_way, 1, at(10)).expect("noted");
+        assert_eq!(scene.forward(2), ["-a"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction};
 
 use super::seen::forget_tips;
-use super::{Error, Queue, StateDir, Walked, create, set_meta};
+use super::{Error, NAME_WITHDRAWN, Queue, StateDir, Walked, create, set_meta};
 
 const LOCK: &str = "repair.lock";
 
@@ -34,6 +34,8 @@ impl Queue {
                 for table in ["meta", "receipt", "changeset", "facts", "push", "state_request", "forwarded"] {
                     copy_readable_rows(&damaged, tx, table)?;
                 }
+                // They may be of an earlier version.
+                tx.execute_batch(NAME_WITHDRAWN)?;
                 if !copy_readable_rows(&damaged, tx, "seen_tip")? {
                     // With some of them gone history would look new. With none, what is there counts as seen.
                     forget_tips(tx, Walked::Commits)?;

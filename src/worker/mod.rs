@@ -308,7 +308,12 @@ impl<'w> Worker<'w> {
             Err(Error::Queue(queue::Error::Ledger(error))) => {
                 report.unforwarded = true;
                 report.last_error = Some(with_causes(&error));
-                Ok(matches!(mode, Mode::Turn | Mode::Wait).then(|| now() + LEDGER_AWAY))
+                // A repository in which nothing waits need not try so soon.
+                let goes_on = match mode {
+                    Mode::Turn => self.queue.parcel(&config.destination(), now())?.is_some(),
+                    mode => mode == Mode::Wait,
+                };
+                Ok(goes_on.then(|| now() + LEDGER_AWAY))
             }
             Err(error) => Err(error),
         }

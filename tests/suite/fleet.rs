@@ -538,6 +538,22 @@ fn a_row_that_cannot_be_understood_becomes_a_dead_letter_and_holds_up_no_others(
 }
 
 #[test]
+fn a_worker_notices_that_an_idle_repository_has_no_ledger_any_more() {
+    let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
+    fleet.server.fail_all(status(503));
+    let revision = fleet.commit("US1");
+    fleet.push(&revision, &[0], &[0]);
+    wait_until_forwarded(&fleet, &[0]);
+    wait_for("the hook's process to end", || deliverers(&fleet.hosts[0].git_dirs[0]).is_empty());
+    let _worker = fleet.worker(0);
+    fleet.server.rally.wait_for_requests("the worker to deliver", |requests| !requests.is_empty());
+    fleet.postgres.down();
+    fleet.server.rally.clear_faults();
+    fleet.configure(0, None);
+    fleet.wait_for_delivery(&[&revision], &[0]);
+}
+
+#[test]
 fn settings_that_cannot_be_understood_hold_up_no_other_repository() {
     let Some(fleet) = Fleet::new(1, 1, SHORT) else { return };
     let revision = fleet.commit("US1");
