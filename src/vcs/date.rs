@@ -21,6 +21,10 @@ fn is_date(text: &str) -> bool {
     DATE.captures(text).is_some_and(|found| found.name("day").is_none_or(|day| is_in_calendar(day.as_str())))
 }
 
+fn is_day(text: &str) -> bool {
+    DATE.captures(text).and_then(|found| found.name("day")).is_some_and(|day| day.as_str() == text)
+}
+
 /// Returns the time that a date means on this machine. `date` is asked, which knows the time zone.
 ///
 /// # Errors
@@ -31,8 +35,15 @@ pub(super) fn parse(text: &str) -> Result<CommitTime, Error> {
         return Err(not_one());
     }
     let words = if text.ends_with("ago") { text.replace('.', " ") } else { text.to_owned() };
-    let mut date: Command = program::command("date");
-    let printed = program::ask("date", date.arg("--date").arg(words).arg("+%s").env("LC_ALL", "C"), Path::new("date"));
+    let ask = |words: &str| {
+        let mut date: Command = program::command("date");
+        program::ask("date", date.arg("--date").arg(words).arg("+%s").env("LC_ALL", "C"), Path::new("date"))
+    };
+    let printed = match ask(&words) {
+        // Where the clocks go forward at midnight, the day begins an hour later.
+        Err(Error::Says { .. }) if is_day(&words) => ask(&format!("{words} 01:00")),
+        printed => printed,
+    };
     let printed = match printed {
         // Such as an hour 25.
         Err(Error::Says { .. }) => return Err(not_one()),

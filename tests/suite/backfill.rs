@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use rally_simulator::{Action, Fault, Match};
 
-use crate::support::{Expected, Server, expected, is_new_format, name_of};
+use crate::support::{Expected, Server, expected, is_new_format, name_of, ran};
 
 #[test]
 fn a_backfill_posts_history_once() {
@@ -249,6 +249,10 @@ fn a_value_of_since_that_is_not_a_date_is_refused() {
         assert!(ran.stderr.contains("is not a date"), "{ran:?}");
     }
     server.run(&["backfill", "--since", "3 weeks ago", "--dry-run"]).succeeds();
+    // There, the clocks went forward at midnight.
+    let mut on_a_day_without_midnight = server.command(&["backfill", "--since", "2026-09-06", "--dry-run"]);
+    on_a_day_without_midnight.env("TZ", "America/Santiago");
+    ran(on_a_day_without_midnight).succeeds();
 }
 
 #[test]

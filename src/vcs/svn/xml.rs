@@ -14,8 +14,9 @@ use crate::vcs::source::{Entry, MAX_PATHS};
 const CHUNK: usize = 64 * 1024;
 /// No message is longer that anybody reads, in bytes: each is in memory whole for a moment.
 const LONGEST_TEXT: usize = 256 * 1024 * 1024;
-/// More text of one element is not kept, in bytes.
-const MAX_TEXT: usize = 1024 * 1024;
+/// More text of one element is not kept, in bytes as they are read here: two for one of the repository's at most. One
+/// megabyte of a message is kept, at least.
+const MAX_TEXT: usize = 2 * 1024 * 1024;
 
 /// Reads a log and hands over its revisions, until that returns false. A revision at the end that is not whole is left out.
 pub(super) fn read_log(
@@ -233,6 +234,20 @@ second ?\001</msg>
             true
         });
         listed
+    }
+
+    #[test]
+    fn a_long_message_is_kept_whole_in_any_language() {
+        let message = "é".repeat(400_000) + " US77";
+        let log = format!(
+            "<log><logentry revision=\"1\"><date>2026-02-03T04:05:06.789012Z</date><msg>{message}</msg></logentry></log>"
+        );
+        let mut kept = Vec::new();
+        let _ = read_log(log.as_bytes(), false, &mut |_, entry| {
+            kept.push(entry.message);
+            true
+        });
+        assert!(kept == [message.as_bytes()]);
     }
 
     #[test]
