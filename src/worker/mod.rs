@@ -176,7 +176,16 @@ impl<'w> Worker<'w> {
                 Some(next) => {
                     (self.wait)(next.since(now()), report.last_error.as_deref());
                     self.wait_until(next, mark)?;
-                    self.renew_config()?;
+                    match self.renew_config() {
+                        // Nobody is there who is told, and somebody may be editing it at this moment.
+                        Err(Error::Config(error)) if mode == Mode::Background => {
+                            let error = with_causes(&error);
+                            let text =
+                                format!("the configuration has an error, so the one before still counts: {error}");
+                            (self.report)(Level::Error, &text);
+                        }
+                        renewed => renewed?,
+                    }
                 }
                 None => {
                     // A push may have arrived after `mark` was read. Its process could not take the claim on waiting and

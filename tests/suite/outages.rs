@@ -110,3 +110,16 @@ fn a_delivery_by_a_person_says_whether_anybody_makes_the_next_attempt() {
     let ran = server.run(&["deliver"]).fails_with(1);
     assert!(ran.stderr.contains("no process is waiting to make it; `rally-hook deliver --now`"), "{ran:?}");
 }
+
+#[test]
+fn the_background_process_outlives_an_error_in_the_configuration() {
+    let server = Server::new();
+    server.write_configuration(server.configuration().sections("[queue]\nretry_delay = \"100ms\"\n"));
+    server.fail_all(status(503));
+    server.new_clone().push_commits(&["US1"]);
+    server.rally.wait_for_requests("the first attempt", |requests| !requests.is_empty());
+    server.write_configuration("rally = 1\n");
+    wait_for("the error to be told", || server.log().contains("so the one before still counts: "));
+    server.rally.clear_faults();
+    wait_for("the delivery", || server.changesets().len() == 1);
+}
